@@ -4,7 +4,6 @@ nibabel knows the header's fields and the geometry. It does not check a gzip str
 affines, infinite slopes and headers that declare more than the file can hold, so the bytes are read here.
 """
 
-import zlib
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import BinaryIO
 import nibabel as nib
 import numpy as np
 from isal import igzip
+from isal.igzip_lib import IsalError
 from numpy.typing import NDArray
 
 from components.ct.atomic import written_whole
@@ -75,7 +75,7 @@ def read_volume(path: Path) -> Volume:
             stored = _read_voxels(path, stream, header)
     except FileNotFoundError:
         raise VolumeError(f"{path}: no such file") from None
-    except (EOFError, igzip.BadGzipFile, zlib.error) as error:
+    except (EOFError, igzip.BadGzipFile, IsalError) as error:
         raise VolumeError(f"{path}: damaged gzip stream ({error}); fetch or export the file again") from error
     except OSError as error:
         raise VolumeError(f"{path}: cannot be read ({error.strerror or error})") from error
