@@ -19,8 +19,6 @@ from numpy.typing import NDArray
 
 from components.ct.errors import InputError
 
-SPLITS = ("train", "validation", "test")
-
 _FEATURES = {
     "slice_hu": tf.io.FixedLenFeature([], tf.string),
     "lesion": tf.io.FixedLenFeature([], tf.string),

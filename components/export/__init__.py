@@ -1,0 +1,1 @@
+"""A gated model to a version folder that TensorFlow Serving loads."""

@@ -1,0 +1,61 @@
+"""The KFP interfaces of both sides of the gate: the export, and the refusal."""
+
+from typing import NamedTuple
+
+from kfp import dsl
+
+from components import images
+
+
+@dsl.component(base_image=images.CPU, install_kfp_package=False)
+def export(
+    model: dsl.Input[dsl.Model],
+    evaluation: dsl.Input[dsl.Artifact],
+    shards: dsl.Input[dsl.Dataset],
+    model_base: str,
+    model_name: str = "lung-infection",
+) -> NamedTuple("Outputs", version_dir=str):  # type: ignore[valid-type]
+    """Publish the model as the next version that TensorFlow Serving picks up.
+
+    Refuses unless the evaluation holds a passing verdict on this very model, and unless the exported files give
+    the model's own numbers.
+
+    Args:
+        model: The trained model.
+        evaluation: The verdict of evaluate.
+        shards: Slices to check the exported files with.
+        model_base: Folder of the model's versions, such as a mounted volume's /models/lung-infection.
+        model_name: Name under which the model is served.
+    """
+    from pathlib import Path
+
+    from components.ct.errors import told_in_one_line
+
+    with told_in_one_line():
+        from components.export.export import export_version
+
+        version = export_version(
+            Path(model.path), Path(evaluation.path), Path(shards.path), Path(model_base), model_name
+        )
+        return (str(version),)  # type: ignore[return-value]
+
+
+@dsl.component(base_image=images.CPU, install_kfp_package=False)
+def refuse(evaluation: dsl.Input[dsl.Artifact], refusal: dsl.Output[dsl.Markdown]) -> None:
+    """Say why nothing was exported; the run itself succeeds.
+
+    Args:
+        evaluation: The verdict of evaluate.
+        refusal: The reasons, for the UI.
+    """
+    from pathlib import Path
+
+    from components.ct.errors import told_in_one_line
+
+    with told_in_one_line():
+        from components.evaluate.verdict import read_verdict
+
+        verdict = read_verdict(Path(evaluation.path) / "verdict.json")
+        lines = ["# Not exported", *(f"- {reason}" for reason in verdict.reasons)]
+        Path(refusal.path).write_text("\n".join(lines) + "\n")
+        print("\n".join(lines), flush=True)

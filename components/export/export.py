@@ -1,0 +1,54 @@
+"""The export step on plain paths: from a passing verdict to a published version folder."""
+
+import shutil
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from components.ct.cases import sha256_of
+from components.evaluate.verdict import require_pass
+from components.export.parity import require_parity
+from components.export.signatures import ServedModel
+from components.export.version_folder import publish
+from components.export.warmup import write_warmup_requests
+from components.slice.shards import read_split
+from components.slice.split import Split
+from components.train.network import load_model
+
+_PARITY_SLICES = 16
+
+
+def export_version(model: Path, evaluation: Path, shards: Path, model_base: Path, model_name: str) -> Path:
+    """Publish a trained model as the next version under `model_base`.
+
+    Args:
+        model: output of train, with `model.keras`.
+        evaluation: output of evaluate, with the verdict on that very model.
+        shards: output of slice; its test slices are what the exported files are checked with.
+        model_base: folder of the model's versions.
+        model_name: the name under which a server offers it.
+
+    Returns:
+        The version's folder, absolute.
+
+    Raises:
+        InputError: no passing verdict for this model, or the export does not give its numbers.
+    """
+    weights = model / "model.keras"
+    verdict = require_pass(evaluation / "verdict.json", sha256_of(weights))
+    network = load_model(weights)
+    size = Split.read(shards).image_size
+    slices_hu = np.stack([record["slice_hu"] for record in islice(read_split(shards, "test", size), _PARITY_SLICES)])
+    expected = network.predict(slices_hu.astype(np.float32), verbose=0).reshape(slices_hu.shape)
+
+    def write(folder: Path) -> None:
+        ServedModel(network, size, verdict.threshold).save(folder)
+        write_warmup_requests(folder, model_name, size)
+        shutil.copyfile(evaluation / "verdict.json", folder / "assets.extra" / "verdict.json")
+        difference = require_parity(folder, expected, slices_hu)
+        print(f"exported model differs from the evaluated one by at most {difference:.1e}", flush=True)
+
+    version = publish(model_base.absolute(), write)
+    print(f"published {model_name} version {version.name} in {version.parent}", flush=True)
+    return version

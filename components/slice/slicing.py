@@ -1,0 +1,124 @@
+"""A cohort of 3-D cases to shards of 2-D slices on the network's grid."""
+
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from components.ct.atomic import written_whole
+from components.ct.cases import Case, read_cases
+from components.ct.errors import CohortError, InputError
+from components.ct.grid import axial_slices, fit_hu, fit_mask
+from components.ct.intensity import read_ct
+from components.ct.volume import read_volume
+from components.slice.shards import write_shard
+from components.slice.split import SPLITS, Split, require_patients_apart, split_by_patient
+
+GRID_MULTIPLE = 16  # the network halves its input four times
+
+
+@dataclass(frozen=True)
+class SlicedCase:
+    """What slicing found in one case: slices written, and the share of the volume's voxels that is lesion."""
+
+    case_id: str
+    slices: int
+    burden: float
+
+
+def slice_cohort(
+    cases_folder: Path,
+    accepted: Path,
+    output: Path,
+    *,
+    image_size: int = 128,
+    min_lesion_pixels: int = 0,
+    seed: int = 0,
+    workers: int | None = None,
+) -> Split:
+    """Write every accepted case's axial slices as a shard of its own, sorted into splits.
+
+    Each worker holds one volume at a time, so memory does not grow with the number of cases.
+
+    Args:
+        cases_folder: output of ingest, with the volumes.
+        accepted: folder of the case table that validate let through.
+        output: folder to write, whole or not at all.
+        image_size: edge of the network's grid, a multiple of 16.
+        min_lesion_pixels: leave out slices with fewer lesion pixels than this; 0 keeps every slice.
+        seed: of the split.
+        workers: cases sliced at the same time; by default as many as there are processors.
+
+    Raises:
+        InputError: a bad parameter, a file that changed since ingest, fewer than three patients, or no slice left.
+    """
+    if image_size < GRID_MULTIPLE or image_size % GRID_MULTIPLE:
+        raise InputError(f"image_size is {image_size}; expected a multiple of {GRID_MULTIPLE}, such as 128 or 256")
+    cases = read_cases(accepted)
+    with written_whole(output) as temporary:
+        for name in SPLITS:
+            (temporary / name).mkdir(parents=True)
+
+        def slice_one(case: Case) -> SlicedCase:
+            return _slice_case(case, cases_folder, temporary, image_size, min_lesion_pixels)
+
+        with _pool(workers) as pool:
+            sliced = list(_told(pool.map(slice_one, cases), len(cases)))
+        if not any(case.slices for case in sliced):
+            raise CohortError(
+                f"no slice of {len(cases)} cases has {min_lesion_pixels} lesion pixels or more; "
+                "lower min_lesion_pixels, or check that the masks are the right ones"
+            )
+        parts = split_by_patient(cases, {case.case_id: case.burden for case in sliced}, seed)
+        require_patients_apart(cases, parts)
+        _sort_into_splits(temporary, parts)
+        split = Split(parts, image_size, seed)
+        split.write(temporary)
+    return split
+
+
+def _slice_case(case: Case, cases_folder: Path, output: Path, size: int, min_lesion_pixels: int) -> SlicedCase:
+    scan, _ = read_ct(case.verified_scan(cases_folder))
+    mask = read_volume(case.verified_mask(cases_folder))
+    slices_mask = axial_slices(mask.voxels)
+    kept = np.flatnonzero(slices_mask.sum(axis=(1, 2), dtype=np.int64) >= min_lesion_pixels)
+    if len(kept):
+        hu = fit_hu(axial_slices(scan.voxels)[kept], size)
+        write_shard(_shard(output, case.case_id), case.case_id, kept, hu, fit_mask(slices_mask[kept], size))
+    return SlicedCase(case.case_id, len(kept), float(slices_mask.mean()))
+
+
+def _sort_into_splits(output: Path, parts: dict[str, list[str]]) -> None:
+    for name, case_ids in parts.items():
+        for case_id in case_ids:
+            shard = _shard(output, case_id)
+            if shard.exists():
+                shard.rename(output / name / shard.name)
+
+
+def _shard(folder: Path, case_id: str) -> Path:
+    return folder / f"{case_id}.tfrecord"
+
+
+@contextmanager
+def _pool(workers: int | None) -> Iterator[ThreadPoolExecutor]:
+    """Threads suffice: decompression, matrix products and record writing all leave the interpreter's lock."""
+    with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
+        try:
+            yield pool
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _told(sliced: Iterator[SlicedCase], total: int) -> Iterator[SlicedCase]:
+    """Print a line now and then, about ten in all."""
+    every = max(1, total // 10)
+    for done, case in enumerate(sliced, start=1):
+        if done % every == 0 or done == total:
+            print(f"sliced {done}/{total} cases", flush=True)
+        yield case

@@ -1,0 +1,25 @@
+"""How the embedded server says no: a gRPC status and TF Serving's own words."""
+
+import grpc
+
+
+class Refusal(Exception):
+    """A request that is answered with an error status.
+
+    Attributes:
+        code: the gRPC status.
+    """
+
+    def __init__(self, code: grpc.StatusCode, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def invalid(message: str) -> Refusal:
+    """Refuse a request that contradicts the model's signature."""
+    return Refusal(grpc.StatusCode.INVALID_ARGUMENT, message)
+
+
+def not_found(message: str) -> Refusal:
+    """Refuse a request for something that is not loaded."""
+    return Refusal(grpc.StatusCode.NOT_FOUND, message)

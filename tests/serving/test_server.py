@@ -1,0 +1,214 @@
+"""The embedded server against the official TF Serving messages, as a third party would call it."""
+
+import grpc
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorflow_serving.apis import (
+    get_model_metadata_pb2,
+    get_model_status_pb2,
+    model_service_pb2_grpc,
+    predict_pb2,
+    prediction_service_pb2_grpc,
+)
+
+from tests.serving.conftest import MODEL, SIZE, THRESHOLD, toy_probability
+
+SLICES = np.random.default_rng(1).integers(-1400, 400, (3, SIZE, SIZE), np.int16)
+
+
+@pytest.fixture
+def channel(server):
+    with grpc.insecure_channel(server) as channel:
+        yield channel
+
+
+def request_for(model=MODEL, signature="network", inputs=None, version=None, label=None, outputs=()):
+    request = predict_pb2.PredictRequest(output_filter=outputs)
+    request.model_spec.name = model
+    request.model_spec.signature_name = signature
+    if version is not None:
+        request.model_spec.version.value = version
+    if label is not None:
+        request.model_spec.version_label = label
+    for name, array in (inputs or {"slices_hu": SLICES}).items():
+        request.inputs[name].CopyFrom(tf.make_tensor_proto(array))
+    return request
+
+
+def predict(channel, request):
+    return prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict(request, timeout=30)
+
+
+def refusal(channel, request):
+    with pytest.raises(grpc.RpcError) as caught:
+        predict(channel, request)
+    return caught.value.code().name, caught.value.details()
+
+
+def test_predict_answers_all_outputs_of_the_newest_version(channel):
+    reply = predict(channel, request_for())
+    assert reply.model_spec.name == MODEL
+    assert reply.model_spec.version.value == 12
+    assert reply.model_spec.signature_name == "network"
+    assert set(reply.outputs) == {"lesion_probability", "lesion_mask", "threshold"}
+    expected = 0.5 * toy_probability(SLICES)
+    np.testing.assert_allclose(tf.make_ndarray(reply.outputs["lesion_probability"]), expected, atol=1e-6)
+    mask = tf.make_ndarray(reply.outputs["lesion_mask"])
+    assert mask.dtype == np.uint8
+    np.testing.assert_array_equal(mask, expected >= THRESHOLD)
+
+
+def test_the_default_answer_is_in_typed_fields_and_the_flag_makes_it_content(channel, content_server):
+    typed = predict(channel, request_for()).outputs["lesion_probability"]
+    assert len(typed.float_val) == SLICES.size
+    assert not typed.tensor_content
+    with grpc.insecure_channel(content_server) as other:
+        content = predict(other, request_for()).outputs["lesion_probability"]
+    assert not content.float_val
+    np.testing.assert_array_equal(tf.make_ndarray(content), tf.make_ndarray(typed))
+
+
+def test_a_request_in_typed_fields_is_read_as_well(channel):
+    request = request_for()
+    tensor = request.inputs["slices_hu"]
+    tensor.ClearField("tensor_content")
+    tensor.int_val.extend(SLICES.ravel().tolist())
+    answered = tf.make_ndarray(predict(channel, request).outputs["lesion_probability"])
+    np.testing.assert_allclose(answered, 0.5 * toy_probability(SLICES), atol=1e-6)
+
+
+def test_without_a_signature_name_serving_default_takes_any_size(channel):
+    slices = np.zeros((2, 31, 17), np.int16)
+    reply = predict(channel, request_for(signature="", inputs={"slices_hu": slices}))
+    assert reply.model_spec.signature_name == "serving_default"
+    assert tf.make_ndarray(reply.outputs["lesion_mask"]).shape == (2, 31, 17)
+
+
+def test_an_output_filter_is_kept_to(channel):
+    reply = predict(channel, request_for(outputs=["lesion_mask"]))
+    assert list(reply.outputs) == ["lesion_mask"]
+
+
+@pytest.mark.parametrize(
+    ("request_", "code", "words"),
+    [
+        (request_for(model="other"), "NOT_FOUND", "Servable not found for request: Latest(other)"),
+        (request_for(version=99), "NOT_FOUND", "Servable not found for request: Specific(toy, 99)"),
+        (request_for(model="other", version=1), "NOT_FOUND", "Specific(other, 1)"),
+        (request_for(label="no"), "INVALID_ARGUMENT", "Unrecognized servable version label: no"),
+        (request_for(model=""), "INVALID_ARGUMENT", "ModelSpec has no name specified."),
+        (request_for(signature="no"), "INVALID_ARGUMENT", 'Serving signature key "no" not found.'),
+        (request_for(outputs=["no"]), "INVALID_ARGUMENT", "output tensor alias not found in signature: no"),
+        (request_for(outputs=["lesion_mask"] * 2), "INVALID_ARGUMENT", "duplicate output tensor alias"),
+        (
+            request_for(inputs={"images": SLICES}),
+            "INVALID_ARGUMENT",
+            "input tensor alias not found in signature: images. Inputs expected to be in the set {slices_hu}.",
+        ),
+        (
+            request_for(inputs={"slices_hu": SLICES, "extra": SLICES}),
+            "INVALID_ARGUMENT",
+            "input size does not match signature: 2!=1 len({extra,slices_hu}) != len({slices_hu}). "
+            "Sent extra: {extra}. Missing but required: {}.",
+        ),
+        (
+            request_for(inputs={"slices_hu": SLICES.astype(np.float32)}),
+            "INVALID_ARGUMENT",
+            "Expects slices_hu to be int16 but float32 is provided",
+        ),
+        (
+            request_for(inputs={"slices_hu": SLICES[:, :8]}),
+            "INVALID_ARGUMENT",
+            "Expects slices_hu to have shape [?,16,16] but [3,8,16] is provided",
+        ),
+        (request_for(inputs={"slices_hu": SLICES[0]}), "INVALID_ARGUMENT", "[?,16,16] but [16,16]"),
+    ],
+)
+def test_a_wrong_request_is_refused_as_tf_serving_does(channel, request_, code, words):
+    found, details = refusal(channel, request_)
+    assert found == code
+    assert words in details
+
+
+def test_a_request_without_inputs_or_model_is_refused(channel):
+    request = request_for()
+    request.ClearField("inputs")
+    assert refusal(channel, request)[0] == "INVALID_ARGUMENT"
+    assert refusal(channel, predict_pb2.PredictRequest()) == ("INVALID_ARGUMENT", "Missing ModelSpec")
+
+
+def test_a_tensor_whose_bytes_do_not_fit_its_shape_is_refused(channel):
+    request = request_for()
+    request.inputs["slices_hu"].tensor_content = b"\x00" * 10
+    assert refusal(channel, request) == ("INVALID_ARGUMENT", "tensor parsing error: slices_hu")
+
+
+def test_one_number_that_declares_a_terabyte_is_refused_before_it_is_allocated(channel):
+    request = request_for()
+    tensor = request.inputs["slices_hu"]
+    tensor.ClearField("tensor_content")
+    tensor.int_val.append(7)
+    tensor.tensor_shape.dim[0].size = 1 << 32
+    code, details = refusal(channel, request)
+    assert code == "INVALID_ARGUMENT"
+    assert "declares the shape [4294967296,16,16]" in details
+
+
+def test_messages_over_four_mebibytes_pass_both_ways(server):
+    slices = np.zeros((5000, SIZE, SIZE), np.int16)
+    unlimited = [("grpc.max_receive_message_length", -1)]
+    with grpc.insecure_channel(server, options=unlimited) as channel:
+        reply = predict(channel, request_for(inputs={"slices_hu": slices}))
+    assert reply.ByteSize() > 5 << 20
+    assert tf.make_ndarray(reply.outputs["threshold"]).shape == (5000,)
+
+
+def test_metadata_publishes_the_signatures(channel):
+    request = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=["signature_def"])
+    request.model_spec.name = MODEL
+    reply = prediction_service_pb2_grpc.PredictionServiceStub(channel).GetModelMetadata(request, timeout=30)
+    assert reply.model_spec.version.value == 12
+    signatures = get_model_metadata_pb2.SignatureDefMap()
+    assert reply.metadata["signature_def"].Unpack(signatures)
+    assert set(signatures.signature_def) == {"network", "serving_default"}
+    network = signatures.signature_def["network"]
+    assert network.method_name == "tensorflow/serving/predict"
+    assert [dim.size for dim in network.inputs["slices_hu"].tensor_shape.dim] == [-1, SIZE, SIZE]
+
+
+@pytest.mark.parametrize(
+    ("model", "fields", "code"),
+    [(MODEL, [], "INVALID_ARGUMENT"), (MODEL, ["no"], "INVALID_ARGUMENT"), ("other", ["signature_def"], "NOT_FOUND")],
+)
+def test_metadata_that_cannot_be_had_is_refused(channel, model, fields, code):
+    request = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=fields)
+    request.model_spec.name = model
+    with pytest.raises(grpc.RpcError) as caught:
+        prediction_service_pb2_grpc.PredictionServiceStub(channel).GetModelMetadata(request, timeout=30)
+    assert caught.value.code().name == code
+
+
+def status(channel, model, version=None):
+    request = get_model_status_pb2.GetModelStatusRequest()
+    request.model_spec.name = model
+    if version is not None:
+        request.model_spec.version.value = version
+    return model_service_pb2_grpc.ModelServiceStub(channel).GetModelStatus(request, timeout=30)
+
+
+def test_status_says_that_the_version_is_available(channel):
+    (entry,) = status(channel, MODEL).model_version_status
+    assert entry.version == 12
+    assert entry.state == get_model_status_pb2.ModelVersionStatus.AVAILABLE
+    assert entry.status.error_code == 0
+
+
+@pytest.mark.parametrize(
+    ("model", "version", "words"),
+    [("no", None, "Could not find any versions of model no"), (MODEL, 9, "Could not find version 9 of model toy")],
+)
+def test_status_of_what_was_never_loaded_is_not_found(channel, model, version, words):
+    with pytest.raises(grpc.RpcError) as caught:
+        status(channel, model, version)
+    assert (caught.value.code().name, caught.value.details()) == ("NOT_FOUND", words)
