@@ -19,6 +19,7 @@ help: ## Show this list
 
 .PHONY: setup
 setup: .venv/.ready ## Install everything from uv.lock into .venv (uv itself too, where it is missing)
+	@:
 
 .venv/.ready: pyproject.toml uv.lock | $(UV)
 	@$(UV) sync --frozen --quiet
