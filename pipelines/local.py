@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -42,6 +43,7 @@ def run_training(runs: Path, parameters: Mapping[str, Any]) -> dict[str, Any]:
     arguments.setdefault("model_base", str(run / "models" / arguments["model_name"]))
     print(f"run {run}", flush=True)
     steps, seconds = _run_pipeline(run, arguments)
+    reports = _copy_reports(steps, run / "reports")
     verdict = read_verdict(steps / "evaluate" / "evaluation" / "verdict.json")
     summary = {
         "source": arguments["source"],
@@ -49,7 +51,7 @@ def run_training(runs: Path, parameters: Mapping[str, Any]) -> dict[str, Any]:
         "verdict": verdict.verdict,
         "reasons": list(verdict.reasons),
         "model_version_dir": None,
-        "report": str(steps / "evaluate" / "report"),
+        "report": str(reports["evaluate"]),
         "predicted_mask": None,
         "seconds": seconds,
     }
@@ -91,6 +93,15 @@ def _run_pipeline(run: Path, arguments: Mapping[str, Any]) -> tuple[Path, dict[s
             raise InputError(f"{steps.running}: {reason}") from error
     (pipeline_run,) = root.iterdir()
     return pipeline_run, steps.seconds
+
+
+def _copy_reports(steps: Path, folder: Path) -> dict[str, Path]:
+    """Copy the steps' HTML pages, which kfp stores without an ending, to where a browser opens them."""
+    folder.mkdir()
+    return {
+        report.parent.name: Path(shutil.copyfile(report, folder / f"{report.parent.name}.html"))
+        for report in sorted(steps.glob("*/report"))
+    }
 
 
 def _output_parameters(step: Path) -> dict[str, Any]:

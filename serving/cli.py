@@ -47,10 +47,10 @@ def _add_predict(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     )
     predict.add_argument("--server", required=True, metavar="HOST:PORT", help="the server's gRPC address")
     predict.add_argument("--model", default=DEFAULT_MODEL, metavar="NAME", help="default: %(default)s")
-    predict.add_argument("--version", type=_version, metavar="N", help="model version (default: the newest)")
+    predict.add_argument("--version", type=version, metavar="N", help="model version (default: the newest)")
     predict.add_argument(
         "--timeout",
-        type=_seconds,
+        type=seconds,
         default=60.0,
         metavar="SECONDS",
         help="what one request of some dozen slices may take, retries included (default: %(default)g)",
@@ -75,7 +75,7 @@ def _add_serve(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     )
     serve.add_argument("--model", default=DEFAULT_MODEL, metavar="NAME", help="default: %(default)s")
     serve.add_argument(
-        "--port", type=_port, default=DEFAULT_PORT, metavar="N", help="0 takes a free one (default: %(default)s)"
+        "--port", type=port, default=DEFAULT_PORT, metavar="N", help="0 takes a free one (default: %(default)s)"
     )
     serve.add_argument(
         "--host", default="127.0.0.1", metavar="ADDRESS", help="address to listen on (default: %(default)s)"
@@ -105,32 +105,38 @@ def _predict(chosen: argparse.Namespace) -> None:
 
 
 def _serve(chosen: argparse.Namespace) -> None:
+    from serving.version_folders import model_base
+
+    base = model_base(chosen.model_base, chosen.model)
     # Before TensorFlow is loaded, which takes some seconds: its notes on CPUs and GPUs are no news here.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     from serving.server import serve_until_stopped
 
-    serve_until_stopped(chosen.model_base, chosen.model, chosen.port, chosen.host, chosen.tensor_content)
+    serve_until_stopped(base, chosen.model, chosen.port, chosen.host, chosen.tensor_content)
 
 
-def _port(text: str) -> int:
+def port(text: str) -> int:
+    """Read a port from the command line."""
     number = int(text)
     if not 0 <= number <= 65535:
         raise argparse.ArgumentTypeError(f"{number} is no port; expected 0 to 65535")
     return number
 
 
-def _version(text: str) -> int:
+def version(text: str) -> int:
+    """Read a model version from the command line."""
     number = int(text)
     if number < 0:
         raise argparse.ArgumentTypeError(f"{number} is no version; expected 0 or more")
     return number
 
 
-def _seconds(text: str) -> float:
-    seconds = float(text)
-    if not 0 < seconds < 86_400:
+def seconds(text: str) -> float:
+    """Read a time to wait from the command line."""
+    number = float(text)
+    if not 0 < number < 86_400:
         raise argparse.ArgumentTypeError(f"{text} is no time to wait; expected more than 0 seconds")
-    return seconds
+    return number
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """The versions of one model: which are on disk, which are loaded, and why one is not."""
 
-import re
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 from components.ct.errors import InputError
 from serving.refusal import invalid, not_found
 from serving.saved_model import SavedModel
+from serving.version_folders import version_folders
 
 
 class State(IntEnum):
@@ -26,29 +26,6 @@ class Status:
 
     state: State
     error: str = ""
-
-
-def version_folders(base: Path) -> dict[int, Path]:
-    """Find the complete versions under a model base: integer names that hold a `saved_model.pb`."""
-    if not base.is_dir():
-        return {}
-    numbered = {int(path.name): path for path in base.iterdir() if re.fullmatch(r"\d+", path.name)}
-    return {n: path for n, path in sorted(numbered.items()) if (path / "saved_model.pb").is_file()}
-
-
-def model_base(folder: Path, model: str) -> Path:
-    """Take the folder that holds the version folders, or one that holds it under the model's name.
-
-    Raises:
-        InputError: There is no version in either place.
-    """
-    for base in (folder, folder / model):
-        if version_folders(base):
-            return base
-    raise InputError(
-        f"{folder}: no model version here; expected a folder named by an integer that holds saved_model.pb, "
-        f"such as {folder}/1/saved_model.pb; run the training pipeline to export one"
-    )
 
 
 class Model:

@@ -23,7 +23,7 @@ from tensorflow_serving.apis import (
 )
 
 from components.ct.errors import InputError
-from serving.models import Model, Models, model_base
+from serving.models import Model, Models
 from serving.refusal import Refusal, invalid
 from serving.replies import write_as_content, write_as_fields
 from serving.saved_model import DEFAULT_SIGNATURE
@@ -37,15 +37,13 @@ _OPTIONS = [
 ]
 
 
-def start(
-    folder: Path, model: str, port: int, host: str = "127.0.0.1", tensor_content: bool = False
-) -> "RunningServer":
-    """Load the newest version of a model and answer for it; port 0 takes a free port.
+def start(base: Path, model: str, port: int, host: str = "127.0.0.1", tensor_content: bool = False) -> "RunningServer":
+    """Load the newest version in `base`, a folder of version folders, and answer; port 0 takes a free one.
 
     Raises:
         InputError: There is no version that can be loaded, or the port is taken.
     """
-    served = Model(model, model_base(folder, model))
+    served = Model(model, base)
     version = served.load_newest()
     server = grpc.server(ThreadPoolExecutor(_HANDLERS, "predict"), options=_OPTIONS)
     models = Models([served])
@@ -83,13 +81,13 @@ class RunningServer:
 
 
 def serve_until_stopped(
-    folder: Path, model: str, port: int, host: str = "127.0.0.1", tensor_content: bool = False
+    base: Path, model: str, port: int, host: str = "127.0.0.1", tensor_content: bool = False
 ) -> None:
     """Serve until SIGTERM or SIGINT, after one line that says where."""
     stop = threading.Event()
     # Until it serves, there is nothing to finish: the signal's default ends the process without a traceback.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    running = start(folder, model, port, host, tensor_content)
+    running = start(base, model, port, host, tensor_content)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     for status in running.model.statuses.values():
@@ -122,7 +120,7 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
             _require_model_spec(request)
             version, saved_model = self._models.choose(request.model_spec)
             signature = request.model_spec.signature_name or DEFAULT_SIGNATURE
-            outputs = saved_model.run(signature, request.inputs, request.output_filter)
+            outputs = saved_model.run(signature, request.inputs, list(request.output_filter))
         reply = predict_pb2.PredictResponse()
         _name(reply.model_spec, request.model_spec.name, version, signature)
         for name, array in outputs.items():

@@ -11,16 +11,25 @@ from pathlib import Path
 def written_whole(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`, a file or a folder; rename it on success, remove it otherwise.
 
-    The temporary name starts with a dot and is neither a number nor a `.nii.gz`, so that nothing that looks
-    for finished work takes it for that.
+    What stood under `path` before is replaced; an earlier folder makes way a moment before the rename. The
+    temporary name starts with a dot and is neither a number nor a `.nii.gz`, so that nothing that looks for
+    finished work takes it for that.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    # A killed process leaves its own, and in a container every process has the same number.
+    _remove(temporary)
     try:
         yield temporary
+        if temporary.is_dir() and path.is_dir():
+            _remove(path)
         os.replace(temporary, path)
     finally:
-        if temporary.is_dir():
-            shutil.rmtree(temporary, ignore_errors=True)
-        else:
-            temporary.unlink(missing_ok=True)
+        _remove(temporary)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)

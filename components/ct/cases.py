@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path, PurePosixPath
@@ -10,6 +11,7 @@ from components.ct.atomic import written_whole
 from components.ct.errors import CohortError, VolumeError
 
 TABLE = "cases.csv"
+_CASE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 @dataclass(frozen=True)
@@ -17,7 +19,7 @@ class Case:
     """A scan and its lesion mask.
 
     Attributes:
-        case_id: unique in the table, of letters, digits, `.`, `_` and `-`.
+        case_id: unique in the table, of letters, digits, `.`, `_` and `-`, beginning with a letter or digit.
         patient_id: scans that share it never part in a split.
         source: the cohort or site that the case came from; metrics are also given for each.
         scan: path of the scan, relative to the table's folder.
@@ -59,7 +61,8 @@ def read_cases(folder: Path) -> list[Case]:
     """Read `cases.csv` of `folder`.
 
     Raises:
-        CohortError: no table, other columns, a repeated case id, or a path that leaves the folder.
+        CohortError: no table, other columns, an incomplete row, a repeated or impossible case id, or a path that
+            leaves the folder.
     """
     path = folder / TABLE
     if not path.is_file():
@@ -69,9 +72,15 @@ def read_cases(folder: Path) -> list[Case]:
         expected = [field.name for field in fields(Case)]
         if table.fieldnames != expected:
             raise CohortError(f"{path}: has columns {table.fieldnames}; expected {expected}")
-        cases = [Case(**row) for row in table]
+        rows = list(table)
+    broken = next((number for number, row in enumerate(rows, start=2) if None in row or None in row.values()), None)
+    if broken:
+        raise CohortError(f"{path}: line {broken} has too few or too many columns; run ingest again")
+    cases = [Case(**row) for row in rows]
     seen: set[str] = set()
     for case in cases:
+        if not _CASE_ID.fullmatch(case.case_id):
+            raise CohortError(f"{path}: case id {case.case_id!r}; expected letters, digits, '.', '_' and '-'")
         if case.case_id in seen:
             raise CohortError(f"{path}: case {case.case_id} stands in it twice")
         seen.add(case.case_id)

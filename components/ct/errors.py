@@ -1,7 +1,8 @@
 """The mistakes a user can make, each told in one line: what, where, what was expected, what to do."""
 
+import errno
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 
@@ -17,10 +18,28 @@ class CohortError(InputError):
     """The cases do not fit together: unpaired, duplicate, too few, or a patient on both sides of a split."""
 
 
+_MACHINE_FAULTS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
+
+
+def listed(problems: Sequence[str], shown: int = 5) -> str:
+    """Join problems into one line: how many, the first few, and how many more there are."""
+    if len(problems) == 1:
+        return problems[0]
+    more = f"; and {len(problems) - shown} more" if len(problems) > shown else ""
+    return f"{len(problems)} problems: {'; '.join(problems[:shown])}{more}"
+
+
 @contextmanager
 def told_in_one_line() -> Iterator[None]:
-    """End the process with `error: <message>` and exit status 1 on an `InputError`, without a traceback."""
+    """End the process with `error: <message>` and exit status 1, without a traceback.
+
+    That is for an `InputError`, and for a full disk or a file that may not be read or written.
+    """
     try:
         yield
     except InputError as error:
         sys.exit("error: " + " ".join(str(error).split()))
+    except OSError as error:
+        if error.errno not in _MACHINE_FAULTS:
+            raise
+        sys.exit(f"error: {error.filename or 'writing the output'}: {error.strerror}; nothing was left half-written")

@@ -14,6 +14,8 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+# Averages of whole HU often end in .5; with this added, rounding falls to the same side in any arithmetic.
+TIE_BREAK_HU = 2**-10
 AIR_HU = -1000  # CT numbers are scaled so that air is -1000 and water 0 (Hounsfield, 1973)
 
 
@@ -98,7 +100,7 @@ def _both_axes(slices: NDArray, down: NDArray, across: NDArray) -> NDArray[np.fl
 def fit_hu(slices_hu: NDArray, size: int) -> NDArray[np.int16]:
     """Fit (n, h, w) slices in HU to the network's (n, size, size) int16 grid, padded with air."""
     fit = GridFit(slices_hu.shape[1], slices_hu.shape[2], size)
-    return np.rint(fit.apply(slices_hu, AIR_HU)).astype(np.int16)
+    return np.rint(fit.apply(slices_hu, AIR_HU) + TIE_BREAK_HU).astype(np.int16)
 
 
 def fit_mask(slices_mask: NDArray, size: int) -> NDArray[np.uint8]:

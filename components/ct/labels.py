@@ -7,19 +7,23 @@ ANY_LABEL = 0  # 0 is the background in every convention, so it is free to mean 
 _BLOCK = 1 << 22
 
 
-def label_values(voxels: NDArray) -> NDArray:
-    """The distinct values of a mask, sorted, in float64."""
+def label_values(voxels: NDArray) -> NDArray[np.float64]:
+    """The distinct values of a mask, sorted."""
+    flat = voxels.ravel(order="K")
     values = np.empty(0)
-    for start in range(0, voxels.size, _BLOCK):
-        block = voxels.reshape(-1, order="A")[start : start + _BLOCK] if _is_flat(voxels) else None
-        if block is None:
-            return np.unique(voxels).astype(np.float64)
-        values = np.union1d(values, _distinct(block))
+    for start in range(0, flat.size, _BLOCK):
+        values = np.union1d(values, _distinct(flat[start : start + _BLOCK]))
     return values
 
 
-def binary_lesion(voxels: NDArray, label: int) -> NDArray[np.uint8] | None:
-    """The mask as 0 and 1, or None where the file does not say which label is the lesion.
+def is_binary(values: NDArray) -> bool:
+    """Whether the distinct `values` are those of a mask of one lesion: 0 with 1, or 0 with 255."""
+    found = set(values.tolist())
+    return found <= {0.0, 1.0} or found <= {0.0, 255.0}
+
+
+def binary_lesion(voxels: NDArray, label: int = ANY_LABEL) -> NDArray[np.uint8] | None:
+    """The mask as 0 and 1, or None where its values do not say which voxels are lesion.
 
     Args:
         voxels: a mask's values.
@@ -30,21 +34,10 @@ def binary_lesion(voxels: NDArray, label: int) -> NDArray[np.uint8] | None:
         return None
     if label != ANY_LABEL:
         return (voxels == label).astype(np.uint8)
-    if not is_binary(values):
-        return None
-    return (voxels != 0).astype(np.uint8)
+    return (voxels != 0).astype(np.uint8) if is_binary(values) else None
 
 
-def is_binary(values: NDArray) -> bool:
-    """Whether the distinct `values` are those of a mask of one lesion: 0 with 1, or 0 with 255."""
-    return set(values.tolist()) <= {0.0, 1.0} or set(values.tolist()) <= {0.0, 255.0}
-
-
-def _is_flat(voxels: NDArray) -> bool:
-    return bool(voxels.flags.c_contiguous or voxels.flags.f_contiguous)
-
-
-def _distinct(block: NDArray) -> NDArray:
+def _distinct(block: NDArray) -> NDArray[np.float64]:
     # Masks fit 8 bits as a rule, whatever type they are stored in; counting is ten times faster than sorting.
     with np.errstate(invalid="ignore"):
         small = block.astype(np.uint8, copy=False)

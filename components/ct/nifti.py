@@ -4,6 +4,7 @@ nibabel knows the header's fields and the geometry. It does not check a gzip str
 affines, infinite slopes and headers that declare more than the file can hold, so the bytes are read here.
 """
 
+import struct
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -61,7 +62,9 @@ class Stored:
         if values.dtype.kind == "f":
             broken = values.size - int(np.count_nonzero(np.isfinite(values)))
             if broken:
-                raise VolumeError(f"{self.path}: {broken:,} voxels are NaN or infinite; expected a finite number in each")
+                raise VolumeError(
+                    f"{self.path}: {broken:,} voxels are NaN or infinite; expected a finite number in each"
+                )
         return values
 
 
@@ -77,7 +80,7 @@ def read_stored(path: Path) -> Stored:
             return Stored(path, header, _read_voxels(path, stream, header))
     except FileNotFoundError:
         raise VolumeError(f"{path}: no such file") from None
-    except (EOFError, igzip.BadGzipFile, IsalError) as error:
+    except (EOFError, igzip.BadGzipFile, IsalError) as error:  # type: ignore[misc]
         raise VolumeError(f"{path}: damaged gzip stream ({error}); fetch or export the file again") from error
     except OSError as error:
         raise VolumeError(f"{path}: cannot be read ({error.strerror or error})") from error
@@ -131,10 +134,10 @@ def _first_bytes(path: Path) -> bytes:
 
 def _read_header(path: Path, stream: BinaryIO) -> nib.Nifti1Header:
     start = stream.read(4)
-    orders = {n.to_bytes(4, name): (n, mark) for n in _HEADERS for name, mark in (("little", "<"), ("big", ">"))}
-    if start not in orders:
+    found = ((size, order) for size in _HEADERS for order in "<>" if start == struct.pack(f"{order}i", size))
+    size, endianness = next(found, (0, ""))
+    if not size:
         raise VolumeError(f"{path}: not a NIfTI file; expected .nii or .nii.gz (NIfTI-1 or NIfTI-2)")
-    size, endianness = orders[start]
     block = start + stream.read(size - 4)
     if len(block) < size:
         raise VolumeError(f"{path}: ends inside its header after {len(block)} of {size} bytes")

@@ -21,6 +21,7 @@ from nibabel.orientations import axcodes2ornt, ornt_transform
 from numpy.random import Generator, default_rng
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
+from scipy.sparse import csr_array
 
 from components.ct.errors import InputError
 from components.ct.grid import AIR_HU, volume_from_axial_slices
@@ -30,7 +31,8 @@ Volume = NDArray[np.float32]  # (z, rows, columns), see components.ct.grid
 WINDOW_HU = (-1250, 250)  # what the data set's 8-bit volumes were cut to before they were published
 SLICE_SPACING_MM = (1.5, 3.0, 6.0, 1.0, 5.0, 2.0, 4.0)  # by case, in turn
 ORIENTATIONS = ("LAS", "LPS", "LAS", "LAS", "LAS", "RAS", "LAS", "LAS", "LAS", "PSR", "LAS")
-LESION_SHARE_OF_LUNG = (0.06, 0.20, 0.035, 0.10, None, 0.45, 0.025, 0.14)  # None: a few voxels in all
+LESION_SHARE_OF_LUNG = (0.07, 0.20, 0.035, 0.10, 0.05, 0.45, 0.035, 0.14)  # by case, in turn
+A_FEW_VOXELS = 4  # the index of the case that has hardly any lesion, as radiopaedia_29_86490_1 has
 TWO_SCANS = (2, 3)  # the indices of one patient's two scans: 6 mm raw and 1 mm windowed slices
 
 
@@ -150,7 +152,8 @@ def _draw_case(index: int, seed: int) -> tuple[_Scan, NDArray, NDArray[np.uint8]
     _add_bones(hu, scan, body)
     lungs = _lungs(scan, body)
     parenchyma = _parenchyma(scan, body, lungs, rng)
-    mask = _add_lesions(parenchyma, scan, lungs, LESION_SHARE_OF_LUNG[index % 8], rng)
+    share_of_lung = None if index == A_FEW_VOXELS else LESION_SHARE_OF_LUNG[index % len(LESION_SHARE_OF_LUNG)]
+    mask = _add_lesions(parenchyma, scan, lungs, share_of_lung, rng)
     _add_trees(parenchyma, scan, body)
     hu += scan.inside(lungs.border) * (parenchyma - hu)
     _add_main_airways(hu, scan, body)
@@ -185,17 +188,20 @@ def _draw_scan(rng: Generator, index: int, body: _Body) -> _Scan:
 
 
 def _noise(scan: _Scan, rng: Generator, length_mm: float) -> Volume:
-    """Smooth noise of unit variance: a cubic B-spline through a random lattice fixed to the patient."""
-
-    def weights(coordinate: Volume, low_mm: float, nodes: int) -> Volume:
-        away = np.abs((coordinate.ravel()[:, None] - low_mm) / length_mm - np.arange(nodes, dtype=np.float32))
-        return np.where(away < 1, 2 / 3 - away**2 + away**3 / 2, np.clip(2 - away, 0, None) ** 3 / 6)
-
-    shape = [int(extent / length_mm) + 1 for extent in (440, 520, 520)]
-    lattice = 3 * rng.standard_normal(shape, dtype=np.float32)  # 3: the spline's weights shrink it to a third
-    across = lattice @ weights(scan.x, -260, shape[2]).T
-    down = weights(scan.y, -260, shape[1]) @ across
-    return np.tensordot(weights(scan.z, -80, shape[0]), down, 1).astype(np.float32)
+    """Smooth noise of about unit variance: a cubic B-spline through a random lattice fixed to the patient."""
+    shape = [int(extent_mm / length_mm) + 1 for extent_mm in (440, 520, 520)]
+    field = 3 * rng.standard_normal(shape, dtype=np.float32)  # 3: the spline's weights shrink it to a third
+    for centres, low_mm, nodes in zip((scan.z, scan.y, scan.x), (-80, -260, -260), shape, strict=True):
+        position = (centres.ravel() - low_mm) / length_mm
+        node = np.floor(position).astype(int)[:, None] + np.arange(-1, 3)
+        away = np.abs(position[:, None] - node)
+        weight = np.where(away < 1, 2 / 3 - away**2 + away**3 / 2, np.clip(2 - away, 0, None) ** 3 / 6)
+        ends = np.arange(0, node.size + 1, 4)
+        # Sparse, not for size but because threaded matrix products round differently on other machines.
+        spline = csr_array((weight.ravel(), node.ravel() % nodes, ends), (len(node), nodes), np.float32)
+        flat = spline @ field.reshape(nodes, -1)
+        field = np.moveaxis(flat.reshape(-1, *field.shape[1:]), 0, -1)
+    return np.ascontiguousarray(field)
 
 
 def _ellipse(scan: _Scan, x: float, y: float, half_x: float, half_y: float, power: float = 2) -> Volume:
@@ -301,7 +307,7 @@ def _parenchyma(scan: _Scan, body: _Body, lungs: _Lungs, rng: Generator) -> Volu
     hu += 90 * np.clip(1.5 - fissure, 0, 1)
     hu -= 70 * fixed.choice([0, 0, 1]) * np.clip(_noise(scan, fixed, 11) - 0.6, 0, 1)  # emphysema
     dependent = np.exp(-lungs.depth / 6) / (1 + np.exp((38 - scan.y) / 8))
-    hu += rng.choice([60, 160, 320, 450]) * dependent * np.clip(0.8 + 0.5 * patchy, 0, 1.5)
+    hu += rng.choice([60, 120, 220, 320]) * dependent * np.clip(0.8 + 0.5 * patchy, 0, 1.5)
     return hu.astype(np.float32)
 
 
@@ -316,14 +322,15 @@ def _add_lesions(
     lung = np.flatnonzero(lungs.border > -scan.spacing_mm[2])
     inside = lungs.border.ravel()[lung] > 0
     hills = _landscape(scan, lungs, lung, share_of_lung, rng)
-    ragged = hills + 0.16 * _noise(scan, rng, 6).ravel()[lung]
-    count = int(rng.integers(50, 120)) if share_of_lung is None else share_of_lung * inside.sum()
+    ragged = hills + 0.13 * _noise(scan, rng, 6).ravel()[lung]
+    count = int(rng.integers(90, 150)) if share_of_lung is None else share_of_lung * inside.sum()
     level = np.partition(hills[inside], -int(count) - 1)[-int(count) - 1]
     mask = np.zeros(scan.shape, np.uint8)
     mask.ravel()[lung[inside & (hills > level)]] = 1
 
-    softness = rng.uniform(0.04, 0.1)
-    core = level + rng.choice([0.25, 0.45, 0.8]) + 0.3 * _noise(scan, rng, 14).ravel()[lung]
+    softness = rng.uniform(0.04, 0.09)
+    above = rng.choice([0.25, 0.45, 0.8]) if share_of_lung else 0.3
+    core = level + above + 0.3 * _noise(scan, rng, 14).ravel()[lung]
     ground_glass = rng.uniform(-560, -380) + 50 * _noise(scan, rng, 20).ravel()[lung]
     ground_glass += rng.choice([20, 60]) * _noise(scan, rng, 4).ravel()[lung]  # fine, or a crazy paving
     consolidation = rng.uniform(-70, 40)
@@ -387,9 +394,7 @@ def _tree(
     return np.clip(filled[0], 0, 1), np.clip(filled[1], 0, 1)
 
 
-def _fill_tubes(
-    filled: Volume, scan: _Scan, start: NDArray, step: NDArray, radius: float, rng: Generator
-) -> None:
+def _fill_tubes(filled: Volume, scan: _Scan, start: NDArray, step: NDArray, radius: float, rng: Generator) -> None:
     """Add the share of each voxel that straight tubes fill, by points strewn through them: even the finest
     vessel leaves its partial volume. `start` and `step` are (n, 3) in mm."""
     lengths = np.linalg.norm(step, axis=1)

@@ -5,8 +5,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from components.ct.atomic import written_whole
-from components.ct.metrics import Confusion
+from components.ct.metrics import Confusion, confusion
 from components.evaluate.labelled_scan import LabelledScan
 
 TABLE = "cases.csv"
@@ -40,9 +43,9 @@ class CaseScore:
     sha256_mask: str
 
 
-def score(scan: LabelledScan, counted: Confusion) -> CaseScore:
-    """Turn a case's confusion into its row of the table."""
-    case, voxel_ml = scan.case, scan.voxel_ml
+def score(scan: LabelledScan, prediction: NDArray[np.bool_]) -> CaseScore:
+    """Compare a predicted mask, (n, rows, columns), with the scan's own."""
+    case, voxel_ml, counted = scan.case, scan.voxel_ml, confusion(scan.truth, prediction)
     nothing = Confusion(0, 0, counted.truth, counted.total - counted.truth)
     return CaseScore(
         case_id=case.case_id,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from components.ct.grid import AIR_HU
+from components.ct.grid import AIR_HU, TIE_BREAK_HU
 
 INPUT = "slices_hu"
 PROBABILITY = "lesion_probability"
@@ -57,7 +57,7 @@ class ServedModel(tf.Module):
         )
         around = [[0, 0], [top, self.size - rows - top], [left, self.size - columns - left]]
         # Rounded, as a client that sends int16 to `network` does.
-        grid = tf.round(tf.pad(fitted, around, constant_values=float(AIR_HU)))
+        grid = tf.round(tf.pad(fitted, around, constant_values=float(AIR_HU)) + TIE_BREAK_HU)
         probability = self._probability(tf.ensure_shape(grid, (None, self.size, self.size)))
         content = probability[:, top : top + rows, left : left + columns]
         return self._answer(_both_axes(content, resampling_matrix(rows, height), resampling_matrix(columns, width)))

@@ -13,7 +13,9 @@ _FILE = Path("assets.extra") / "tf_serving_warmup_requests"  # the name and plac
 _FULL_SLICE = 512  # edge of a CT slice as scanners write it
 
 
-def write_warmup_requests(saved_model: Path, model_name: str, size: int, batch_sizes: tuple[int, ...] = (1, 32)) -> None:
+def write_warmup_requests(
+    saved_model: Path, model_name: str, size: int, batch_sizes: tuple[int, ...] = (1, 32)
+) -> None:
     """Write a `network` request for each batch size and one `serving_default` request beside the SavedModel."""
     path = saved_model / _FILE
     path.parent.mkdir(exist_ok=True)

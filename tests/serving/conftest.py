@@ -1,4 +1,4 @@
-"""A tiny SavedModel with the exported model's signatures, and real servers over it, on loopback."""
+"""Version folders of the toy network, and real servers over them, on loopback."""
 
 import os
 import re
@@ -12,37 +12,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-SIZE = 16  # edge of the toy network's grid
-THRESHOLD = 0.25
-MODEL = "toy"
+from tests.serving.toy import MODEL, save_toy_model
+
 COMMAND = [sys.executable, "-m", "serving.cli"]
-
-
-def toy_probability(slices_hu: np.ndarray) -> np.ndarray:
-    """The toy network in numpy: 0 at -1250 HU, 1 at 250 HU, linear."""
-    return np.clip((slices_hu.astype(np.float32) + 1250) / 1500, 0, 1)
-
-
-def save_toy_model(folder: Path, size: int = SIZE, threshold: float = THRESHOLD, gain: float = 1.0) -> None:
-    """Write a SavedModel whose probability is `gain` times that of `toy_probability`."""
-    import tensorflow as tf
-
-    class Toy(tf.Module):
-        def answer(self, slices_hu):
-            scaled = (tf.cast(slices_hu, tf.float32) + 1250.0) / 1500.0
-            probability = gain * tf.clip_by_value(scaled, 0.0, 1.0)
-            return {
-                "lesion_probability": probability,
-                "lesion_mask": tf.cast(probability >= threshold, tf.uint8),
-                "threshold": tf.fill(tf.shape(slices_hu)[:1], threshold),
-            }
-
-    toy = Toy()
-    signatures = {
-        name: tf.function(toy.answer).get_concrete_function(tf.TensorSpec(shape, tf.int16, name="slices_hu"))
-        for name, shape in {"network": (None, size, size), "serving_default": (None, None, None)}.items()
-    }
-    tf.saved_model.save(toy, str(folder), signatures=signatures)
 
 
 @pytest.fixture(scope="session")

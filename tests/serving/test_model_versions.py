@@ -3,8 +3,9 @@ import shutil
 import pytest
 
 from components.ct.errors import InputError
-from serving.models import Model, State, model_base, version_folders
+from serving.models import Model, State
 from serving.server import start
+from serving.version_folders import model_base, version_folders
 
 
 def test_only_complete_integer_folders_are_versions(tmp_path):
@@ -45,5 +46,5 @@ def test_a_model_whose_every_version_is_damaged_is_no_model(tmp_path):
 
 
 def test_a_port_that_is_taken_is_told(model_folder, server):
-    with pytest.raises(InputError, match="cannot listen on 127.0.0.1.*taken"):
+    with pytest.raises(InputError, match=r"cannot listen on 127\.0\.0\.1.*taken"):
         start(model_folder, "toy", port=int(server.rpartition(":")[2]))

@@ -12,7 +12,7 @@ from tensorflow_serving.apis import (
     prediction_service_pb2_grpc,
 )
 
-from tests.serving.conftest import MODEL, SIZE, THRESHOLD, toy_probability
+from tests.serving.toy import MODEL, SIZE, THRESHOLD, toy_probability
 
 SLICES = np.random.default_rng(1).integers(-1400, 400, (3, SIZE, SIZE), np.int16)
 

@@ -1,0 +1,43 @@
+"""Which scans are of one patient, so that they never part in a split."""
+
+import csv
+from collections.abc import Iterable
+from pathlib import Path
+
+from components.ct.errors import CohortError
+from components.ingest.pairing import case_id_of
+
+PATIENTS = "patients.csv"
+# The 20-case set (Zenodo record 3757476): 10_85902_1 and _3 are one patient; the two of 29 may be, so they are kept
+# together as well.
+_KNOWN = Path(__file__).with_name("known_patients.csv")
+
+
+def patients_of(case_ids: Iterable[str], source: Path) -> dict[str, str]:
+    """The patient of each case: by the source's own `patients.csv`, by what is known, otherwise the case itself.
+
+    Raises:
+        CohortError: `patients.csv` lacks a column, or names a case that is not there: a misspelt case would
+            otherwise let two scans of one patient part.
+    """
+    case_ids = list(case_ids)
+    own = source / PATIENTS
+    listed = _read(own) if own.is_file() else {}
+    strangers = sorted(listed.keys() - set(case_ids))
+    if strangers:
+        raise CohortError(
+            f"{own}: names {len(strangers)} cases that have no scan, such as {strangers[0]}; correct or remove them"
+        )
+    known = _read(_KNOWN) | listed
+    return {case_id: known.get(case_id, case_id) for case_id in case_ids}
+
+
+def _read(path: Path) -> dict[str, str]:
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file))
+    except UnicodeDecodeError:
+        raise CohortError(f"{path}: is no UTF-8 text; save it as CSV in UTF-8") from None
+    if any(not row.get("case_id") or not row.get("patient_id") for row in rows):
+        raise CohortError(f"{path}: a row lacks case_id or patient_id; expected both columns, filled in every row")
+    return {case_id_of(row["case_id"]): row["patient_id"] for row in rows}

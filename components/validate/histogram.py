@@ -1,0 +1,44 @@
+"""A count of every HU value in a volume: exact percentiles without sorting fifty million voxels."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+_LOWEST = -32768  # of int16
+_BLOCK = 1 << 22  # voxels counted at a time: counting widens them to 8 bytes each
+
+
+@dataclass(frozen=True)
+class HuHistogram:
+    """`counts[i]` voxels have the value `i - 32768` HU."""
+
+    counts: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, hu: NDArray[np.int16]) -> "HuHistogram":
+        """Count an int16 array of any shape."""
+        counts = np.zeros(1 << 16, np.int64)
+        flat = hu.ravel(order="K")
+        for start in range(0, flat.size, _BLOCK):
+            block = flat[start : start + _BLOCK].view(np.uint16)
+            counts += np.bincount(block, minlength=len(counts))
+        return cls(np.roll(counts, -_LOWEST))  # uint16 holds the negative half last
+
+    @property
+    def total(self) -> int:
+        """Voxels counted."""
+        return int(self.counts.sum())
+
+    @property
+    def mean(self) -> float:
+        """Mean in HU."""
+        return float(self.counts @ (np.arange(len(self.counts)) + _LOWEST)) / self.total
+
+    def percentile(self, percent: float) -> float:
+        """The least HU value that at least `percent` of the voxels do not exceed (0 < percent <= 100)."""
+        return float(np.searchsorted(self.counts.cumsum(), np.ceil(percent / 100 * self.total)) + _LOWEST)
+
+    def share_below(self, hu: int) -> float:
+        """Share of voxels strictly below a value."""
+        return float(self.counts[: hu - _LOWEST].sum()) / self.total

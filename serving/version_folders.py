@@ -1,0 +1,29 @@
+"""Which versions of a model lie under a model base, by the names that TF Serving looks for."""
+
+import re
+from pathlib import Path
+
+from components.ct.errors import InputError
+
+
+def version_folders(base: Path) -> dict[int, Path]:
+    """Find the complete versions under a model base: integer names that hold a `saved_model.pb`."""
+    if not base.is_dir():
+        return {}
+    numbered = {int(path.name): path for path in base.iterdir() if re.fullmatch(r"\d+", path.name)}
+    return {n: path for n, path in sorted(numbered.items()) if (path / "saved_model.pb").is_file()}
+
+
+def model_base(folder: Path, model: str) -> Path:
+    """Take the folder that holds the version folders, or one that holds it under the model's name.
+
+    Raises:
+        InputError: There is no version in either place.
+    """
+    for base in (folder, folder / model):
+        if version_folders(base):
+            return base
+    raise InputError(
+        f"{folder}: no model version here; expected a folder named by an integer that holds saved_model.pb, "
+        f"such as {folder}/1/saved_model.pb; run the training pipeline to export one"
+    )

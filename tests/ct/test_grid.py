@@ -1,0 +1,106 @@
+"""Fit to the network's grid and its inverse."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from components.ct.grid import (
+    AIR_HU,
+    GridFit,
+    axial_slices,
+    fit_hu,
+    fit_mask,
+    resampling_matrix,
+    volume_from_axial_slices,
+)
+
+edges = st.integers(1, 90)
+
+
+def test_shrinking_averages_the_pixels_under_each_cell():
+    # Six pixels to four cells: each cell covers one and a half.
+    expected = np.array([[2, 1, 0, 0, 0, 0], [0, 1, 2, 0, 0, 0], [0, 0, 0, 2, 1, 0], [0, 0, 0, 0, 1, 2]]) / 3
+    np.testing.assert_allclose(resampling_matrix(6, 4), expected, atol=1e-7)
+
+
+def test_growing_interpolates_between_pixel_centres():
+    expected = np.array([[1, 0], [0.75, 0.25], [0.25, 0.75], [0, 1]])
+    np.testing.assert_allclose(resampling_matrix(2, 4), expected, atol=1e-7)
+
+
+@given(edges, edges)
+def test_every_weight_row_sums_to_one(n_from, n_to):
+    np.testing.assert_allclose(resampling_matrix(n_from, n_to).sum(axis=1), 1, atol=1e-5)
+
+
+@given(edges, edges, st.sampled_from([16, 32, 48]))
+@settings(deadline=None)
+def test_aspect_is_kept_to_half_a_cell_and_the_content_centred(height, width, size):
+    fit = GridFit(height, width, size)
+    rows, columns = fit.content
+    assert max(rows, columns) == size
+    assert abs(rows / size - height / max(height, width)) <= max(0.5, 1) / size
+    assert abs(columns / size - width / max(height, width)) <= max(0.5, 1) / size
+    assert 0 <= size - rows - 2 * fit.offset[0] <= 1
+    assert 0 <= size - columns - 2 * fit.offset[1] <= 1
+
+
+@given(edges, edges, st.floats(-1000, 1000, width=32))
+@settings(deadline=None)
+def test_a_constant_survives_fit_and_inverse(height, width, value):
+    fit = GridFit(height, width, 32)
+    slices = np.full((1, height, width), value, np.float32)
+    np.testing.assert_allclose(fit.invert(fit.apply(slices, AIR_HU)), slices, atol=1e-2)
+
+
+@given(st.integers(32, 90), st.integers(32, 90), st.integers(0, 2**32 - 1))
+@settings(deadline=None)
+def test_shrinking_keeps_the_lesion_volume_exactly(height, width, seed):
+    mask = (np.random.default_rng(seed).random((1, height, width)) < 0.3).astype(np.uint8)
+    fit = GridFit(height, width, 32)
+    rows, columns = fit.content
+    pixels_in_a_cell = (height / rows) * (width / columns)
+    assert fit.apply(mask, 0).sum() * pixels_in_a_cell == pytest.approx(mask.sum(), rel=1e-4)
+
+
+@given(st.sampled_from([1, 2, 3, 4]), st.integers(0, 2**32 - 1))
+@settings(deadline=None)
+def test_inverse_then_fit_gives_the_grid_back_where_cells_are_whole_pixels(factor, seed):
+    """Linear interpolation smooths, so that it holds exactly for grids that vary linearly."""
+    row, column, level = np.random.default_rng(seed).normal(size=3)
+    rows, columns = np.mgrid[:16, :16]
+    grid = (row * rows + column * columns + level)[None].astype(np.float32)
+    fit = GridFit(16 * factor, 16 * factor, 16)
+    back = fit.apply(fit.invert(grid), 0)
+    np.testing.assert_allclose(back[:, 1:-1, 1:-1], grid[:, 1:-1, 1:-1], atol=1e-3)
+
+
+def test_padding_is_air():
+    fitted = fit_hu(np.zeros((1, 64, 32), np.int16), 32)
+    assert (fitted[0, :, :8] == AIR_HU).all()
+    assert (fitted[0, :, 24:] == AIR_HU).all()
+    assert (fitted[0, :, 8:24] == 0).all()
+
+
+def test_mask_cells_hold_the_share_that_is_lesion():
+    mask = np.zeros((1, 64, 64), np.uint8)
+    mask[0, 0, 0] = 1
+    fitted = fit_mask(mask, 32)
+    assert fitted.dtype == np.uint8
+    assert fitted[0, 0, 0] == 64  # a quarter of 255, rounded
+    assert fitted.sum() == 64
+
+
+def test_slices_show_anterior_above_and_the_patients_right_on_the_left():
+    volume = np.zeros((4, 5, 3), np.int16)  # RAS+: x grows to the right, y to the front, z to the head
+    volume[3, 4, 2] = 1  # the most right, anterior, superior voxel
+    slices = axial_slices(volume)
+    assert slices.shape == (3, 5, 4)
+    assert slices[2, 0, 0] == 1
+
+
+@given(st.tuples(edges, edges, st.integers(1, 4)))
+def test_slices_go_back_into_their_volume(shape):
+    volume = np.arange(np.prod(shape)).reshape(shape)
+    np.testing.assert_array_equal(volume_from_axial_slices(axial_slices(volume)), volume)

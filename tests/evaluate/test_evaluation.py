@@ -1,0 +1,208 @@
+"""The whole step on a tiny cohort: native-grid numbers, files on disk, and what it refuses."""
+
+import csv
+import json
+import math
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from tiny_cohort import Cohort, step_network, write_case
+
+from components.ct.cases import read_cases, sha256_of, write_cases
+from components.ct.errors import CohortError, InputError, VolumeError
+from components.evaluate.evaluation import Evaluation, count_levels, evaluate_model, score_case
+from components.evaluate.labelled_scan import HeldOut
+from components.evaluate.rules import Limits
+from components.evaluate.verdict import require_pass
+from components.slice.split import Split
+
+
+def evaluate(cohort: Cohort, min_dice: float = 0.5) -> Evaluation:
+    folder = cohort.cases.parent
+    return evaluate_model(
+        cohort.cases, cohort.shards, cohort.model, folder / "evaluation", folder / "report.html", Limits(min_dice)
+    )
+
+
+def test_a_network_that_finds_the_lesion_passes_and_export_may_go_on(cohort):
+    found = evaluate(cohort)
+    assert found.verdict.verdict == "pass"
+    assert found.verdict.test_dice > 0.9
+    path = cohort.cases.parent / "evaluation" / "verdict.json"
+    assert require_pass(path, sha256_of(cohort.model / "model.keras")) == found.verdict
+
+
+def test_a_network_that_finds_nothing_fails_although_its_accuracy_is_high(cohort):
+    step_network(at_hu=5000).save(cohort.model / "model.keras")
+    found = evaluate(cohort)
+    assert found.verdict.verdict == "fail"
+    assert found.verdict.test_dice == pytest.approx(1 / 3)  # only the healthy case is right
+    assert min(row.accuracy for row in found.scores) > 0.85
+    assert all(row.dice == row.dice_of_nothing for row in found.scores)
+
+
+def test_the_scores_are_counted_on_the_scans_own_voxels(cohort):
+    scores = {row.case_id: row for row in evaluate(cohort).scores}
+    # 12 × 12 × 31 voxels of 10 mm³ on a grid of the network's own size: exact.
+    assert scores["test_1"].lesion_ml == pytest.approx(44.64)
+    assert scores["test_1"].dice == 1.0
+    assert scores["test_1"].slices == 35
+    # 12 × 12 × 3 voxels of a scan that the network sees at half its size, with edges on whole cells: exact too.
+    assert scores["test_2"].lesion_ml == pytest.approx(4.32)
+    assert scores["test_2"].dice == 1.0
+    assert scores["test_healthy"].dice == 1.0
+    assert scores["test_healthy"].lesion_ml == 0.0
+
+
+def test_the_counts_of_a_case_and_its_mask_agree(cohort):
+    network = step_network(at_hu=50)
+    for case in read_cases(cohort.cases):
+        row, _ = score_case(network, cohort.cases, case, 32, 0.25)
+        assert count_levels(network, cohort.cases, case, 32).confusion(0.25).dice == row.dice
+
+
+def test_the_table_holds_one_row_for_each_test_case_worst_first(cohort):
+    found = evaluate(cohort)
+    with (cohort.cases.parent / "evaluation" / "cases.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert sorted(row["case_id"] for row in rows) == ["test_1", "test_2", "test_healthy"]
+    assert [float(row["dice"]) for row in rows] == sorted(row.dice for row in found.scores)
+
+
+def test_what_is_logged_is_finite_even_without_test_cases(cohort):
+    Split({"train": ["train_1"], "validation": ["validation_1"], "test": []}, 32, 0).write(cohort.shards)
+    found = evaluate(cohort)
+    assert found.verdict.verdict == "fail"
+    assert all(math.isfinite(value) for value in found.summary().values())
+    assert "no test case was judged" in (cohort.cases.parent / "report.html").read_text()
+
+
+def test_every_number_of_the_summary_is_finite(cohort):
+    numbers = evaluate(cohort).summary()
+    assert {"test_dice", "validation_dice", "threshold", "test_dice_worst"} <= set(numbers)
+    assert all(isinstance(value, float) and math.isfinite(value) for value in numbers.values())
+
+
+def test_the_same_model_and_cases_give_the_same_bytes(cohort):
+    evaluate(cohort)
+    folder = cohort.cases.parent
+    first = {path.name: path.read_bytes() for path in (folder / "evaluation").rglob("*.*")}
+    page = (folder / "report.html").read_bytes()
+    evaluate(cohort)
+    assert {path.name: path.read_bytes() for path in (folder / "evaluation").rglob("*.*")} == first
+    assert (folder / "report.html").read_bytes() == page
+
+
+class _Page(HTMLParser):
+    def __init__(self, text: str):
+        super().__init__()
+        self.links: list[str] = []
+        self.alternatives: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        given = dict(attrs)
+        self.links += [value for name, value in attrs if name in ("src", "href") and value]
+        if tag == "img":
+            self.alternatives.append(given.get("alt", ""))
+
+
+def test_the_report_needs_nothing_but_itself(cohort):
+    evaluate(cohort)
+    text = (cohort.cases.parent / "report.html").read_text()
+    page = _Page(text)
+    assert len(page.links) == 5  # three overlays and two plots
+    assert all(link.startswith("data:image/") for link in page.links)
+    assert all(page.alternatives)
+    assert len(text) < 5_000_000
+
+
+def test_the_report_says_the_verdict_first_and_shows_the_accuracy_trap(cohort):
+    evaluate(cohort, min_dice=1.0)
+    text = " ".join((cohort.cases.parent / "report.html").read_text().split())
+    assert text.index("Refused: mean Dice over 3 test cases is 0.9") < text.index("<table>")
+    assert "misses the limit of 1" in text
+    assert "A model that marks nothing at all" in text
+    for case_id in ("test_1", "test_2", "test_healthy"):
+        assert f"<td>{case_id}</td>" in text
+
+
+def test_a_name_in_the_table_cannot_become_markup(cohort):
+    rows = [type(row)(**{**vars(row), "source": "<script>alert(1)</script>"}) for row in read_cases(cohort.cases)]
+    write_cases(cohort.cases, rows)
+    evaluate(cohort)
+    text = (cohort.cases.parent / "report.html").read_text()
+    assert "<script" not in text
+    assert "&lt;script&gt;" in text
+
+
+def test_a_scan_that_changed_since_ingest_is_named_and_leaves_nothing(cohort):
+    path = cohort.cases / "scans" / "test_2.nii.gz"
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(VolumeError, match="case test_2"):
+        evaluate(cohort)
+    assert not (cohort.cases.parent / "evaluation").exists()
+    assert not (cohort.cases.parent / "report.html").exists()
+
+
+def test_a_network_that_answers_nan_is_named_with_the_case(cohort):
+    import keras
+
+    network = keras.Sequential([keras.layers.Input((32, 32)), keras.layers.Rescaling(float("nan"))])
+    with pytest.raises(InputError, match="case test_1: the model answers with"):
+        score_case(network, cohort.cases, HeldOut.read(cohort.cases, cohort.shards).test[0], 32, 0.5)
+
+
+def test_a_mask_of_another_shape_is_named(cohort):
+    rows = read_cases(cohort.cases)
+    other = write_case(cohort.cases, "other", (8, 8, 2), None)
+    odd = type(other)(**{**vars(rows[0]), "mask": other.mask, "sha256_mask": other.sha256_mask})
+    with pytest.raises(VolumeError, match=rf"case {odd.case_id}: its scan has .* voxels, its mask \(8, 8, 2\)"):
+        count_levels(step_network(0), cohort.cases, odd, 32)
+
+
+def test_a_split_of_another_cohort_is_refused(cohort):
+    Split({"train": [], "validation": ["validation_1"], "test": ["stranger"]}, 32, 0).write(cohort.shards)
+    with pytest.raises(CohortError, match="stranger"):
+        evaluate(cohort)
+
+
+def test_a_patient_of_training_is_never_tested_on(cohort):
+    rows = read_cases(cohort.cases)
+    patients = {"train_1": "same", "test_1": "same"}
+    write_cases(
+        cohort.cases,
+        [type(row)(**{**vars(row), "patient_id": patients.get(row.case_id, row.patient_id)}) for row in rows],
+    )
+    with pytest.raises(CohortError, match="same in test and train"):
+        evaluate(cohort)
+
+
+@pytest.mark.parametrize("text", [None, "{", "{}"])
+def test_a_model_folder_without_history_is_named(cohort, text):
+    path = cohort.model / "training.json"
+    path.unlink()
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(InputError, match=r"training\.json"):
+        evaluate(cohort)
+
+
+def test_a_history_with_gaps_is_drawn(cohort):
+    (cohort.model / "training.json").write_text(json.dumps({"history": {"loss": [0.5, None], "lr": [1, 1]}}))
+    assert evaluate(cohort).verdict.passed
+
+
+def test_labels_other_than_one_still_are_lesion(cohort):
+    import nibabel as nib
+
+    path = cohort.cases / "masks" / "test_1.nii.gz"
+    image = nib.load(path)
+    nib.save(nib.Nifti1Image(np.asarray(image.dataobj) * 255, image.affine), path)
+    rows = [
+        type(row)(**{**vars(row), "sha256_mask": sha256_of(path)}) if row.case_id == "test_1" else row
+        for row in read_cases(cohort.cases)
+    ]
+    write_cases(cohort.cases, rows)
+    assert {row.case_id: row.dice for row in evaluate(cohort).scores}["test_1"] == 1.0

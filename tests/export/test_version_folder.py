@@ -1,0 +1,76 @@
+"""Version folders: whole, numbered upwards, never overwritten."""
+
+import multiprocessing
+import os
+import signal
+import time
+
+import pytest
+
+from components.ct.errors import InputError
+from components.export.version_folder import publish, versions
+
+
+def write_model(folder):
+    (folder / "variables").mkdir()
+    (folder / "saved_model.pb").write_bytes(b"graph")
+
+
+def test_versions_count_upwards_from_the_highest(tmp_path):
+    (tmp_path / "7").mkdir()
+    (tmp_path / "notes").mkdir()
+    assert publish(tmp_path, write_model) == tmp_path / "8"
+    assert publish(tmp_path, write_model) == tmp_path / "9"
+    assert versions(tmp_path) == [7, 8, 9]
+    assert sorted(path.name for path in (tmp_path / "9").iterdir()) == ["saved_model.pb", "variables"]
+
+
+def test_a_failed_export_leaves_no_trace(tmp_path):
+    def fail(folder):
+        write_model(folder)
+        raise RuntimeError("parity")
+
+    with pytest.raises(RuntimeError):
+        publish(tmp_path / "base", fail)
+    assert list((tmp_path / "base").iterdir()) == []
+
+
+def test_a_base_that_cannot_be_written_to_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="file: cannot hold model versions"):
+        publish(tmp_path / "file", write_model)
+
+
+def _publish_slowly(base, started):
+    def write(folder):
+        write_model(folder)
+        started.set()
+        time.sleep(60)
+
+    publish(base, write)
+
+
+def test_an_export_killed_in_the_middle_shows_no_version(tmp_path):
+    started = multiprocessing.Event()
+    process = multiprocessing.get_context("fork").Process(target=_publish_slowly, args=(tmp_path, started))
+    process.start()
+    assert started.wait(30)
+    os.kill(process.pid, signal.SIGKILL)
+    process.join(30)
+    assert versions(tmp_path) == []
+    assert publish(tmp_path, write_model).name == "1"
+
+
+def _publish_many(base):
+    for _ in range(5):
+        publish(base, write_model)
+
+
+def test_exports_at_the_same_time_get_numbers_of_their_own(tmp_path):
+    processes = [multiprocessing.get_context("fork").Process(target=_publish_many, args=(tmp_path,)) for _ in range(4)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+        assert process.exitcode == 0
+    assert versions(tmp_path) == list(range(1, 21))

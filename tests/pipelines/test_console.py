@@ -1,0 +1,58 @@
+"""What a person sees of a run, from a real pipeline in kfp's local runner."""
+
+import pytest
+from kfp import dsl, local
+
+from pipelines.console import following
+
+
+@dsl.component(base_image="python", install_kfp_package=False)
+def measure(numbers: dsl.Output[dsl.Dataset]) -> str:
+    from pathlib import Path
+
+    Path(numbers.path).write_text("1")
+    print("epoch 1/2 {loss: 0.5}")
+    return "fail"
+
+
+@dsl.component(base_image="python", install_kfp_package=False)
+def stop(numbers: dsl.Input[dsl.Dataset]) -> None:
+    import sys
+
+    sys.exit("error: case_7: scan.nii.gz is truncated; fetch it again")
+
+
+@dsl.component(base_image="python", install_kfp_package=False)
+def publish(numbers: dsl.Input[dsl.Dataset]) -> None:
+    print("published")
+
+
+@dsl.pipeline
+def measuring(then_stop: bool = False):
+    measured = measure()
+    with dsl.If(measured.outputs["Output"] == "pass"):
+        publish(numbers=measured.outputs["numbers"])
+    with dsl.Else(), dsl.If(then_stop == True):  # noqa: E712 - a comparison that kfp compiles
+        stop(numbers=measured.outputs["numbers"])
+
+
+def test_a_run_shows_its_steps_and_their_lines_and_logs_everything(tmp_path, capsys):
+    local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(tmp_path / "root"))
+    with following(tmp_path / "run.log") as (console, steps):
+        measuring(then_stop=False)
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[:2] == ["── measure", "    epoch 1/2 {loss: 0.5}"]
+    assert shown[2].startswith("   measure took ")
+    assert len(shown) == 3
+    assert list(steps.seconds) == ["measure"]
+    assert console.error is None
+    assert "Got executor_input" in (tmp_path / "run.log").read_text()
+
+
+def test_a_failed_step_is_known_by_name_and_last_line(tmp_path, capsys):
+    local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(tmp_path / "root"))
+    with following(tmp_path / "run.log") as (console, steps), pytest.raises(RuntimeError, match="stop"):
+        measuring(then_stop=True)
+    assert steps.running == "stop"
+    assert console.error == "case_7: scan.nii.gz is truncated; fetch it again"
+    assert "Traceback" not in capsys.readouterr().out

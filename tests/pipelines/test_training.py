@@ -1,0 +1,75 @@
+"""Whole training runs: both sides of the gate, judged by what is on disk afterwards."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+
+def run(runs: Path, *parameters: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "pipelines.cli", "local", "--runs", str(runs), *parameters]
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | {"COLUMNS": "80"})
+
+
+def summary(runs: Path) -> dict:
+    return json.loads((runs / "latest" / "summary.json").read_text())
+
+
+SMALL = ["source=phantom:5", "epochs=1", "image_size=32"]
+
+
+def test_a_passed_gate_ends_in_a_version_and_a_mask_on_the_scans_own_grid(tmp_path):
+    done = run(tmp_path, *SMALL, "min_dice=0")
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = summary(tmp_path)
+    assert found["verdict"] == "pass"
+    assert np.isfinite(found["test_dice"])
+    version = Path(found["model_version_dir"])
+    assert version.name == "1"
+    assert version.parent.name == "lung-infection"
+    assert (version / "saved_model.pb").is_file()
+    assert (version / "assets.extra" / "tf_serving_warmup_requests").is_file()
+    assert Path(found["report"]).read_text().lstrip().lower().startswith("<!doctype html>")
+    mask_path = Path(found["predicted_mask"])
+    (scan_path,) = (tmp_path / "latest" / "artifacts").glob(f"*/ingest/cases/scans/{mask_path.name}")
+    mask, scan = nib.load(mask_path), nib.load(scan_path)
+    assert mask.shape == scan.shape
+    np.testing.assert_allclose(mask.affine, scan.affine)
+    assert set(found["seconds"]) == {"ingest", "validate", "slice", "train", "evaluate", "export", "predict"}
+
+
+def test_a_refused_gate_succeeds_publishes_nothing_and_says_why(tmp_path):
+    done = run(tmp_path, *SMALL, "min_dice=0.99")
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = summary(tmp_path)
+    assert found["verdict"] == "fail"
+    assert found["model_version_dir"] is None
+    assert found["predicted_mask"] is None
+    assert found["reasons"]
+    assert all(reason in done.stdout for reason in found["reasons"])
+    assert not (tmp_path / "latest" / "models").exists()
+    assert not list(tmp_path.rglob("saved_model.pb"))
+
+
+@pytest.mark.parametrize(
+    ("parameters", "line"),
+    [
+        (["source=no/such/folder"], "no/such/folder"),
+        (["source=phantom:2"], "at least 3"),
+        (["source=phantom:5", "image_size=100"], "multiple of 16"),
+    ],
+)
+def test_a_users_mistake_ends_in_one_line_that_names_the_step(tmp_path, parameters, line):
+    done = run(tmp_path, *parameters)
+    assert done.returncode == 1
+    (message,) = done.stderr.strip().splitlines()
+    assert message.startswith("error: ")
+    assert line in message
+    assert "Traceback" not in done.stdout

@@ -1,0 +1,78 @@
+"""Cohorts to shards."""
+
+import numpy as np
+import pytest
+
+from components.ct.cases import read_cases, write_cases
+from components.ct.errors import CohortError, InputError
+from components.ct.grid import axial_slices, fit_hu, fit_mask
+from components.ct.volume import read_volume
+from components.slice.shards import read_split
+from components.slice.slicing import slice_cohort
+from components.slice.split import SPLITS, Split
+
+
+def test_every_slice_of_every_case_is_in_the_shards_once(small_cohort, tmp_path):
+    output = tmp_path / "shards"
+    slice_cohort(small_cohort, small_cohort, output, image_size=32)
+    cases = {case.case_id: case for case in read_cases(small_cohort)}
+    split = Split.read(output)
+    seen = []
+    for name in SPLITS:
+        for record in read_split(output, name, 32):
+            case = cases[record["case_id"].decode()]
+            assert case.case_id in split.cases[name]
+            index = record["slice_index"]
+            scan = axial_slices(read_volume(small_cohort / case.scan).voxels)[index : index + 1]
+            mask = axial_slices(read_volume(small_cohort / case.mask).voxels)[index : index + 1]
+            np.testing.assert_array_equal(record["slice_hu"], fit_hu(scan, 32)[0])
+            np.testing.assert_array_equal(record["lesion"], fit_mask(mask, 32)[0])
+            seen.append((case.case_id, int(index)))
+    assert sorted(seen) == [(f"case_{case}", index) for case in range(6) for index in range(5)]
+
+
+def test_the_number_of_workers_changes_no_byte(small_cohort, tmp_path):
+    for workers in (1, 3):
+        slice_cohort(small_cohort, small_cohort, tmp_path / str(workers), image_size=32, workers=workers)
+    files = [path.relative_to(tmp_path / "1") for path in sorted((tmp_path / "1").rglob("*")) if path.is_file()]
+    assert len(files) == 7
+    assert all((tmp_path / "1" / file).read_bytes() == (tmp_path / "3" / file).read_bytes() for file in files)
+
+
+def test_only_accepted_cases_are_sliced(small_cohort, tmp_path):
+    write_cases(tmp_path / "accepted", read_cases(small_cohort)[:4])
+    split = slice_cohort(small_cohort, tmp_path / "accepted", tmp_path / "shards", image_size=32)
+    assert sorted(case_id for name in SPLITS for case_id in split.cases[name]) == [f"case_{n}" for n in range(4)]
+
+
+def test_slices_below_the_lesion_threshold_are_left_out(small_cohort, tmp_path):
+    slice_cohort(small_cohort, small_cohort, tmp_path / "shards", image_size=32, min_lesion_pixels=1)
+    indices = {int(record["slice_index"]) for name in SPLITS for record in read_split(tmp_path / "shards", name, 32)}
+    assert indices == {1, 2, 3}
+
+
+def test_no_slice_left_names_the_threshold_and_leaves_no_output(small_cohort, tmp_path):
+    with pytest.raises(CohortError, match="100000 lesion pixels or more; lower min_lesion_pixels"):
+        slice_cohort(small_cohort, small_cohort, tmp_path / "shards", image_size=32, min_lesion_pixels=100_000)
+    assert not list(tmp_path.glob("*shards*"))
+
+
+@pytest.mark.parametrize("image_size", [0, 8, 100])
+def test_an_image_size_that_the_network_cannot_halve_is_refused(small_cohort, tmp_path, image_size):
+    with pytest.raises(InputError, match=f"image_size is {image_size}; expected a multiple of 16"):
+        slice_cohort(small_cohort, small_cohort, tmp_path / "shards", image_size=image_size)
+
+
+def test_a_scan_changed_since_ingest_is_named(small_cohort, tmp_path):
+    path = small_cohort / "scans" / "case_3.nii.gz"
+    path.write_bytes((small_cohort / "scans" / "case_2.nii.gz").read_bytes())
+    with pytest.raises(InputError, match=r"case case_3: .*case_3.nii.gz has sha256"):
+        slice_cohort(small_cohort, small_cohort, tmp_path / "shards", image_size=32)
+
+
+def test_a_truncated_shard_is_named(small_cohort, tmp_path):
+    slice_cohort(small_cohort, small_cohort, tmp_path / "shards", image_size=32)
+    shard = sorted((tmp_path / "shards" / "train").glob("*.tfrecord"))[0]
+    shard.write_bytes(shard.read_bytes()[:-100])
+    with pytest.raises(InputError, match=f"{shard.name}: corrupt or truncated"):
+        list(read_split(tmp_path / "shards", "train", 32))

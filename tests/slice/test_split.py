@@ -1,0 +1,70 @@
+"""The patient-level split."""
+
+import itertools
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from components.ct.cases import Case
+from components.ct.errors import CohortError
+from components.slice.split import Split, require_patients_apart, split_by_patient
+
+
+def case(case_id: str, patient_id: str | None = None) -> Case:
+    return Case(case_id, patient_id or case_id, "test", f"scans/{case_id}.nii.gz", "", "hu", "", "")
+
+
+def cohort(patients: list[int]) -> list[Case]:
+    return [case(f"c{n:03}", f"p{patient}") for n, patient in enumerate(patients)]
+
+
+@given(st.lists(st.integers(0, 30), min_size=3, max_size=60), st.integers(0, 1000))
+@settings(deadline=None)
+def test_two_scans_of_one_patient_never_part(patients, seed):
+    cases = cohort(patients)
+    burden = {case.case_id: index / len(cases) for index, case in enumerate(cases)}
+    if len(set(patients)) < 3:
+        with pytest.raises(CohortError, match="at least 3"):
+            split_by_patient(cases, burden, seed)
+        return
+    parts = split_by_patient(cases, burden, seed)
+    require_patients_apart(cases, parts)
+    assert sorted(itertools.chain(*parts.values())) == [case.case_id for case in cases]
+    assert all(parts.values())
+
+
+def test_twenty_patients_are_split_twelve_four_four():
+    cases = cohort(list(range(20)))
+    parts = split_by_patient(cases, {case.case_id: 0.1 for case in cases}, 0)
+    assert {name: len(ids) for name, ids in parts.items()} == {"train": 12, "validation": 4, "test": 4}
+
+
+@given(st.integers(0, 10_000))
+@settings(deadline=None)
+def test_each_part_has_light_and_heavy_cases(seed):
+    cases = cohort(list(range(20)))
+    burden = {case.case_id: index / 100 for index, case in enumerate(cases)}
+    parts = split_by_patient(cases, burden, seed)
+    for held_out in ("validation", "test"):
+        # One patient from each quarter of the cohort ordered by burden.
+        assert sorted(int(burden[case_id] * 100) // 5 for case_id in parts[held_out]) == [0, 1, 2, 3]
+
+
+def test_the_same_seed_draws_the_same_split_and_another_seed_another():
+    cases = cohort(list(range(20)))
+    burden = {case.case_id: index / 100 for index, case in enumerate(cases)}
+    assert split_by_patient(cases, burden, 1) == split_by_patient(cases, burden, 1)
+    assert split_by_patient(cases, burden, 1) != split_by_patient(cases, burden, 2)
+
+
+def test_a_patient_on_both_sides_is_listed():
+    cases = [case("a", "p1"), case("b", "p1"), case("c", "p2")]
+    with pytest.raises(CohortError, match="p1 in test and train"):
+        require_patients_apart(cases, {"train": ["a", "c"], "test": ["b"]})
+
+
+def test_a_written_split_reads_back(tmp_path):
+    split = Split({"train": ["a"], "validation": ["b"], "test": ["c"]}, 128, 3)
+    split.write(tmp_path)
+    assert Split.read(tmp_path) == split
