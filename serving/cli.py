@@ -1,7 +1,6 @@
 """Segment a scan with a served model, or serve a model on this machine."""
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
@@ -105,12 +104,16 @@ def _predict(chosen: argparse.Namespace) -> None:
 
 
 def _serve(chosen: argparse.Namespace) -> None:
+    from serving.quiet import native_notes_held_back
     from serving.version_folders import model_base
 
     base = model_base(chosen.model_base, chosen.model)
-    # Before TensorFlow is loaded, which takes some seconds: its notes on CPUs and GPUs are no news here.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    from serving.server import serve_until_stopped
+    with native_notes_held_back():
+        import tensorflow as tf
+
+        from serving.server import serve_until_stopped
+
+        tf.config.list_logical_devices()  # looks for GPUs now, and not with the first request
 
     serve_until_stopped(base, chosen.model, chosen.port, chosen.host, chosen.tensor_content)
 

@@ -9,29 +9,27 @@ No threshold finds the lesions: vessels, dependent density, the chest wall and b
 their HU. THRESHOLD_FACTS
 """
 
-import csv
-import gzip
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
-from nibabel.orientations import axcodes2ornt, ornt_transform
+from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, ornt_transform
 from numpy.random import Generator, default_rng
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 from scipy.sparse import csr_array
 
+from components.ct.atomic import written_whole
 from components.ct.errors import InputError
 from components.ct.grid import AIR_HU, volume_from_axial_slices
+from components.ct.intensity import WINDOW_HU
+from components.ct.volume import FileGrid, write_on_file_grid
 
-Volume = NDArray[np.float32]  # (z, rows, columns), see components.ct.grid
+Slices = NDArray[np.floating]  # float32 (z, rows, columns), see components.ct.grid
 
-WINDOW_HU = (-1250, 250)  # what the data set's 8-bit volumes were cut to before they were published
 SLICE_SPACING_MM = (1.5, 3.0, 6.0, 1.0, 5.0, 2.0, 4.0)  # by case, in turn
 ORIENTATIONS = ("LAS", "LPS", "LAS", "LAS", "LAS", "RAS", "LAS", "LAS", "LAS", "PSR", "LAS")
-LESION_SHARE_OF_LUNG = (0.07, 0.20, 0.035, 0.10, 0.05, 0.45, 0.035, 0.14)  # by case, in turn
+LESION_SHARE_OF_LUNG = (0.08, 0.20, 0.05, 0.12, 0.06, 0.45, 0.05, 0.15)  # by case, in turn
 A_FEW_VOXELS = 4  # the index of the case that has hardly any lesion, as radiopaedia_29_86490_1 has
 TWO_SCANS = (2, 3)  # the indices of one patient's two scans: 6 mm raw and 1 mm windowed slices
 
@@ -40,9 +38,9 @@ TWO_SCANS = (2, 3)  # the indices of one patient's two scans: 6 mm raw and 1 mm 
 class _Scan:
     """How one case was scanned: voxel centres in mm, x to the left, y to the back, z up from the lung base."""
 
-    z: Volume  # (n, 1, 1)
-    y: Volume  # (1, rows, 1)
-    x: Volume  # (1, 1, columns)
+    z: Slices  # (n, 1, 1)
+    y: Slices  # (1, rows, 1)
+    x: Slices  # (1, 1, columns)
     spacing_mm: tuple[float, float, float]  # z, rows, columns
     orientation: str
     windowed: bool
@@ -52,7 +50,7 @@ class _Scan:
         """Slices, rows, columns."""
         return self.z.size, self.y.size, self.x.size
 
-    def inside(self, distance_mm: Volume) -> Volume:
+    def inside(self, distance_mm: Slices) -> Slices:
         """Share of each voxel within a border, of which `distance_mm` is the signed distance."""
         return np.clip(distance_mm / self.spacing_mm[2] + 0.5, 0, 1)
 
@@ -84,7 +82,7 @@ class _Body:
             heart=rng.uniform(0.9, 1.12),
             blood_hu=rng.choice([40, 42, 45, 170, 260]),
             lung_hu=rng.uniform(-890, -800),
-            fluid_y=rng.choice([999, 999, 999, 62]),
+            fluid_y=rng.choice([999, 999, 999, 999, 62]),
             entropy=(seed, patient),
         )
 
@@ -93,9 +91,9 @@ class _Body:
 class _Lungs:
     """Signed distances to the lungs' border (positive inside) and depth below the outer pleura, in mm."""
 
-    border: Volume
-    depth: Volume
-    above_diaphragm: Volume
+    border: Slices
+    depth: Slices
+    above_diaphragm: Slices
 
 
 def write_cohort(folder: Path, cases: int, seed: int) -> None:
@@ -113,17 +111,16 @@ def write_cohort(folder: Path, cases: int, seed: int) -> None:
     names = [f"phantom_{index + 1:03d}" for index in range(cases)]
     for part in ("scans", "infection_masks"):
         (folder / part).mkdir(parents=True, exist_ok=True)
-        foreign = {path.name for path in (folder / part).iterdir()} - {f"{name}.nii.gz" for name in names}
-        if foreign:
+        found = {path.name for path in (folder / part).iterdir() if not path.name.startswith(".")}
+        if foreign := found - {f"{name}.nii.gz" for name in names}:
             raise InputError(f"{folder / part} holds {min(foreign)}, not of this cohort; name an empty folder")
     for index, name in enumerate(names):
         scan, stored, mask = _draw_case(index, seed)
         _write(folder / "scans" / f"{name}.nii.gz", stored, scan)
         _write(folder / "infection_masks" / f"{name}.nii.gz", mask, scan)
-    with (folder / "patients.csv").open("w", newline="") as table:
-        rows = csv.writer(table, lineterminator="\n")
-        rows.writerow(("case_id", "patient_id"))
-        rows.writerows((name, f"patient_{_patient(index) + 1:03d}") for index, name in enumerate(names))
+    rows = [f"{name},patient_{_patient(index) + 1:03d}\n" for index, name in enumerate(names)]
+    with written_whole(folder / "patients.csv") as temporary:
+        temporary.write_text("case_id,patient_id\n" + "".join(rows))
 
 
 def _patient(index: int) -> int:
@@ -132,15 +129,13 @@ def _patient(index: int) -> int:
 
 def _write(path: Path, slices: NDArray, scan: _Scan) -> None:
     """Write (z, rows, columns) slices in the scan's own orientation; the same bytes for the same input."""
+    voxels = volume_from_axial_slices(slices)
     dz, dy, dx = scan.spacing_mm
     affine = np.diag([dx, dy, dz, 1.0])
     affine[:3, 3] = -scan.x.max(), -scan.y.max(), scan.z.min()
-    image = nib.Nifti1Image(np.ascontiguousarray(volume_from_axial_slices(slices)), affine)
-    image = image.as_reoriented(ornt_transform(axcodes2ornt("RAS"), axcodes2ornt(scan.orientation)))
-    image.header.set_xyzt_units("mm")
-    temporary = path.with_name(f".{path.name}.part")
-    temporary.write_bytes(gzip.compress(image.to_bytes(), compresslevel=1, mtime=0))
-    os.replace(temporary, path)
+    to_file = ornt_transform(axcodes2ornt("RAS"), axcodes2ornt(scan.orientation))
+    shape = apply_orientation(voxels, to_file).shape
+    write_on_file_grid(path, voxels, FileGrid(shape, affine @ inv_ornt_aff(to_file, voxels.shape)))
 
 
 def _draw_case(index: int, seed: int) -> tuple[_Scan, NDArray, NDArray[np.uint8]]:
@@ -174,7 +169,7 @@ def _draw_scan(rng: Generator, index: int, body: _Body) -> _Scan:
     middle = rng.uniform(0.3, 0.62) * body.lung_height
     middle = np.clip(middle, half_slab - 30, max(half_slab - 30, body.lung_height + 25 - half_slab))
 
-    def axis(count: int, step_mm: float, centre_mm: float) -> Volume:
+    def axis(count: int, step_mm: float, centre_mm: float) -> Slices:
         return (centre_mm + (np.arange(count, dtype=np.float32) - (count - 1) / 2) * step_mm).astype(np.float32)
 
     return _Scan(
@@ -187,7 +182,7 @@ def _draw_scan(rng: Generator, index: int, body: _Body) -> _Scan:
     )
 
 
-def _noise(scan: _Scan, rng: Generator, length_mm: float) -> Volume:
+def _noise(scan: _Scan, rng: Generator, length_mm: float) -> Slices:
     """Smooth noise of about unit variance: a cubic B-spline through a random lattice fixed to the patient."""
     shape = [int(extent_mm / length_mm) + 1 for extent_mm in (440, 520, 520)]
     field = 3 * rng.standard_normal(shape, dtype=np.float32)  # 3: the spline's weights shrink it to a third
@@ -204,13 +199,13 @@ def _noise(scan: _Scan, rng: Generator, length_mm: float) -> Volume:
     return np.ascontiguousarray(field)
 
 
-def _ellipse(scan: _Scan, x: float, y: float, half_x: float, half_y: float, power: float = 2) -> Volume:
+def _ellipse(scan: _Scan, x: float, y: float, half_x: float, half_y: float, power: float = 2) -> Slices:
     """Signed distance in mm, positive inside, about right near the border, of an upright (super)ellipse."""
     radius = np.abs((scan.x - x) / half_x) ** power + np.abs((scan.y - y) / half_y) ** power
     return ((1 - radius ** (1 / power)) * min(half_x, half_y)).astype(np.float32)
 
 
-def _cavity(scan: _Scan, body: _Body) -> Volume:
+def _cavity(scan: _Scan, body: _Body) -> Slices:
     """Signed distance to the inside of the rib cage, narrower towards the neck."""
     half_x, half_y = body.half_width - body.fat - 19, body.half_depth - body.fat - 17
     narrowing = 0.3 * np.clip(scan.z / body.lung_height - 0.45, 0, 1) ** 1.5
@@ -221,7 +216,7 @@ def _spine_y(body: _Body) -> float:
     return body.half_depth - body.fat - 35
 
 
-def _heart(scan: _Scan, body: _Body) -> Volume:
+def _heart(scan: _Scan, body: _Body) -> Slices:
     """Signed distance to the heart: an ellipsoid, its apex to the left and front."""
     x, y, z = scan.x - 20, scan.y + 22, scan.z - 0.24 * body.lung_height
     along, across = 0.85 * x - 0.53 * y, 0.53 * x + 0.85 * y
@@ -249,12 +244,12 @@ def _lungs(scan: _Scan, body: _Body) -> _Lungs:
     return _Lungs(border, np.maximum(depth, 0).astype(np.float32), above_diaphragm.astype(np.float32))
 
 
-def _paint(hu: Volume, scan: _Scan, distance_mm: Volume, value_hu: float | Volume) -> None:
+def _paint(hu: Slices, scan: _Scan, distance_mm: Slices, value_hu: float | Slices) -> None:
     """Replace what lies within a border by `value_hu`, in place, voxels across it in proportion."""
     hu += scan.inside(distance_mm) * (value_hu - hu)
 
 
-def _soft_tissue(scan: _Scan, body: _Body) -> Volume:
+def _soft_tissue(scan: _Scan, body: _Body) -> Slices:
     """Everything but lungs and bones, in HU: table, skin, fat, muscle, heart, great vessels, stomach."""
     rng = default_rng([*body.entropy, 3])
     hu = np.full(scan.shape, AIR_HU, np.float32)
@@ -278,7 +273,7 @@ def _soft_tissue(scan: _Scan, body: _Body) -> Volume:
     return hu
 
 
-def _add_bones(hu: Volume, scan: _Scan, body: _Body) -> None:
+def _add_bones(hu: Slices, scan: _Scan, body: _Body) -> None:
     """Paint ribs that slope down to the front, shoulder blades, sternum, vertebrae with discs and arches."""
     cavity, spine_y, side = _cavity(scan, body), _spine_y(body), np.abs(scan.x)
     marrow = 190 + 50 * _noise(scan, default_rng([*body.entropy, 4]), 9)
@@ -298,7 +293,7 @@ def _add_bones(hu: Volume, scan: _Scan, body: _Body) -> None:
     _paint(hu, scan, _ellipse(scan, 0, spine_y + 21, 10, 8), 35)
 
 
-def _parenchyma(scan: _Scan, body: _Body, lungs: _Lungs, rng: Generator) -> Volume:
+def _parenchyma(scan: _Scan, body: _Body, lungs: _Lungs, rng: Generator) -> Slices:
     """Lung without lesions or vessels, in HU: heavier towards the back, patchy, with dependent density."""
     fixed = default_rng([*body.entropy, 5])
     patchy = _noise(scan, fixed, 22)
@@ -307,12 +302,12 @@ def _parenchyma(scan: _Scan, body: _Body, lungs: _Lungs, rng: Generator) -> Volu
     hu += 90 * np.clip(1.5 - fissure, 0, 1)
     hu -= 70 * fixed.choice([0, 0, 1]) * np.clip(_noise(scan, fixed, 11) - 0.6, 0, 1)  # emphysema
     dependent = np.exp(-lungs.depth / 6) / (1 + np.exp((38 - scan.y) / 8))
-    hu += rng.choice([60, 120, 220, 320]) * dependent * np.clip(0.8 + 0.5 * patchy, 0, 1.5)
+    hu += rng.choice([40, 100, 180, 260]) * dependent * np.clip(0.8 + 0.5 * patchy, 0, 1.5)
     return hu.astype(np.float32)
 
 
 def _add_lesions(
-    parenchyma: Volume, scan: _Scan, lungs: _Lungs, share_of_lung: float | None, rng: Generator
+    parenchyma: Slices, scan: _Scan, lungs: _Lungs, share_of_lung: float | None, rng: Generator
 ) -> NDArray[np.uint8]:
     """Thicken the lung where it is infected, and draw the mask as a reader does: a smoother line.
 
@@ -328,10 +323,10 @@ def _add_lesions(
     mask = np.zeros(scan.shape, np.uint8)
     mask.ravel()[lung[inside & (hills > level)]] = 1
 
-    softness = rng.uniform(0.04, 0.09)
+    softness = rng.uniform(0.03, 0.08)
     above = rng.choice([0.25, 0.45, 0.8]) if share_of_lung else 0.3
     core = level + above + 0.3 * _noise(scan, rng, 14).ravel()[lung]
-    ground_glass = rng.uniform(-560, -380) + 50 * _noise(scan, rng, 20).ravel()[lung]
+    ground_glass = rng.uniform(-520, -370) + 50 * _noise(scan, rng, 20).ravel()[lung]
     ground_glass += rng.choice([20, 60]) * _noise(scan, rng, 4).ravel()[lung]  # fine, or a crazy paving
     consolidation = rng.uniform(-70, 40)
     hu = parenchyma.ravel()[lung]
@@ -341,13 +336,13 @@ def _add_lesions(
     return mask
 
 
-def _sigmoid(value: Volume) -> Volume:
+def _sigmoid(value: Slices) -> Slices:
     return 1 / (1 + np.exp(-np.clip(value, -30, 30)))
 
 
 def _landscape(
     scan: _Scan, lungs: _Lungs, lung: NDArray[np.intp], share_of_lung: float | None, rng: Generator
-) -> Volume:
+) -> Slices:
     """Height of the lesions' landscape at the flat indices `lung`, without unit."""
     where = np.unravel_index(lung, scan.shape)
     points = [axis.ravel()[index] for axis, index in zip((scan.z, scan.y, scan.x), where, strict=True)]
@@ -361,11 +356,11 @@ def _landscape(
         away = sum((axis - axis[seed]) ** 2 for axis in points)
         np.maximum(hills, -np.sqrt(away) / radius, out=hills)
     if share_of_lung is not None:
-        hills += 0.45 * _noise(scan, rng, 18).ravel()[lung] + 0.6 * np.exp(-depth / 9)
+        hills += 0.4 * _noise(scan, rng, 18).ravel()[lung] + 0.6 * np.exp(-depth / 9)
     return hills
 
 
-def _add_trees(hu: Volume, scan: _Scan, body: _Body) -> None:
+def _add_trees(hu: Slices, scan: _Scan, body: _Body) -> None:
     """Add bronchi and pulmonary vessels, which branch from both hila, to the lungs' HU in place."""
     rng = default_rng([*body.entropy, 6])
     wall, lumen = _tree(scan, body, rng, 4, 2.4, 1.1)
@@ -376,7 +371,7 @@ def _add_trees(hu: Volume, scan: _Scan, body: _Body) -> None:
 
 def _tree(
     scan: _Scan, body: _Body, rng: Generator, generations: int, radius_mm: float, wall_mm: float
-) -> tuple[Volume, Volume]:
+) -> tuple[Slices, Slices]:
     """Share of each voxel that a branching tree fills: with its wall, and its lumen alone."""
     side = np.repeat([-1.0, 1.0], 9)
     start = np.stack([0.45 * body.lung_height + 8 * rng.standard_normal(side.size), 6 + 0 * side, 34 * side], 1)
@@ -394,7 +389,7 @@ def _tree(
     return np.clip(filled[0], 0, 1), np.clip(filled[1], 0, 1)
 
 
-def _fill_tubes(filled: Volume, scan: _Scan, start: NDArray, step: NDArray, radius: float, rng: Generator) -> None:
+def _fill_tubes(filled: Slices, scan: _Scan, start: NDArray, step: NDArray, radius: float, rng: Generator) -> None:
     """Add the share of each voxel that straight tubes fill, by points strewn through them: even the finest
     vessel leaves its partial volume. `start` and `step` are (n, 3) in mm."""
     lengths = np.linalg.norm(step, axis=1)
@@ -411,7 +406,7 @@ def _fill_tubes(filled: Volume, scan: _Scan, start: NDArray, step: NDArray, radi
     filled += np.bincount(flat, share[within], filled.size).reshape(scan.shape)
 
 
-def _add_main_airways(hu: Volume, scan: _Scan, body: _Body) -> None:
+def _add_main_airways(hu: Slices, scan: _Scan, body: _Body) -> None:
     """Paint trachea and main bronchi, each a tube around a straight line."""
     carina = np.array([0.56 * body.lung_height, 10, 0])
     ends = ([body.lung_height + 60, 2, 0], [0.47 * body.lung_height, 12, -38], [0.46 * body.lung_height, 12, 40])
@@ -426,14 +421,14 @@ def _add_main_airways(hu: Volume, scan: _Scan, body: _Body) -> None:
     _paint(hu, scan, lumen, -990)
 
 
-def _blur_by_motion(hu: Volume, lungs: _Lungs, rng: Generator) -> None:
+def _blur_by_motion(hu: Slices, lungs: _Lungs, rng: Generator) -> None:
     """Let heart and diaphragm move during the scan: a double contour that fades upwards, in place."""
     pixels = int(rng.choice([0, 1, 2]))
     ghost = (np.roll(hu, pixels, 1) + np.roll(hu, -pixels, 1)) / 2
     hu += 0.6 * np.exp(-np.abs(lungs.above_diaphragm) / 25) * (ghost - hu)
 
 
-def _acquire(hu: Volume, scan: _Scan, rng: Generator) -> NDArray:
+def _acquire(hu: Slices, scan: _Scan, rng: Generator) -> NDArray:
     """Blur, add noise that is correlated as a reconstruction's is, and store int16 HU or 8-bit windowed."""
     sharp = rng.uniform(0.45, 0.75)
     hu = gaussian_filter(hu, (0.4, sharp, sharp), truncate=3)

@@ -8,6 +8,7 @@ import io
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -17,8 +18,6 @@ from components.ct.intensity import WINDOW_HU
 from components.evaluate.threshold import THRESHOLDS, ThresholdChoice
 
 TRUTH_COLOUR, PREDICTION_COLOUR = "#56B4E9", "#E69F00"  # sky blue and orange stand out from grey tissue
-_TRUTH = {"colors": TRUTH_COLOUR, "linestyles": "solid"}
-_PREDICTION = {"colors": PREDICTION_COLOUR, "linestyles": "dashed"}
 _INK = "#222222"
 
 
@@ -53,9 +52,9 @@ def overlay(
         axes = figure.add_axes((0.5 * column, 0, 0.5, top))
         axes.imshow(slice_hu, cmap="gray", vmin=WINDOW_HU[0], vmax=WINDOW_HU[1], aspect=aspect)
         axes.set_axis_off()
-    for mask, style in ((truth, _TRUTH), (prediction, _PREDICTION)):
+    for mask, colour, line in ((truth, TRUTH_COLOUR, "solid"), (prediction, PREDICTION_COLOUR, "dashed")):
         if mask.any() and not mask.all():
-            axes.contour(mask, levels=[0.5], linewidths=1.4, **style)
+            axes.contour(mask, levels=[0.5], linewidths=1.4, colors=colour, linestyles=line)
     figure.legend(
         handles=[
             Line2D([], [], color=TRUTH_COLOUR, linestyle="solid", label="radiologist (solid)"),
@@ -118,7 +117,8 @@ def _finish(axes: Axes, x: str, y: str) -> None:
 
 def _file(figure: Figure, kind: str) -> bytes:
     file = io.BytesIO()
-    # Without date or program, so that the same numbers give the same bytes.
+    # Without date, program or random ids, so that the same numbers give the same bytes.
     metadata = {"Date": None, "Creator": None} if kind == "svg" else {"Software": None}
-    figure.savefig(file, format=kind, facecolor=figure.get_facecolor(), metadata=metadata)
+    with rc_context({"svg.hashsalt": "lung-ct"}):
+        figure.savefig(file, format=kind, facecolor=figure.get_facecolor(), metadata=metadata)
     return file.getvalue()

@@ -1,9 +1,5 @@
 """A cohort of 3-D cases to shards of 2-D slices on the network's grid."""
 
-import os
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +11,7 @@ from components.ct.errors import CohortError, InputError
 from components.ct.grid import axial_slices, fit_hu, fit_mask
 from components.ct.intensity import read_ct
 from components.ct.volume import read_volume
+from components.ct.workers import each_case
 from components.slice.shards import write_shard
 from components.slice.split import SPLITS, Split, require_patients_apart, split_by_patient
 
@@ -66,8 +63,7 @@ def slice_cohort(
         def slice_one(case: Case) -> SlicedCase:
             return _slice_case(case, cases_folder, temporary, image_size, min_lesion_pixels)
 
-        with _pool(workers) as pool:
-            sliced = list(_told(pool.map(slice_one, cases), len(cases)))
+        sliced = each_case(slice_one, cases, "sliced", workers)
         if not any(case.slices for case in sliced):
             raise CohortError(
                 f"no slice of {len(cases)} cases has {min_lesion_pixels} lesion pixels or more; "
@@ -102,23 +98,3 @@ def _sort_into_splits(output: Path, parts: dict[str, list[str]]) -> None:
 
 def _shard(folder: Path, case_id: str) -> Path:
     return folder / f"{case_id}.tfrecord"
-
-
-@contextmanager
-def _pool(workers: int | None) -> Iterator[ThreadPoolExecutor]:
-    """Threads suffice: decompression, matrix products and record writing all leave the interpreter's lock."""
-    with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
-        try:
-            yield pool
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
-
-
-def _told(sliced: Iterator[SlicedCase], total: int) -> Iterator[SlicedCase]:
-    """Print a line now and then, about ten in all."""
-    every = max(1, total // 10)
-    for done, case in enumerate(sliced, start=1):
-        if done % every == 0 or done == total:
-            print(f"sliced {done}/{total} cases", flush=True)
-        yield case

@@ -90,8 +90,8 @@ def check(facts: pd.DataFrame) -> list[Finding]:
 def _findings(outcome: ExpectationValidationResult) -> list[Finding]:
     config = outcome.expectation_config
     assert config is not None
-    if outcome.exception_info.get("exception_message"):
-        raise RuntimeError(f"{config.type} on {config.kwargs}: {outcome.exception_info['exception_message']}")
+    if not outcome.result:
+        raise RuntimeError(f"{config.type} on {config.kwargs} could not be checked: {outcome.exception_info}")
     column, meta = config.kwargs["column"], config.meta or {}
     of_cases = outcome.result.get("unexpected_index_list")
     found = (

@@ -1,6 +1,5 @@
 """Version folders of the toy network, and real servers over them, on loopback."""
 
-import os
 import re
 import signal
 import subprocess
@@ -54,7 +53,6 @@ def server_process(model_folder) -> Iterator[tuple[subprocess.Popen, str]]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2"},
     )
     try:
         line = process.stdout.readline()

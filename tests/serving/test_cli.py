@@ -91,7 +91,7 @@ def test_a_server_that_is_down_ends_in_one_line_and_no_output(scan, tmp_path):
         [*COMMAND, "predict", scan, "-o", tmp_path / "mask.nii.gz", "--server", "127.0.0.1:1", "--timeout", "2"],
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=60,
     )
     assert ended.returncode == 1
     assert ended.stderr.startswith("error: 127.0.0.1:1 answered UNAVAILABLE: ")
@@ -99,14 +99,13 @@ def test_a_server_that_is_down_ends_in_one_line_and_no_output(scan, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["scan.nii.gz"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_serve_answers_and_stops_cleanly_on_a_signal(server_process, scan, tmp_path, number):
     process, address = server_process
     assert predict(scan, "-o", tmp_path / "mask.nii.gz", "--server", address) == 0
     process.send_signal(number)
-    out, err = process.communicate(timeout=20)
-    assert process.returncode == 0
-    assert "Traceback" not in out + err
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out, err) == (0, "", "")
 
 
 def test_serve_without_a_version_ends_in_one_line(tmp_path):

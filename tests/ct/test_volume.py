@@ -1,0 +1,281 @@
+"""Reading and writing volumes: geometry against nibabel, and every damage a file can come with."""
+
+import gzip
+import itertools
+import struct
+
+import nibabel as nib
+import numpy as np
+import pytest
+from isal import igzip
+
+from components.ct.errors import VolumeError
+from components.ct.nifti import read_stored, write_without_free_text
+from components.ct.volume import read_volume, write_on_file_grid
+
+ALL_ORIENTATIONS = [
+    "".join(codes)
+    for codes in itertools.product("LRAPIS", repeat=3)
+    if all(len(set(codes) & set(pair)) == 1 for pair in ("LR", "AP", "IS"))
+]
+RNG = np.random.default_rng(0)
+VOXELS = RNG.integers(-1024, 1500, (5, 6, 7)).astype(np.int16)
+
+
+def affine_of(orientation: str) -> np.ndarray:
+    """An affine of 0.7×0.8×3 mm voxels whose axes point as `orientation` says."""
+    to_ras = nib.orientations.ornt_transform(
+        nib.orientations.axcodes2ornt(orientation), nib.orientations.axcodes2ornt("RAS")
+    )
+    return np.diag([0.7, 0.8, 3, 1]) @ nib.orientations.inv_ornt_aff(to_ras, VOXELS.shape) + [
+        [0, 0, 0, -100],
+        [0, 0, 0, 20],
+        [0, 0, 0, 5],
+        [0, 0, 0, 0],
+    ]
+
+
+def oblique() -> np.ndarray:
+    angle = np.deg2rad(20)
+    turn = [[1, 0, 0], [0, np.cos(angle), -np.sin(angle)], [0, np.sin(angle), np.cos(angle)]]
+    return nib.affines.from_matvec(turn @ np.diag([-0.7, -0.8, 3]), [100, 120, -300])
+
+
+@pytest.fixture
+def scan(tmp_path):
+    """A sound `.nii.gz`."""
+    path = tmp_path / "scan.nii.gz"
+    nib.save(nib.Nifti1Image(VOXELS, affine_of("LAS")), path)
+    return path
+
+
+def with_header(path, **fields):
+    """Rewrite `path` with header fields set past all of nibabel's checks."""
+    content = bytearray(gzip.decompress(path.read_bytes()))
+    header = nib.Nifti1Header(bytes(content[:348]), check=False)
+    for name, value in fields.items():
+        header[name] = value
+    content[:348] = header.binaryblock
+    path.write_bytes(gzip.compress(bytes(content)))
+    return path
+
+
+@pytest.mark.parametrize("affine", [*map(affine_of, ALL_ORIENTATIONS), oblique()], ids=[*ALL_ORIENTATIONS, "oblique"])
+def test_every_orientation_is_read_as_nibabel_does_and_comes_back_on_its_own_grid(tmp_path, affine):
+    assert len(ALL_ORIENTATIONS) == 48
+    image = nib.Nifti1Image(VOXELS, affine)
+    nib.save(image, tmp_path / "scan.nii.gz")
+    canonical = nib.as_closest_canonical(nib.load(tmp_path / "scan.nii.gz"))
+    volume = read_volume(tmp_path / "scan.nii.gz")
+    np.testing.assert_array_equal(volume.voxels, np.asanyarray(canonical.dataobj))
+    assert volume.spacing_mm == pytest.approx(canonical.header.get_zooms())
+    assert volume.file_grid.orientation == "".join(nib.aff2axcodes(affine))
+    mask = (volume.voxels > 0).astype(np.uint8)
+    write_on_file_grid(tmp_path / "mask.nii.gz", mask, volume.file_grid)
+    written = nib.load(tmp_path / "mask.nii.gz")
+    np.testing.assert_array_equal(np.asanyarray(written.dataobj), (VOXELS > 0).astype(np.uint8))
+    np.testing.assert_array_equal(written.affine, nib.load(tmp_path / "scan.nii.gz").affine)
+
+
+def test_the_volume_of_a_voxel_is_the_product_of_its_edges(scan):
+    assert read_volume(scan).voxel_ml == pytest.approx(0.7 * 0.8 * 3 / 1000)
+
+
+@pytest.mark.parametrize("dtype", ["<i2", ">i2", "<u2", ">f4", "<f8", "i1", "u1", "<i4", "<i8"])
+@pytest.mark.parametrize("kind", [nib.Nifti1Image, nib.Nifti2Image])
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+def test_every_scalar_type_and_byte_order_is_read_as_nibabel_does(tmp_path, dtype, kind, suffix):
+    voxels = RNG.integers(0, 100, (3, 4, 5)).astype(dtype)
+    header = kind.header_class(endianness=dtype[0] if dtype[0] in "<>" else "<")
+    header.set_data_dtype(voxels.dtype)
+    nib.save(kind(voxels, np.eye(4), header), tmp_path / f"a{suffix}")
+    volume = read_volume(tmp_path / f"a{suffix}")
+    np.testing.assert_array_equal(volume.voxels, voxels)
+    assert volume.voxels.dtype.isnative
+
+
+def test_slope_and_intercept_are_applied(scan):
+    with_header(scan, scl_slope=2, scl_inter=-1024)
+    np.testing.assert_array_equal(read_volume(scan).voxels[::-1], VOXELS * 2.0 - 1024)
+
+
+def test_a_slope_of_zero_means_unscaled(scan):
+    with_header(scan, scl_slope=0, scl_inter=7)
+    np.testing.assert_array_equal(read_volume(scan).voxels[::-1], VOXELS)
+
+
+def test_a_flipped_bit_never_passes_for_other_voxels(scan, tmp_path):
+    content, sound = scan.read_bytes(), read_volume(scan).voxels
+    rejected = 0
+    positions = range(0, len(content) * 8, 7)
+    for position in positions:
+        damaged = bytearray(content)
+        damaged[position // 8] ^= 1 << position % 8
+        path = tmp_path / "damaged.nii.gz"
+        path.write_bytes(damaged)
+        try:
+            np.testing.assert_array_equal(read_volume(path).voxels, sound)
+        except VolumeError:
+            rejected += 1
+    # Time stamp, file name and the like in gzip's own header carry no content and no checksum.
+    assert rejected > 0.9 * len(positions)
+
+
+def test_a_wrong_crc_is_rejected(scan):
+    content = bytearray(scan.read_bytes())
+    content[-6] ^= 1
+    scan.write_bytes(content)
+    with pytest.raises(VolumeError, match=r"scan\.nii\.gz: damaged gzip stream.*export the file again"):
+        read_volume(scan)
+
+
+@pytest.mark.parametrize("cut", [1, 4, 8, 50, 200])
+def test_a_truncated_gzip_file_is_rejected(scan, cut):
+    scan.write_bytes(scan.read_bytes()[:-cut])
+    with pytest.raises(VolumeError, match=r"scan\.nii\.gz: "):
+        read_volume(scan)
+
+
+@pytest.mark.parametrize("kept", [0, 3, 100, 351, 352, 400])
+def test_a_truncated_plain_file_is_rejected(scan, tmp_path, kept):
+    plain = tmp_path / "scan.nii"
+    plain.write_bytes(gzip.decompress(scan.read_bytes())[:kept])
+    with pytest.raises(VolumeError, match=r"scan\.nii: "):
+        read_volume(plain)
+
+
+def test_voxels_beyond_the_declared_ones_are_rejected(scan):
+    scan.write_bytes(gzip.compress(gzip.decompress(scan.read_bytes()) + b"\0\0"))
+    with pytest.raises(VolumeError, match="holds more bytes"):
+        read_volume(scan)
+
+
+def test_a_small_file_that_declares_a_terabyte_is_rejected_before_any_memory_is_taken(tmp_path):
+    header = nib.Nifti1Header()
+    header["dim"][:4] = [3, 30000, 30000, 1000]
+    header["vox_offset"] = 352
+    header["scl_slope"], header["scl_inter"], header["datatype"] = 1, 0, 4
+    path = tmp_path / "bomb.nii.gz"
+    path.write_bytes(gzip.compress(header.binaryblock + bytes(100_000)))
+    assert path.stat().st_size < 2048
+    with pytest.raises(VolumeError, match=r"declares 1,800,000\.0 MB"):
+        read_volume(path)
+
+
+def test_a_gzip_bomb_behind_a_small_header_is_not_inflated(tmp_path, scan):
+    bomb = gzip.decompress(scan.read_bytes()) + bytes(200 << 20)
+    scan.write_bytes(igzip.compress(bomb, 1))
+    with pytest.raises(VolumeError, match="holds more bytes"):
+        read_volume(scan)
+
+
+NAN, INF = float("nan"), float("inf")
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"dim": [3, 0, 6, 7, 1, 1, 1, 1]}, r"dimensions \[0, 6, 7\]; every one must be at least 1"),
+        ({"dim": [3, 5, -6, 7, 1, 1, 1, 1]}, r"dimensions \[5, -6, 7\]"),
+        ({"dim": [4, 5, 6, 1, 7, 1, 1, 1]}, r"dimensions \[5, 6, 1, 7\]; expected one 3-D volume"),
+        ({"dim": [2, 35, 6, 1, 1, 1, 1, 1]}, "expected one 3-D volume"),
+        ({"pixdim": [1, NAN, 1, 1, 0, 0, 0, 0]}, "spacing"),
+        ({"pixdim": [1, 1, 0, 1, 0, 0, 0, 0]}, "spacing"),
+        ({"srow_x": [NAN, 0, 0, 0]}, "affine is not finite or not invertible"),
+        ({"srow_x": [0, 0, 0, 0]}, "affine is not finite or not invertible"),
+        ({"sform_code": 0, "qform_code": 1, "quatern_b": 9}, "affine"),
+        ({"scl_slope": INF}, "slope inf"),
+        ({"scl_slope": NAN}, "slope nan"),
+        ({"scl_inter": -INF}, "intercept -inf"),
+        ({"datatype": 128, "bitpix": 24}, "stores RGB voxels; expected integers or real numbers"),
+        ({"datatype": 32, "bitpix": 64}, "stores complex64 voxels"),
+        ({"datatype": 7777}, "stores type 7777 voxels"),
+        ({"vox_offset": NAN}, "voxels start at byte nan"),
+        ({"vox_offset": 0}, "voxels start at byte 0; expected 352 or later"),
+        ({"vox_offset": 1e30}, "voxels start at byte 1e"),
+        ({"magic": b"ni1"}, "two files"),
+        ({"sizeof_hdr": 1}, "not a NIfTI file"),
+    ],
+)
+def test_a_header_that_makes_no_sense_is_rejected(scan, fields, says):
+    with pytest.raises(VolumeError, match=rf"scan\.nii\.gz: .*{says}"):
+        read_volume(with_header(scan, **fields))
+
+
+def test_voxels_without_a_value_are_counted(tmp_path):
+    voxels = np.zeros((4, 4, 4), np.float32)
+    voxels[0, 0, :3] = np.nan, np.inf, -np.inf
+    nib.save(nib.Nifti1Image(voxels, np.eye(4)), tmp_path / "a.nii.gz")
+    with pytest.raises(VolumeError, match="3 voxels are NaN or infinite"):
+        read_volume(tmp_path / "a.nii.gz")
+
+
+def test_a_slope_that_overflows_is_rejected(scan):
+    with pytest.raises(VolumeError, match="voxels are NaN or infinite"):
+        read_volume(with_header(scan, scl_slope=3e38))
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"<!DOCTYPE html><title>503</title>", "starts with an HTML page; was the download an error page?"),
+        (b"PK\x03\x04", "starts with bytes 50 4b 03 04"),
+        (b"", "starts with nothing"),
+    ],
+)
+def test_a_download_that_is_something_else_is_told_by_its_first_bytes(tmp_path, content, says):
+    path = tmp_path / "scan.nii.gz"
+    path.write_bytes(content)
+    with pytest.raises(VolumeError, match=says.replace("?", r"\?")):
+        read_volume(path)
+
+
+def test_a_missing_file_and_a_folder_are_told_in_one_line(tmp_path):
+    with pytest.raises(VolumeError, match=r"nothing\.nii: no such file"):
+        read_volume(tmp_path / "nothing.nii")
+    with pytest.raises(VolumeError, match="cannot be read"):
+        read_volume(tmp_path)
+
+
+def personal(path):
+    """A scan whose header holds a name in every place that can hold text."""
+    image = nib.Nifti1Image(VOXELS, oblique())
+    for field in ("descrip", "aux_file", "db_name", "intent_name"):
+        image.header[field] = b"DOE^JANE"
+    image.header["data_type"] = b"JANE"
+    image.header.extensions.append(nib.nifti1.Nifti1Extension("comment", b"DOE^JANE 1950-01-01"))
+    nib.save(image, path)
+    return path
+
+
+def test_a_copy_keeps_voxels_and_grid_and_loses_the_patients_name(tmp_path):
+    source = personal(tmp_path / "in.nii")
+    assert b"JANE" in source.read_bytes()
+    write_without_free_text(tmp_path / "out.nii.gz", read_stored(source))
+    assert b"JANE" not in gzip.decompress((tmp_path / "out.nii.gz").read_bytes())
+    before, after = nib.load(source), nib.load(tmp_path / "out.nii.gz")
+    np.testing.assert_array_equal(np.asanyarray(after.dataobj), VOXELS)
+    np.testing.assert_array_equal(after.affine, before.affine)
+    np.testing.assert_array_equal(after.get_qform(), before.get_qform())
+    assert after.header.get_zooms() == before.header.get_zooms()
+    assert after.get_data_dtype() == before.get_data_dtype()
+
+
+def test_a_copy_keeps_the_scaling_and_the_byte_order(tmp_path):
+    header = nib.Nifti1Header(endianness=">")
+    header.set_data_dtype(">i2")
+    nib.save(nib.Nifti1Image(VOXELS.astype(">i2"), np.eye(4), header), tmp_path / "in.nii.gz")
+    with_header_big = bytearray(gzip.decompress((tmp_path / "in.nii.gz").read_bytes()))
+    with_header_big[112:120] = struct.pack(">ff", 0.5, 3)
+    (tmp_path / "in.nii").write_bytes(with_header_big)
+    write_without_free_text(tmp_path / "out.nii.gz", read_stored(tmp_path / "in.nii"))
+    np.testing.assert_array_equal(read_volume(tmp_path / "out.nii.gz").voxels, VOXELS * 0.5 + 3)
+    assert gzip.decompress((tmp_path / "out.nii.gz").read_bytes())[352:] == bytes(with_header_big[352:])
+
+
+def test_the_same_content_gives_the_same_bytes_whatever_its_file_was_called(tmp_path, scan):
+    plain = tmp_path / "other name.nii"
+    plain.write_bytes(gzip.decompress(scan.read_bytes()))
+    write_without_free_text(tmp_path / "1.nii.gz", read_stored(scan))
+    write_without_free_text(tmp_path / "2.nii.gz", read_stored(plain))
+    assert (tmp_path / "1.nii.gz").read_bytes() == (tmp_path / "2.nii.gz").read_bytes()

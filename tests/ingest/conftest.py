@@ -1,0 +1,41 @@
+"""Small cohorts as users keep them, before ingest has seen them."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+SHAPE = (6, 5, 4)
+
+
+@pytest.fixture
+def save() -> Callable[..., Path]:
+    """A function that writes one NIfTI file; without voxels, a small scan in HU of its own random values."""
+    draw = np.random.default_rng(1)
+
+    def write(path: Path, voxels: np.ndarray | None = None, affine: np.ndarray | None = None) -> Path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        voxels = draw.integers(-1000, 400, SHAPE).astype(np.int16) if voxels is None else voxels
+        nib.save(nib.Nifti1Image(voxels, np.diag([-1.0, 1, 3, 1]) if affine is None else affine), path)
+        return path
+
+    return write
+
+
+def mask_of(*labels: float, dtype: str = "uint8") -> np.ndarray:
+    """A mask that holds 0 and each label once."""
+    mask = np.zeros(SHAPE, dtype)
+    mask.flat[: len(labels)] = labels
+    return mask
+
+
+@pytest.fixture
+def cohort(tmp_path, save) -> Path:
+    """Four cases with binary masks under `scans/` and `infection_masks/`."""
+    folder = tmp_path / "hospital"
+    for index in range(4):
+        save(folder / "scans" / f"case_{index}.nii.gz")
+        save(folder / "infection_masks" / f"case_{index}.nii.gz", mask_of(1, 1, 1))
+    return folder

@@ -1,0 +1,136 @@
+"""Sources to artifacts."""
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from components.ct.cases import read_cases, sha256_of
+from components.ct.errors import CohortError, InputError
+from components.ct.volume import read_volume
+from components.ingest.ingest import ingest
+from tests.ingest.conftest import SHAPE, mask_of
+
+
+def content(folder):
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_an_artifact_holds_copies_with_the_sources_voxels_and_their_digests(cohort, tmp_path):
+    cases = ingest(str(cohort), tmp_path / "out")
+    assert read_cases(tmp_path / "out") == cases
+    assert [case.case_id for case in cases] == ["case_0", "case_1", "case_2", "case_3"]
+    for case in cases:
+        source = nib.load(cohort / case.scan)
+        copy = nib.load(tmp_path / "out" / case.scan)
+        np.testing.assert_array_equal(np.asanyarray(copy.dataobj), np.asanyarray(source.dataobj))
+        np.testing.assert_array_equal(copy.affine, source.affine)
+        assert sha256_of(tmp_path / "out" / case.scan) == case.sha256_scan
+        assert sha256_of(tmp_path / "out" / case.mask) == case.sha256_mask
+        assert (case.source, case.intensity, case.patient_id) == ("hospital", "hu", case.case_id)
+
+
+def test_the_same_run_again_gives_the_same_bytes(cohort, tmp_path):
+    ingest(str(cohort), tmp_path / "out", workers=1)
+    first = content(tmp_path / "out")
+    ingest(str(cohort), tmp_path / "out", workers=4)
+    assert content(tmp_path / "out") == first
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+def test_the_kaggle_layout_is_read_with_its_cohorts_and_patients(tmp_path, save):
+    folder = tmp_path / "archive"
+    for scan, mask in {
+        "coronacases_org_001.nii": "coronacases_001.nii",
+        "radiopaedia_org_covid-19-pneumonia-10_85902_1-dcm.nii": "radiopaedia_10_85902_1.nii",
+        "radiopaedia_org_covid-19-pneumonia-10_85902_3-dcm.nii": "radiopaedia_10_85902_3.nii",
+    }.items():
+        save(folder / "ct_scans" / scan)
+        save(folder / "infection_mask" / mask, mask_of(1))
+        save(folder / "lung_mask" / mask, mask_of(1, 2))
+    cases = ingest(str(folder), tmp_path / "out")
+    assert [(case.case_id, case.source) for case in cases] == [
+        ("coronacases_001", "coronacases"),
+        ("radiopaedia_10_85902_1", "radiopaedia"),
+        ("radiopaedia_10_85902_3", "radiopaedia"),
+    ]
+    assert cases[1].patient_id == cases[2].patient_id
+
+
+@pytest.mark.parametrize("lesion", [mask_of(1, 1), mask_of(255, 255), mask_of(1, 1, dtype="float64")])
+def test_binary_masks_of_any_kind_become_0_and_1(tmp_path, save, lesion):
+    save(tmp_path / "in" / "scans" / "a.nii")
+    save(tmp_path / "in" / "infection_masks" / "a.nii", lesion)
+    (case,) = ingest(str(tmp_path / "in"), tmp_path / "out")
+    mask = nib.load(tmp_path / "out" / case.mask)
+    assert mask.get_data_dtype() == np.uint8
+    np.testing.assert_array_equal(np.asanyarray(mask.dataobj), mask_of(1, 1))
+
+
+def test_one_label_of_a_combined_mask_can_be_the_lesion(tmp_path, save):
+    save(tmp_path / "in" / "scans" / "a.nii")
+    save(tmp_path / "in" / "lung_and_infection_masks" / "a.nii", mask_of(1, 2, 3, 3))
+    (case,) = ingest(str(tmp_path / "in"), tmp_path / "out", masks="lung_and_infection_masks", label=3)
+    np.testing.assert_array_equal(np.asanyarray(nib.load(tmp_path / "out" / case.mask).dataobj), mask_of(0, 0, 1, 1))
+
+
+@pytest.mark.parametrize(("voxels", "label"), [(mask_of(1, 2, 3), 0), (mask_of(0.5, 1, dtype="float32"), 1)])
+def test_a_mask_that_does_not_say_what_is_lesion_is_left_as_it_is(tmp_path, save, voxels, label):
+    save(tmp_path / "in" / "scans" / "a.nii")
+    save(tmp_path / "in" / "infection_masks" / "a.nii", voxels)
+    (case,) = ingest(str(tmp_path / "in"), tmp_path / "out", label=label)
+    np.testing.assert_array_equal(np.asanyarray(nib.load(tmp_path / "out" / case.mask).dataobj), voxels)
+
+
+def test_numbers_that_are_no_ct_are_recorded_as_unknown(tmp_path, save):
+    save(tmp_path / "in" / "scans" / "a.nii", np.zeros(SHAPE, np.uint8))
+    save(tmp_path / "in" / "infection_masks" / "a.nii", mask_of(1))
+    assert ingest(str(tmp_path / "in"), tmp_path / "out")[0].intensity == "unknown"
+
+
+def test_every_problem_is_told_in_one_error_and_nothing_is_left(cohort, tmp_path):
+    (cohort / "scans" / "case_0.nii.gz").write_bytes(b"<html>")
+    damaged = cohort / "infection_masks" / "case_1.nii.gz"
+    damaged.write_bytes(damaged.read_bytes()[:-9])
+    (cohort / "scans" / "case_2.nii.gz").unlink()
+    with pytest.raises(CohortError) as raised:
+        ingest(str(cohort), tmp_path / "out")
+    message = str(raised.value)
+    assert "3 problems: " in message
+    assert "mask case_2.nii.gz has no scan" in message
+    assert "case case_0: " in message
+    assert "starts with an HTML page" in message
+    assert "case case_1: " in message
+    assert [path.name for path in tmp_path.iterdir()] == ["hospital"]
+
+
+def test_a_cohort_of_which_nothing_pairs_is_refused(tmp_path, save):
+    save(tmp_path / "in" / "scans" / "a.nii")
+    save(tmp_path / "in" / "infection_masks" / "b.nii")
+    with pytest.raises(CohortError, match=r"no scan has a mask of its name: 2 problems: scan a\.nii has no mask"):
+        ingest(str(tmp_path / "in"), tmp_path / "out")
+
+
+@pytest.mark.parametrize("source", ["phantom:", "phantom:0", "phantom:x", "phantom:-3", "phantom", "", "phantom:1.5"])
+def test_a_source_that_says_nothing_usable_is_refused(tmp_path, source):
+    with pytest.raises(InputError, match="phantom:12"):
+        ingest(source, tmp_path / "out")
+
+
+@pytest.mark.parametrize("label", [-1, 256])
+def test_a_label_that_no_mask_can_hold_is_refused(cohort, tmp_path, label):
+    with pytest.raises(InputError, match=f"label is {label}"):
+        ingest(str(cohort), tmp_path / "out", label=label)
+
+
+def test_a_phantom_cohort_holds_two_scans_of_one_patient(tmp_path):
+    cases = ingest("phantom:4", tmp_path / "out", seed=1)
+    assert len(cases) == 4
+    assert len({case.patient_id for case in cases}) == 3
+    assert {case.source for case in cases} == {"phantom"}
+    assert {case.intensity for case in cases} == {"hu", "windowed"}
+    for case in cases:
+        scan, mask = (
+            read_volume(case.verified_scan(tmp_path / "out")),
+            read_volume(case.verified_mask(tmp_path / "out")),
+        )
+        assert scan.file_grid.shape == mask.file_grid.shape

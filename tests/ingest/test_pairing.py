@@ -1,0 +1,58 @@
+"""Names decide which mask belongs to which scan."""
+
+from pathlib import Path
+
+import pytest
+
+from components.ingest.pairing import case_id_of, pair_by_name
+
+KAGGLE = {
+    "coronacases_org_001.nii": "coronacases_001.nii",
+    "coronacases_org_010.nii": "coronacases_010.nii",
+    "radiopaedia_org_covid-19-pneumonia-10_85902_1-dcm.nii": "radiopaedia_10_85902_1.nii",
+    "radiopaedia_org_covid-19-pneumonia-4_85506_1-dcm.nii": "radiopaedia_4_85506_1.nii",
+}
+
+
+@pytest.mark.parametrize(
+    ("file_name", "case_id"),
+    [
+        ("coronacases_001.nii.gz", "coronacases_001"),
+        ("radiopaedia_org_covid-19-pneumonia-29_86490_1-dcm.nii", "radiopaedia_29_86490_1"),
+        ("semiseg_0000.nii.gz", "semiseg_0000"),
+        ("Case 7_CT.NII.GZ", "Case-7"),
+        ("case7-seg.nii", "case7"),
+        ("case_mask.nii.gz", "case"),
+        ("müller.nii.gz", "m-ller"),
+        ("...nii.gz", ""),
+    ],
+)
+def test_a_file_name_tells_its_case(file_name, case_id):
+    assert case_id_of(file_name) == case_id
+
+
+def test_the_kaggle_names_pair_whatever_the_order_of_listing():
+    scans, masks = list(map(Path, KAGGLE)), list(map(Path, KAGGLE.values()))
+    pairs, problems = pair_by_name(scans, masks[::-1])
+    assert problems == []
+    assert {pair.scan.name: pair.mask.name for pair in pairs} == KAGGLE
+
+
+def test_a_file_without_its_partner_is_named_with_the_name_expected():
+    pairs, problems = pair_by_name([Path("a.nii"), Path("b.nii")], [Path("b.nii"), Path("c.nii")])
+    assert [pair.case_id for pair in pairs] == ["b"]
+    assert problems == [
+        "scan a.nii has no mask; expected one named a.nii.gz",
+        "mask c.nii has no scan; expected one named c.nii.gz",
+    ]
+
+
+@pytest.mark.parametrize("twin", ["a.nii", "A.nii.gz", "a_ct.nii.gz"])
+def test_two_files_of_one_case_are_told(twin):
+    _, problems = pair_by_name([Path("a.nii.gz"), Path(twin)], [Path("a.nii.gz")])
+    assert problems == [f"a.nii.gz and {twin} are two scans of one case; keep one"]
+
+
+def test_a_name_that_says_nothing_is_told():
+    _, problems = pair_by_name([Path("_.nii")], [])
+    assert problems == ["_.nii: has no letter or digit to name its case by; rename it"]

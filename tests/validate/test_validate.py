@@ -1,0 +1,196 @@
+"""Cohorts against the expectations."""
+
+import json
+import re
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from components.ct.cases import read_cases, write_cases
+from components.ct.errors import CohortError, InputError
+from components.validate.facts import COLUMNS
+from components.validate.validate import FACTS, FINDINGS, validate
+
+
+@pytest.fixture
+def run(small_cohort, tmp_path):
+    """A function that validates the small cohort after `change` has had its way with the table."""
+
+    def validated(**options):
+        return validate(small_cohort, tmp_path / "accepted", tmp_path / "facts", tmp_path / "report.html", **options)
+
+    return validated
+
+
+def spoil(folder, case_id, **fields):
+    write_cases(folder, [replace(case, **fields) if case.case_id == case_id else case for case in read_cases(folder)])
+
+
+def test_a_sound_cohort_is_accepted_with_its_facts(small_cohort, run, tmp_path):
+    outcome = run()
+    assert outcome.critical == []
+    assert read_cases(tmp_path / "accepted") == read_cases(small_cohort)
+    facts = pd.read_csv(tmp_path / "facts" / FACTS)
+    assert list(facts.columns) == COLUMNS
+    first = facts.iloc[0]
+    assert first.orientation == "LAS"
+    assert (first.columns_ if hasattr(first, "columns_") else first["columns"], first["rows"], first["slices"]) == (
+        40,
+        36,
+        5,
+    )
+    assert first.slice_spacing_mm == 2
+    assert first.lesion_voxels == 6 * 10 * 3
+    assert first.lesion_slices == 3
+    assert first.lesion_share == pytest.approx(180 / 7200)
+    assert first.lesion_ml == pytest.approx(0.36)
+    assert first.lesion_hu_mean == pytest.approx(-100, abs=20)
+    assert first.hu_p50 == pytest.approx(-700, abs=10)
+    assert first.mask_labels == "0 1"
+
+
+def rewrite(folder, case_id, write_case, scan=None, mask=None, mask_affine=None):
+    """Write a case's volumes anew and record them in the table."""
+    draw = np.random.default_rng(5)
+    scan = draw.normal(-500, 300, (40, 36, 5)) if scan is None else scan
+    mask = np.zeros((40, 36, 5)) if mask is None else mask
+    written = write_case(folder, case_id, scan, mask)
+    if mask_affine is not None:
+        other = write_case(folder / "other", case_id, scan, mask, affine=mask_affine)
+        (folder / "other" / other.mask).replace(folder / written.mask)
+        written = replace(written, sha256_mask=other.sha256_mask)
+    write_cases(folder, [written if case.case_id == case_id else case for case in read_cases(folder)])
+
+
+def shifted(small_cohort, write_case):
+    rewrite(
+        small_cohort,
+        "case_2",
+        write_case,
+        mask_affine=np.array([[-1, 0, 0, 12.5], [0, 1, 0, 0], [0, 0, 2, 0], [0, 0, 0, 1]]),
+    )
+
+
+def smaller(small_cohort, write_case):
+    mask = np.zeros((40, 36, 4))
+    rewrite(small_cohort, "case_2", write_case, mask=mask)
+
+
+def labelled(small_cohort, write_case):
+    mask = np.zeros((40, 36, 5))
+    mask.flat[:3] = 1, 2, 3
+    rewrite(small_cohort, "case_2", write_case, mask=mask)
+
+
+def no_ct(small_cohort, write_case):
+    rewrite(small_cohort, "case_2", write_case, scan=np.linspace(0, 100, 7200).reshape(40, 36, 5))
+
+
+def duplicate(small_cohort, write_case):
+    first = read_cases(small_cohort)[0]
+    spoil(small_cohort, "case_2", scan=first.scan, sha256_scan=first.sha256_scan)
+
+
+def truncated(small_cohort, write_case):
+    path = small_cohort / "scans" / "case_2.nii.gz"
+    path.write_bytes(path.read_bytes()[:-20])
+
+
+FAULTS = {
+    shifted: r"grids: scan 40×36×5 LAS affine \[-1 0 0 0 \| .*\], mask 40×36×5 LAS affine \[-1 0 0 12\.5 \|",
+    smaller: r"grids: scan 40×36×5 LAS .* mask 40×36×4 LAS",
+    labelled: r"the mask holds the values 0 1 2 3, expected 0 and 1 \(set LABEL",
+    no_ct: r"the scan's numbers are unknown: neither HU .*export the scan in HU",
+    duplicate: r"has the very scan of case case_0 \(remove one",
+    truncated: r"cannot be read: .*the case table says",
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_critical_finding_ends_validation_once_the_report_is_written(small_cohort, run, tmp_path, write_case, fault):
+    fault(small_cohort, write_case)
+    with pytest.raises(CohortError, match=rf"^validation of 6 cases failed: case case_2: .*{FAULTS[fault]}") as raised:
+        run()
+    assert "\n" not in str(raised.value)
+    assert not (tmp_path / "accepted").exists()
+    assert "case_2" in (tmp_path / "report.html").read_text()
+    findings = pd.read_csv(tmp_path / "facts" / FINDINGS)
+    assert set(findings[findings.severity == "critical"].case_id) == {"case_2"}
+    assert len(pd.read_csv(tmp_path / "facts" / FACTS)) == 6
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_skip_leaves_the_bad_case_out_and_goes_on(small_cohort, run, tmp_path, write_case, fault):
+    fault(small_cohort, write_case)
+    outcome = run(on_invalid="skip")
+    assert outcome.dropped == ["case_2"]
+    assert [case.case_id for case in read_cases(tmp_path / "accepted")] == outcome.accepted
+    assert outcome.accepted == ["case_0", "case_1", "case_3", "case_4", "case_5"]
+    assert "Left out: case_2" in (tmp_path / "report.html").read_text()
+
+
+def test_all_findings_are_told_at_once(small_cohort, run, write_case):
+    no_ct(small_cohort, write_case)
+    (small_cohort / "scans" / "case_4.nii.gz").unlink()
+    with pytest.raises(CohortError, match=r"case case_4: cannot be read.*; case case_2: the scan's numbers"):
+        run()
+
+
+def test_skip_fails_where_too_few_patients_are_left(small_cohort, run):
+    for case_id in ("case_0", "case_1", "case_2", "case_3"):
+        (small_cohort / "scans" / f"{case_id}.nii.gz").unlink()
+    with pytest.raises(CohortError, match="2 patients are too few to split"):
+        run(on_invalid="skip")
+
+
+def test_two_patients_are_too_few(small_cohort, run):
+    cases = read_cases(small_cohort)
+    write_cases(small_cohort, [replace(case, patient_id=str(index % 2)) for index, case in enumerate(cases)])
+    with pytest.raises(CohortError, match=r"failed: 2 patients are too few to split \(give scans of at least 3"):
+        run()
+
+
+def test_an_empty_mask_is_allowed_and_told(small_cohort, run, write_case):
+    rewrite(small_cohort, "case_1", write_case)
+    outcome = run()
+    assert [
+        (finding.severity, finding.case_id, finding.says)
+        for finding in outcome.findings
+        if finding.fact == "lesion_voxels"
+    ] == [("warning", "case_1", "the mask is empty")]
+    assert len(outcome.accepted) == 6
+
+
+def test_a_cohort_without_any_lesion_is_refused(small_cohort, run, write_case):
+    for index in range(6):
+        scan = np.random.default_rng(index).normal(-500, 300, (40, 36, 5))
+        rewrite(small_cohort, f"case_{index}", write_case, scan=scan)
+    with pytest.raises(CohortError, match=r"failed: no lesion in any mask \(.*set MASKS to their folder, or LABEL"):
+        run()
+
+
+def test_a_case_without_a_mask_is_refused(small_cohort, run):
+    spoil(small_cohort, "case_3", mask="", sha256_mask="")
+    with pytest.raises(CohortError, match="case case_3: cannot be read: .*has no mask"):
+        run()
+
+
+def test_an_unknown_policy_and_an_empty_table_are_refused(small_cohort, run):
+    with pytest.raises(InputError, match="on_invalid is 'ignore'; expected fail or skip"):
+        run(on_invalid="ignore")
+    write_cases(small_cohort, [])
+    with pytest.raises(CohortError, match="the case table is empty"):
+        run()
+
+
+def test_the_page_needs_no_network_and_no_name_in_it_runs(small_cohort, run, tmp_path):
+    cases = read_cases(small_cohort)
+    write_cases(small_cohort, [replace(case, source="<script>alert(1)</script>") for case in cases])
+    run()
+    page = (tmp_path / "report.html").read_text()
+    assert "<script" not in page
+    assert "&lt;script&gt;" in page
+    assert re.findall(r"""(?:src|href)=|url\(|@import|https?://""", page) == []
+    assert json.dumps("case_5")[1:-1] in page
