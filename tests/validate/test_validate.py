@@ -1,6 +1,5 @@
 """Cohorts against the expectations."""
 
-import json
 import re
 from dataclasses import replace
 
@@ -12,6 +11,8 @@ from components.ct.cases import read_cases, write_cases
 from components.ct.errors import CohortError, InputError
 from components.validate.facts import COLUMNS
 from components.validate.validate import FACTS, FINDINGS, validate
+
+SHAPE = (40, 36, 5)  # of the small cohort's volumes
 
 
 @pytest.fixture
@@ -36,11 +37,7 @@ def test_a_sound_cohort_is_accepted_with_its_facts(small_cohort, run, tmp_path):
     assert list(facts.columns) == COLUMNS
     first = facts.iloc[0]
     assert first.orientation == "LAS"
-    assert (first.columns_ if hasattr(first, "columns_") else first["columns"], first["rows"], first["slices"]) == (
-        40,
-        36,
-        5,
-    )
+    assert (first["columns"], first["rows"], first["slices"]) == SHAPE
     assert first.slice_spacing_mm == 2
     assert first.lesion_voxels == 6 * 10 * 3
     assert first.lesion_slices == 3
@@ -52,40 +49,34 @@ def test_a_sound_cohort_is_accepted_with_its_facts(small_cohort, run, tmp_path):
 
 
 def rewrite(folder, case_id, write_case, scan=None, mask=None, mask_affine=None):
-    """Write a case's volumes anew and record them in the table."""
-    draw = np.random.default_rng(5)
-    scan = draw.normal(-500, 300, (40, 36, 5)) if scan is None else scan
-    mask = np.zeros((40, 36, 5)) if mask is None else mask
-    written = write_case(folder, case_id, scan, mask)
-    if mask_affine is not None:
-        other = write_case(folder / "other", case_id, scan, mask, affine=mask_affine)
-        (folder / "other" / other.mask).replace(folder / written.mask)
-        written = replace(written, sha256_mask=other.sha256_mask)
+    """Write a case's volumes anew, the mask on a grid of its own if one is given, and record them in the table."""
+    scan = np.random.default_rng(5).normal(-500, 300, SHAPE) if scan is None else scan
+    mask = np.zeros(SHAPE) if mask is None else mask
+    written = write_case(folder, case_id, scan, np.zeros(SHAPE))
+    with_mask = write_case(folder / "other", case_id, mask, mask, affine=mask_affine)
+    (folder / "other" / with_mask.mask).replace(folder / written.mask)
+    written = replace(written, sha256_mask=with_mask.sha256_mask)
     write_cases(folder, [written if case.case_id == case_id else case for case in read_cases(folder)])
 
 
 def shifted(small_cohort, write_case):
-    rewrite(
-        small_cohort,
-        "case_2",
-        write_case,
-        mask_affine=np.array([[-1, 0, 0, 12.5], [0, 1, 0, 0], [0, 0, 2, 0], [0, 0, 0, 1]]),
-    )
+    affine = np.diag([-1.0, 1, 2, 1])
+    affine[0, 3] = 12.5
+    rewrite(small_cohort, "case_2", write_case, mask_affine=affine)
 
 
 def smaller(small_cohort, write_case):
-    mask = np.zeros((40, 36, 4))
-    rewrite(small_cohort, "case_2", write_case, mask=mask)
+    rewrite(small_cohort, "case_2", write_case, mask=np.zeros((40, 36, 4)))
 
 
 def labelled(small_cohort, write_case):
-    mask = np.zeros((40, 36, 5))
+    mask = np.zeros(SHAPE)
     mask.flat[:3] = 1, 2, 3
     rewrite(small_cohort, "case_2", write_case, mask=mask)
 
 
 def no_ct(small_cohort, write_case):
-    rewrite(small_cohort, "case_2", write_case, scan=np.linspace(0, 100, 7200).reshape(40, 36, 5))
+    rewrite(small_cohort, "case_2", write_case, scan=np.linspace(0, 100, 7200).reshape(SHAPE))
 
 
 def duplicate(small_cohort, write_case):
@@ -155,17 +146,14 @@ def test_two_patients_are_too_few(small_cohort, run):
 def test_an_empty_mask_is_allowed_and_told(small_cohort, run, write_case):
     rewrite(small_cohort, "case_1", write_case)
     outcome = run()
-    assert [
-        (finding.severity, finding.case_id, finding.says)
-        for finding in outcome.findings
-        if finding.fact == "lesion_voxels"
-    ] == [("warning", "case_1", "the mask is empty")]
+    empty = [finding for finding in outcome.findings if finding.fact == "lesion_voxels"]
+    assert [(one.severity, one.case_id, one.says) for one in empty] == [("warning", "case_1", "the mask is empty")]
     assert len(outcome.accepted) == 6
 
 
 def test_a_cohort_without_any_lesion_is_refused(small_cohort, run, write_case):
     for index in range(6):
-        scan = np.random.default_rng(index).normal(-500, 300, (40, 36, 5))
+        scan = np.random.default_rng(index).normal(-500, 300, SHAPE)
         rewrite(small_cohort, f"case_{index}", write_case, scan=scan)
     with pytest.raises(CohortError, match=r"failed: no lesion in any mask \(.*set MASKS to their folder, or LABEL"):
         run()
@@ -173,7 +161,7 @@ def test_a_cohort_without_any_lesion_is_refused(small_cohort, run, write_case):
 
 def test_a_case_without_a_mask_is_refused(small_cohort, run):
     spoil(small_cohort, "case_3", mask="", sha256_mask="")
-    with pytest.raises(CohortError, match="case case_3: cannot be read: .*has no mask"):
+    with pytest.raises(CohortError, match=r"case case_3: cannot be read: .*has no mask"):
         run()
 
 
@@ -193,4 +181,4 @@ def test_the_page_needs_no_network_and_no_name_in_it_runs(small_cohort, run, tmp
     assert "<script" not in page
     assert "&lt;script&gt;" in page
     assert re.findall(r"""(?:src|href)=|url\(|@import|https?://""", page) == []
-    assert json.dumps("case_5")[1:-1] in page
+    assert "case_5" in page
