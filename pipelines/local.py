@@ -58,7 +58,9 @@ def run_training(runs: Path, parameters: Mapping[str, Any]) -> dict[str, Any]:
     if verdict.passed:
         version = Path(_output_parameters(steps / "export")["version_dir"])
         started = time.monotonic()
-        mask = _predict_held_out(steps / "ingest" / "cases", verdict.cases[0], version, arguments["model_name"], run)
+        mask = _predict_held_out(
+            steps / "ingest" / "cases", verdict.cases[0].case_id, version, arguments["model_name"], run
+        )
         seconds["predict"] = round(time.monotonic() - started, 1)
         summary |= {"model_version_dir": str(version), "predicted_mask": str(mask)}
     with written_whole(run / "summary.json") as temporary:
@@ -126,10 +128,11 @@ def _server(model_base: Path, model_name: str) -> Iterator[str]:
     with subprocess.Popen([*command, "--port", "0"], stdout=subprocess.PIPE, text=True) as server:
         try:
             assert server.stdout is not None
-            line = server.stdout.readline()
-            if not line:
+            # Versions that cannot be loaded are told of first; the address stands at the end of the ready line.
+            ready = next((line for line in server.stdout if line.startswith("serving ")), None)
+            if ready is None:
                 raise InputError(f"{model_base}: the embedded server did not start; its message stands above")
-            yield line.split()[-1]
+            yield ready.split()[-1]
         finally:
             server.terminate()
             server.wait(_SERVER_STOP_S)

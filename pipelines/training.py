@@ -28,7 +28,7 @@ def training(
     min_dice: float = 0.5,
     model_name: str = "lung-infection",
     seed: int = 0,
-):
+) -> None:
     """Ingest, validate, slice, train, evaluate, and export behind the Dice gate.
 
     Args:

@@ -324,14 +324,15 @@ def _add_lesions(
     mask.ravel()[lung[inside & (hills > level)]] = 1
 
     softness = rng.uniform(0.03, 0.08)
-    above = rng.choice([0.25, 0.45, 0.8]) if share_of_lung else 0.3
+    above = rng.choice([0.35, 0.55, 0.9]) if share_of_lung else 0.3
     core = level + above + 0.3 * _noise(scan, rng, 14).ravel()[lung]
     ground_glass = rng.uniform(-520, -370) + 50 * _noise(scan, rng, 20).ravel()[lung]
     ground_glass += rng.choice([20, 60]) * _noise(scan, rng, 4).ravel()[lung]  # fine, or a crazy paving
-    consolidation = rng.uniform(-70, 40)
+    consolidation = rng.uniform(-90, 30)
     hu = parenchyma.ravel()[lung]
     hu += (np.clip(ground_glass, -620, -280) - hu) * _sigmoid((ragged - level) / softness)
-    hu += (consolidation - hu) * _sigmoid((ragged - core) / softness)
+    spared = np.exp(-(lungs.depth.ravel()[lung] / 7) ** 2)  # below the pleura even dense lesions stay hazy
+    hu += (consolidation - hu) * _sigmoid((ragged - core) / softness) * (1 - 0.85 * spared)
     parenchyma.ravel()[lung] = hu
     return mask
 

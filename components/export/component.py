@@ -37,7 +37,7 @@ def export(
         version = export_version(
             Path(model.path), Path(evaluation.path), Path(shards.path), Path(model_base), model_name
         )
-        return (str(version),)  # type: ignore[return-value]
+        return (str(version),)
 
 
 @dsl.component(base_image=images.CPU, install_kfp_package=False)

@@ -14,6 +14,9 @@ from great_expectations.expectations.metadata_types import FailureSeverity
 
 from components.validate.findings import Finding
 
+# The one module of the library that sets a level of its own while it is imported.
+logging.getLogger("great_expectations.data_context.types.base").setLevel(logging.WARNING)
+
 CRITICAL, WARNING = FailureSeverity.CRITICAL, FailureSeverity.WARNING
 MIN_PATIENTS = 3  # one each for training, validation and test
 
@@ -75,7 +78,6 @@ def check(facts: pd.DataFrame) -> list[Finding]:
     Returns:
         The findings in the suite's order, those of one expectation in the table's.
     """
-    logging.getLogger("great_expectations").setLevel(logging.WARNING)
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = {"globally": False}  # type: ignore[assignment]
     asset = context.data_sources.add_pandas("ingest").add_dataframe_asset("facts")
