@@ -1,5 +1,6 @@
 """Calls to a TF Serving endpoint: deadlines, bounded retries, and failures told in words."""
 
+import re
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -9,6 +10,7 @@ from typing import Any
 import grpc
 
 from components.ct.errors import InputError
+from serving.tls import ClientTls
 
 # A repeated Predict changes nothing on the server, so both of these are safe to send again.
 _SAFE_TO_RETRY = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED}
@@ -29,6 +31,8 @@ _ADVICE = {
     grpc.StatusCode.NOT_FOUND: "check the model's name and version against what the server serves",
     grpc.StatusCode.RESOURCE_EXHAUSTED: "the server is busy; try again later",
 }
+_HANDSHAKE = re.compile("handshake|certificate|ssl", re.IGNORECASE)
+_TLS_ADVICE = "no encrypted connection was made, and none without encryption is tried; check the CA and certificates"
 
 
 class ServingError(InputError):
@@ -53,12 +57,18 @@ class Method:
 
 
 class Endpoint:
-    """One gRPC channel to `target`; `timeout_s` is what one request may take, all its attempts together."""
+    """One gRPC channel to `target`; `timeout_s` is what one request may take, all its attempts together.
 
-    def __init__(self, target: str, timeout_s: float) -> None:
+    With `tls` the channel is encrypted or there is none: nothing ever falls back to plaintext.
+    """
+
+    def __init__(self, target: str, timeout_s: float, tls: ClientTls | None = None) -> None:
         self.target = target
         self.timeout_s = timeout_s
-        self._channel = grpc.insecure_channel(target, options=_CHANNEL_OPTIONS)
+        if tls is None:
+            self._channel = grpc.insecure_channel(target, options=_CHANNEL_OPTIONS)
+        else:
+            self._channel = grpc.secure_channel(target, tls.credentials(), options=_CHANNEL_OPTIONS)
 
     def close(self) -> None:
         """Cancel what is under way and free the channel."""
@@ -130,6 +140,6 @@ class _Call:
     def _told(self, error: Any) -> ServingError:
         code = error.code()
         reason = " ".join((error.details() or "no reason given").split()).rstrip(".")
-        advice = _ADVICE.get(code, "")
+        advice = _TLS_ADVICE if _HANDSHAKE.search(reason) else _ADVICE.get(code, "")
         message = f"{self._endpoint.target} answered {code.name}: {reason}"
         return ServingError(f"{message}; {advice}" if advice else message, code.name)

@@ -15,6 +15,7 @@ from components.ct.volume import Volume
 from serving import messages
 from serving.calls import Endpoint, Method, ServingError
 from serving.tensors import TensorError, to_array, to_tensor
+from serving.tls import ClientTls
 
 SIGNATURE = "network"
 INPUT = "slices_hu"
@@ -65,9 +66,14 @@ class SegmentationClient:
         target: `host:port` of the server's gRPC endpoint.
         model: the model's name on the server.
         version: a version number; by default the one that the server prefers, its newest.
+        label: a version label such as `stable`, instead of a number.
+        tls: certificates; None for plaintext.
         timeout_s: what one request may take, connection and retries included.
         chunk_bytes: upper bound of a request's and of a reply's slices; at least one slice is sent.
         in_flight: how many chunks are on their way at once.
+
+    Raises:
+        ValueError: Both a version and a label are given.
     """
 
     def __init__(
@@ -76,17 +82,22 @@ class SegmentationClient:
         model: str,
         *,
         version: int | None = None,
+        label: str = "",
+        tls: ClientTls | None = None,
         timeout_s: float = 60.0,
         chunk_bytes: int = 2 << 20,
         in_flight: int = 3,
     ) -> None:
+        if version is not None and label:
+            raise ValueError("a version number or a label, not both")
         self.target = target
         self.model = model
         self.version = version
+        self.label = label
         self.timeout_s = timeout_s
         self.chunk_bytes = chunk_bytes
         self.in_flight = in_flight
-        self._endpoint = Endpoint(target, timeout_s)
+        self._endpoint = Endpoint(target, timeout_s, tls)
 
     def __enter__(self) -> Self:
         """Stay connected until the `with` block ends."""
@@ -195,6 +206,8 @@ class SegmentationClient:
         spec = messages.ModelSpec(name=self.model)
         if version is not None:
             spec.version.value = version
+        elif self.label:
+            spec.version_label = self.label
         return spec
 
     def _unexpected(self, what: str) -> ServingError:

@@ -1,11 +1,19 @@
-"""The versions of one model: which are on disk, which are loaded, and why one is not."""
+"""The models of a server and their versions: which answer, which are loaded, and why one is not.
 
-from dataclasses import dataclass
+Changes are made aside and shown in one assignment, so that requests never wait for them: a request that has
+chosen a version keeps it to its end, even while that version is taken out.
+"""
+
+import gc
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from enum import IntEnum
 from pathlib import Path
 
-from components.ct.errors import InputError
-from serving.refusal import invalid, not_found
+from serving.loading import load_version
+from serving.model_config import ModelConfig
+from serving.refusal import invalid, not_found, not_ready
 from serving.saved_model import SavedModel
 from serving.version_folders import version_folders
 
@@ -28,86 +36,213 @@ class Status:
     error: str = ""
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What a request calls a model by: its name, and at most one of version and label."""
+
+    name: str
+    version: int | None = None
+    label: str = ""
+
+    def __str__(self) -> str:
+        return f"Latest({self.name})" if self.version is None else f"Specific({self.name}, {self.version})"
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What requests see of a model at one moment."""
+
+    versions: Mapping[int, SavedModel] = field(default_factory=dict)
+    labels: Mapping[str, int] = field(default_factory=dict)
+
+
 class Model:
-    """A model by its name, and the version of it that answers: the newest one that can be loaded."""
+    """One model: its versions in memory, and the ones that answer.
 
-    def __init__(self, name: str, base: Path) -> None:
-        self.name = name
-        self.base = base
+    Args:
+        config: what is to be served of it.
+        tell: takes a line for the operator.
+    """
+
+    def __init__(self, config: ModelConfig, tell: Callable[[str], None]) -> None:
+        self.config = config
+        self.shown = Shown()
         self.statuses: dict[int, Status] = {}
+        self._tell = tell
         self._loaded: dict[int, SavedModel] = {}
+        self._failed: dict[int, object] = {}  # a damaged version's files, to see when they change
 
-    def load_newest(self) -> int:
-        """Load the highest version; where it is damaged, the one below it, and remember why.
+    def prepare(self, config: ModelConfig) -> list[int]:
+        """Load what `config` wants and is not yet in memory; the versions that are ready to be shown."""
+        folders = version_folders(Path(config.base))
+        # A version that a label points at stays in memory even if its folder is gone.
+        labelled = {version for version in config.labels.values() if version in self._loaded}
+        candidates, enough = config.wanted(folders.keys() | labelled)
+        ready: list[int] = []
+        for version in candidates:
+            if len(ready) == enough:
+                break
+            if version in self._loaded or self._load(version, folders.get(version)):
+                ready.append(version)
+        return ready
 
-        Raises:
-            InputError: No version can be loaded.
-        """
-        for version, folder in reversed(version_folders(self.base).items()):
-            try:
-                self._loaded[version] = SavedModel(folder)
-            except Exception as error:  # whatever TensorFlow raises on damaged files
-                reason = " ".join(str(error).split())
-                self.statuses[version] = Status(State.END, f"version {version} cannot be loaded: {reason}")
-                continue
+    def show(self, config: ModelConfig, ready: list[int]) -> None:
+        """Let these versions answer from now on, and free the others."""
+        changed = self.shown.versions and set(ready) != set(self.shown.versions)
+        self.config = config
+        self.shown = Shown({version: self._loaded[version] for version in ready}, config.labels)
+        for version in ready:
             self.statuses[version] = Status(State.AVAILABLE)
-            return version
-        reasons = "; ".join(status.error for status in self.statuses.values()) or "no version folders"
-        raise InputError(f"{self.base}: no version of {self.name} can be served: {reasons}")
+        self.drop_hidden()
+        if changed:
+            self._tell(f"{config.name}: now serving {', '.join(f'version {n}' for n in sorted(ready))}")
 
-    def choose(self, version: int | None) -> tuple[int, SavedModel]:
-        """Pick a loaded version by number, or the newest.
+    def refresh(self) -> None:
+        """Follow the folder: show new versions, and keep what is shown where nothing else can be loaded."""
+        ready = self.prepare(self.config)
+        if ready and set(ready) != set(self.shown.versions):
+            self.show(self.config, ready)
+
+    def drop_hidden(self) -> None:
+        """Free the versions that were loaded and are not shown."""
+        hidden = set(self._loaded) - set(self.shown.versions)
+        for version in hidden:
+            del self._loaded[version]
+            self.statuses[version] = Status(State.END)
+        if hidden:
+            gc.collect()  # TensorFlow's functions refer to each other in circles
+
+    def choose(self, asked: Asked) -> tuple[int, SavedModel]:
+        """Pick a version that is shown, by number or label, or the newest.
 
         Raises:
-            Refusal: It is not loaded.
+            Refusal: There is none such.
         """
-        if version is None:
-            version = max(self._loaded)
-        elif version not in self._loaded:
-            raise not_found(f"Servable not found for request: Specific({self.name}, {version})")
-        return version, self._loaded[version]
+        shown = self.shown
+        version = asked.version
+        if asked.label:
+            if asked.label not in shown.labels:
+                raise invalid(f"Unrecognized servable version label: {asked.label}")
+            version = shown.labels[asked.label]
+        elif version is None and shown.versions:
+            version = max(shown.versions)
+        if version is None or version not in shown.versions:
+            raise not_found(f"Servable not found for request: {asked}")
+        return version, shown.versions[version]
+
+    def why_not(self) -> str:
+        """Why nothing of it can be served, in words."""
+        reasons = [status.error for status in self.statuses.values() if status.error]
+        return "; ".join(reasons) or f"no version folders in {self.config.base}"
+
+    def _load(self, version: int, folder: Path | None) -> bool:
+        if folder is None:
+            self.statuses[version] = Status(State.END, f"version {version} is not in {self.config.base}")
+            return False
+        files = _state_of_files(folder)
+        if self._failed.get(version) == files:
+            return False
+        self.statuses[version] = Status(State.LOADING)
+        try:
+            self._loaded[version] = load_version(folder)
+        except Exception as error:  # whatever TensorFlow raises on damaged files
+            reason = " ".join(str(error).split())
+            self._failed[version] = files
+            self.statuses[version] = Status(State.END, f"version {version} cannot be loaded: {reason}")
+            self._tell(f"{self.config.name}: not served: {self.statuses[version].error}")
+            return False
+        self._failed.pop(version, None)
+        return True
 
 
 class Models:
-    """All models of a server, chosen by a request's ModelSpec as TF Serving does."""
+    """All models of a server. Changes are made by one thread at a time; requests never wait for them."""
 
-    def __init__(self, models: list[Model]) -> None:
-        self._models = {model.name: model for model in models}
+    def __init__(self, tell: Callable[[str], None] = lambda line: None) -> None:
+        self._tell = tell
+        self._models: dict[str, Model] = {}
+        self._changing = threading.Lock()
 
-    def choose(self, spec: object) -> tuple[int, SavedModel]:
-        """Pick the version that a ModelSpec asks for.
+    def reload(self, configs: Iterable[ModelConfig]) -> None:
+        """Serve these models and no others; every new version is loaded before anything is shown.
+
+        Raises:
+            Refusal: A model has no version that can be loaded, or a label none to point at: nothing is changed.
+        """
+        with self._changing:
+            prepared = []
+            try:
+                for config in configs:
+                    model = self._model_for(config)
+                    prepared.append((model, config, model.prepare(config)))
+                    _require_ready(*prepared[-1])
+            except Exception:
+                for model in self._models.values():
+                    model.drop_hidden()
+                raise
+            for model, config, ready in prepared:
+                model.show(config, ready)
+            self._models = {config.name: model for model, config, _ in prepared}
+
+    def refresh(self) -> None:
+        """Look at the folders of all models once."""
+        with self._changing:
+            for model in self._models.values():
+                model.refresh()
+
+    def choose(self, asked: Asked) -> tuple[int, SavedModel]:
+        """Pick the version that a request asks for.
 
         Raises:
             Refusal: INVALID_ARGUMENT without a name or with an unknown label, NOT_FOUND for anything else.
         """
-        name, version = _name_and_version(spec)
-        if name not in self._models:
-            asked = f"Latest({name})" if version is None else f"Specific({name}, {version})"
-            raise not_found(f"Servable not found for request: {asked}")
-        return self._models[name].choose(version)
+        return self._named(asked, f"Servable not found for request: {asked}").choose(asked)
 
-    def statuses(self, spec: object) -> dict[int, Status]:
-        """Where the versions of a model stand: all of them, or the one that a ModelSpec names.
+    def statuses(self, asked: Asked) -> dict[int, Status]:
+        """Where the versions of a model stand: all of them, or the one that is asked for.
 
         Raises:
             Refusal: NOT_FOUND for a model or version that was never seen.
         """
-        name, version = _name_and_version(spec)
-        known = self._models[name].statuses if name in self._models else {}
-        if not known:
-            raise not_found(f"Could not find any versions of model {name}")
+        nowhere = f"Could not find any versions of model {asked.name}"
+        model = self._named(asked, nowhere)
+        version = model.choose(asked)[0] if asked.label else asked.version
+        known = dict(model.statuses)
         if version is None:
-            return dict(known)
+            return known
         if version not in known:
-            raise not_found(f"Could not find version {version} of model {name}")
+            raise not_found(f"Could not find version {version} of model {asked.name}")
         return {version: known[version]}
 
+    def shown(self) -> dict[str, list[int]]:
+        """The versions that answer now, by model."""
+        return {name: sorted(model.shown.versions) for name, model in self._models.items()}
 
-def _name_and_version(spec: object) -> tuple[str, int | None]:
-    """Read a ModelSpec message; the version is None where the request leaves it open."""
-    name, label = spec.name, spec.version_label  # type: ignore[attr-defined]
-    if not name:
-        raise invalid("ModelSpec has no name specified.")
-    if label:
-        raise invalid(f"Unrecognized servable version label: {label}")
-    return name, spec.version.value if spec.HasField("version") else None  # type: ignore[attr-defined]
+    def _named(self, asked: Asked, unknown: str) -> Model:
+        if not asked.name:
+            raise invalid("ModelSpec has no name specified.")
+        model = self._models.get(asked.name)
+        if model is None:
+            raise not_found(unknown)
+        return model
+
+    def _model_for(self, config: ModelConfig) -> Model:
+        known = self._models.get(config.name)
+        return known if known and known.config.base == config.base else Model(config, self._tell)
+
+
+def _require_ready(model: Model, config: ModelConfig, ready: list[int]) -> None:
+    if not ready:
+        raise not_ready(f"no version of {config.name} can be served: {model.why_not()}")
+    for label, version in config.labels.items():
+        if version not in ready:
+            raise not_ready(
+                f"Request to assign label {label} to version {version} of model {config.name}, "
+                "which is not currently available for inference"
+            )
+
+
+def _state_of_files(folder: Path) -> object:
+    """Names, sizes and times of a version's files: another value says that they were changed."""
+    found = [(path, path.stat()) for path in sorted(folder.rglob("*"))]
+    return [(path, stat.st_size, stat.st_mtime_ns) for path, stat in found]

@@ -23,3 +23,13 @@ def invalid(message: str) -> Refusal:
 def not_found(message: str) -> Refusal:
     """Refuse a request for something that is not loaded."""
     return Refusal(grpc.StatusCode.NOT_FOUND, message)
+
+
+def not_ready(message: str) -> Refusal:
+    """Refuse a change whose ground is missing, such as a label for a version that is not loaded."""
+    return Refusal(grpc.StatusCode.FAILED_PRECONDITION, message)
+
+
+def full(message: str) -> Refusal:
+    """Refuse a request because too many are waiting."""
+    return Refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, message)

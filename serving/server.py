@@ -1,35 +1,36 @@
-"""The embedded development server: TF Serving's gRPC API over the same version folders.
+"""The embedded development server: TF Serving's gRPC and REST APIs over the same version folders.
 
 It stands in for stock `tensorflow/serving` on one machine without a container engine. Production runs the
 stock server; a client cannot tell the two apart by the calls that this project makes.
 """
 
 import signal
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import grpc
-import tensorflow as tf
-from tensorflow_serving.apis import (
-    get_model_metadata_pb2,
-    get_model_status_pb2,
-    model_service_pb2_grpc,
-    predict_pb2,
-    prediction_service_pb2_grpc,
-)
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
 
 from components.ct.errors import InputError
-from serving.models import Model, Models
-from serving.refusal import Refusal, invalid
-from serving.replies import write_as_content, write_as_fields
-from serving.saved_model import DEFAULT_SIGNATURE
+from serving.batching import Batcher, BatchLimits
+from serving.grpc_services import ModelService, PredictionService
+from serving.metrics import Metrics
+from serving.model_config import ModelConfig, read_model_config
+from serving.models import Models
+from serving.predictor import Predictor
+from serving.refusal import Refusal
+from serving.rest import RestServer
+from serving.tls import ServerTls
+from serving.watching import Watcher
 
-_HANDLERS = 16  # requests read or written at once; TensorFlow's own pool does the computing
-_GRACE_S = 10.0  # what requests under way may take when the server stops
+_SPARE_HANDLERS = 16  # beyond the queue: for those who ask for status, metadata or health, or must be refused
+_GRACE_S = 20.0  # what requests under way may take when the server stops
 _OPTIONS = [
     ("grpc.max_send_message_length", -1),
     ("grpc.max_receive_message_length", -1),
@@ -37,139 +38,121 @@ _OPTIONS = [
 ]
 
 
-def start(base: Path, model: str, port: int, host: str = "127.0.0.1", tensor_content: bool = False) -> "RunningServer":
-    """Load the newest version in `base`, a folder of version folders, and answer; port 0 takes a free one.
+@dataclass(frozen=True)
+class Settings:
+    """What a server is started with.
+
+    Attributes:
+        models: what to serve; empty where `config_file` says it.
+        config_file: a `models.config`, followed while the server runs.
+        host: address to listen on.
+        port: of gRPC; 0 takes a free one.
+        rest_port: of REST and metrics; 0 takes a free one, None leaves it out.
+        tensor_content: whether tensors are answered as blocks of bytes.
+        tls: certificates for both ports; None for plaintext.
+        limits: of the queue and the batches.
+        poll_s: how often the folders are looked at.
+    """
+
+    models: tuple[ModelConfig, ...] = ()
+    config_file: Path | None = None
+    host: str = "127.0.0.1"
+    port: int = 8500
+    rest_port: int | None = None
+    tensor_content: bool = False
+    tls: ServerTls | None = None
+    limits: BatchLimits = field(default_factory=BatchLimits)
+    poll_s: float = 1.0
+
+
+def start(settings: Settings, tell: Callable[[str], None] = lambda line: None) -> "RunningServer":
+    """Load what is to be served, and answer.
+
+    Args:
+        settings: what to serve and where.
+        tell: takes a line for the operator, about versions that come and go.
 
     Raises:
-        InputError: There is no version that can be loaded, or the port is taken.
+        InputError: A model has no version that can be loaded, or a port is taken.
     """
-    served = Model(model, base)
-    version = served.load_newest()
-    server = grpc.server(ThreadPoolExecutor(_HANDLERS, "predict"), options=_OPTIONS)
-    models = Models([served])
-    prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
-        PredictionService(models, tensor_content), server
-    )
-    model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(models), server)
+    models = Models(tell)
+    configs = settings.models if settings.config_file is None else read_model_config(settings.config_file)
     try:
-        bound = server.add_insecure_port(f"{host}:{port}")
-    except RuntimeError:
-        bound = 0
-    if not bound:
-        raise InputError(f"cannot listen on {host}:{port}; is the port taken? choose another with --port")
-    server.start()
-    return RunningServer(server, served, version, host, bound)
+        models.reload(configs)
+    except Refusal as refusal:
+        raise InputError(str(refusal)) from refusal
+    return RunningServer(settings, models, tell)
 
 
 class RunningServer:
     """A server that answers until it is stopped.
 
     Attributes:
-        version: the version loaded at the start.
+        models: what it serves.
         address: `host:port` of the gRPC endpoint.
+        rest_address: the same of the REST endpoint, or None.
     """
 
-    def __init__(self, server: Any, model: Model, version: int, host: str, port: int) -> None:
-        self._server = server
-        self.model = model
-        self.version = version
-        self.address = f"{host}:{port}"
+    def __init__(self, settings: Settings, models: Models, tell: Callable[[str], None]) -> None:
+        self.models = models
+        self._batcher = Batcher(settings.limits, lambda slices: metrics.batch_slices.observe(slices))
+        metrics = Metrics(self._batcher.waiting, models.shown)
+        predictor = Predictor(models, self._batcher, metrics)
+        handlers = settings.limits.waiting + settings.limits.workers * settings.limits.slices + _SPARE_HANDLERS
+        self._grpc = grpc.server(ThreadPoolExecutor(handlers, "grpc"), options=_OPTIONS)
+        prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
+            PredictionService(models, predictor, settings.tensor_content), self._grpc
+        )
+        model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(models), self._grpc)
+        self._health = health.HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._grpc)
+        self._health.set("tensorflow.serving.PredictionService", health_pb2.HealthCheckResponse.SERVING)
+        self.address = f"{settings.host}:{_listen(self._grpc, settings)}"
+        self._rest = None
+        if settings.rest_port is not None:
+            tls = settings.tls.for_http() if settings.tls else None
+            self._rest = RestServer(settings.host, settings.rest_port, models, predictor, metrics, tls)
+        self.rest_address = self._rest.address if self._rest else None
+        self._grpc.start()
+        self._watcher = Watcher(models, settings.config_file, settings.poll_s, tell)
 
     def stop(self) -> None:
-        """Refuse new requests, finish those under way, and free the port."""
-        self._server.stop(_GRACE_S).wait()
+        """Say that it is going, refuse new requests, finish those under way, and free the ports."""
+        self._health.enter_graceful_shutdown()
+        stopped = self._grpc.stop(_GRACE_S)
+        if self._rest is not None:
+            self._rest.stop()
+        stopped.wait()
+        self._batcher.close()
+        self._watcher.stop()
 
 
-def serve_until_stopped(
-    base: Path, model: str, port: int, host: str = "127.0.0.1", tensor_content: bool = False
-) -> None:
+def serve_until_stopped(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT, after one line that says where."""
     stop = threading.Event()
     # Until it serves, there is nothing to finish: the signal's default ends the process without a traceback.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    running = start(base, model, port, host, tensor_content)
+    running = start(settings, tell=lambda line: print(line, file=sys.stderr, flush=True))
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    for status in running.model.statuses.values():
-        if status.error:
-            print(f"not served: {status.error}", flush=True)
-    print(f"serving {model} version {running.version} on {running.address}", flush=True)
+    shown = ", ".join(f"{name} version {' and '.join(map(str, v))}" for name, v in running.models.shown().items())
+    # The address is the line's last word, for programs that start a server on a free port.
+    print(f"serving {shown} on {running.address}", flush=True)
+    if running.rest_address:
+        print(f"REST and metrics on {running.rest_address}", flush=True)
     stop.wait()
     running.stop()
 
 
-@contextmanager
-def _refusals(context: Any) -> Iterator[None]:
-    """Answer a Refusal with its status."""
+def _listen(server: Any, settings: Settings) -> int:
+    where = f"{settings.host}:{settings.port}"
     try:
-        yield
-    except Refusal as refusal:
-        context.abort(refusal.code, str(refusal))
-
-
-class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
-    """Predict and GetModelMetadata."""
-
-    def __init__(self, models: Models, tensor_content: bool) -> None:
-        self._models = models
-        self._write = write_as_content if tensor_content else write_as_fields
-
-    def Predict(self, request: Any, context: Any) -> Any:
-        """Run a signature on the request's tensors."""
-        with _refusals(context):
-            _require_model_spec(request)
-            version, saved_model = self._models.choose(request.model_spec)
-            signature = request.model_spec.signature_name or DEFAULT_SIGNATURE
-            outputs = saved_model.run(signature, request.inputs, list(request.output_filter))
-        reply = predict_pb2.PredictResponse()
-        _name(reply.model_spec, request.model_spec.name, version, signature)
-        for name, array in outputs.items():
-            self._write(array, reply.outputs[name])
-        return reply
-
-    def GetModelMetadata(self, request: Any, context: Any) -> Any:
-        """Publish the signatures of a version."""
-        with _refusals(context):
-            _require_model_spec(request)
-            if not request.metadata_field:
-                raise invalid("GetModelMetadataRequest must specify at least one metadata_field")
-            for field in request.metadata_field:
-                if field != "signature_def":
-                    raise invalid(f"Metadata field {field} is not supported")
-            version, saved_model = self._models.choose(request.model_spec)
-        signatures = get_model_metadata_pb2.SignatureDefMap()
-        for name, signature in saved_model.signatures.items():
-            signatures.signature_def[name].CopyFrom(signature)
-        reply = get_model_metadata_pb2.GetModelMetadataResponse()
-        _name(reply.model_spec, request.model_spec.name, version, "")
-        reply.metadata["signature_def"].Pack(signatures)
-        return reply
-
-
-class ModelService(model_service_pb2_grpc.ModelServiceServicer):
-    """GetModelStatus."""
-
-    def __init__(self, models: Models) -> None:
-        self._models = models
-
-    def GetModelStatus(self, request: Any, context: Any) -> Any:
-        """Say where each version stands."""
-        with _refusals(context):
-            _require_model_spec(request)
-            statuses = self._models.statuses(request.model_spec)
-        reply = get_model_status_pb2.GetModelStatusResponse()
-        for version, status in statuses.items():
-            entry = reply.model_version_status.add(version=version, state=int(status.state))
-            entry.status.error_code = tf.errors.UNKNOWN if status.error else tf.errors.OK
-            entry.status.error_message = status.error
-        return reply
-
-
-def _require_model_spec(request: Any) -> None:
-    if not request.HasField("model_spec"):
-        raise invalid("Missing ModelSpec")
-
-
-def _name(spec: Any, model: str, version: int, signature: str) -> None:
-    spec.name, spec.signature_name = model, signature
-    spec.version.value = version
+        if settings.tls is None:
+            port = server.add_insecure_port(where)
+        else:
+            port = server.add_secure_port(where, settings.tls.for_grpc())
+    except RuntimeError:
+        port = 0
+    if not port:
+        raise InputError(f"cannot listen on {where}; is the port taken? choose another with --port")
+    return int(port)

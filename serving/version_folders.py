@@ -1,17 +1,26 @@
 """Which versions of a model lie under a model base, by the names that TF Serving looks for."""
 
-import re
 from pathlib import Path
 
 from components.ct.errors import InputError
 
 
-def version_folders(base: Path) -> dict[int, Path]:
-    """Find the complete versions under a model base: integer names that hold a `saved_model.pb`."""
+def numbered_folders(base: Path) -> dict[int, Path]:
+    """Find every folder with an integer for its name, complete or not, in ascending order."""
     if not base.is_dir():
         return {}
-    numbered = {int(path.name): path for path in base.iterdir() if re.fullmatch(r"\d+", path.name)}
-    return {n: path for n, path in sorted(numbered.items()) if (path / "saved_model.pb").is_file()}
+    # `isdecimal` alone would take other scripts' digits.
+    numbers = {
+        int(path.name): path
+        for path in base.iterdir()
+        if path.name.isascii() and path.name.isdecimal() and path.is_dir()
+    }
+    return dict(sorted(numbers.items()))
+
+
+def version_folders(base: Path) -> dict[int, Path]:
+    """Find the complete versions under a model base: the numbered folders that hold a `saved_model.pb`."""
+    return {n: path for n, path in numbered_folders(base).items() if (path / "saved_model.pb").is_file()}
 
 
 def model_base(folder: Path, model: str) -> Path:

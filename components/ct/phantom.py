@@ -217,8 +217,9 @@ def _spine_y(body: _Body) -> float:
 
 
 def _heart(scan: _Scan, body: _Body) -> Slices:
-    """Signed distance to the heart: an ellipsoid, its apex to the left and front."""
-    x, y, z = scan.x - 20, scan.y + 22, scan.z - 0.24 * body.lung_height
+    """Signed distance to the heart: an ellipsoid, its apex to the left and front, its top in the middle."""
+    z = scan.z - 0.24 * body.lung_height
+    x, y = scan.x - 20 + 18 * np.clip(z / 58, 0, 1), scan.y + 22 - 14 * np.clip(z / 58, 0, 1)
     along, across = 0.85 * x - 0.53 * y, 0.53 * x + 0.85 * y
     return (1 - np.sqrt((along / 66) ** 2 + (across / 46) ** 2 + (z / 58) ** 2) / body.heart) * 46
 
@@ -318,7 +319,7 @@ def _add_lesions(
     inside = lungs.border.ravel()[lung] > 0
     hills = _landscape(scan, lungs, lung, share_of_lung, rng)
     ragged = hills + 0.13 * _noise(scan, rng, 6).ravel()[lung]
-    count = int(rng.integers(90, 150)) if share_of_lung is None else share_of_lung * inside.sum()
+    count = int(rng.integers(110, 150)) if share_of_lung is None else share_of_lung * inside.sum()
     level = np.partition(hills[inside], -int(count) - 1)[-int(count) - 1]
     mask = np.zeros(scan.shape, np.uint8)
     mask.ravel()[lung[inside & (hills > level)]] = 1
@@ -331,7 +332,7 @@ def _add_lesions(
     consolidation = rng.uniform(-90, 30)
     hu = parenchyma.ravel()[lung]
     hu += (np.clip(ground_glass, -620, -280) - hu) * _sigmoid((ragged - level) / softness)
-    spared = np.exp(-(lungs.depth.ravel()[lung] / 7) ** 2)  # below the pleura even dense lesions stay hazy
+    spared = np.exp(-((lungs.depth.ravel()[lung] / 7) ** 2))  # below the pleura even dense lesions stay hazy
     hu += (consolidation - hu) * _sigmoid((ragged - core) / softness) * (1 - 0.85 * spared)
     parenchyma.ravel()[lung] = hu
     return mask

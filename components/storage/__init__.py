@@ -1,0 +1,1 @@
+"""Files that lie elsewhere: in Google Cloud Storage, or behind HTTP."""

@@ -1,0 +1,1 @@
+"""Training of the 2-D U-Net on TFRecord shards: recipes, network, losses, augmentation, and the run itself."""

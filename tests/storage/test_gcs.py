@@ -1,0 +1,128 @@
+"""Folders to and from Cloud Storage, against a real server."""
+
+import threading
+
+import numpy as np
+import pytest
+
+from components.ct.errors import InputError
+from components.storage.gcs import ObjectExists, Place, crc32c_of, download_prefix, list_names, upload_folder
+from tests.storage.gcs_server import BUCKET, Fault
+
+URI = f"gs://{BUCKET}/cohort"
+NOISE = np.random.default_rng(0).bytes(300_000)  # newlines, zeros and all
+
+
+def files(folder):
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def model(tmp_path):
+    folder = tmp_path / "model"
+    for name in ("saved_model.pb", "assets.extra/warmup", "variables/data", "variables/index"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(name.encode() + NOISE[:1000])
+    return folder
+
+
+def test_a_folder_comes_back_as_it_was_sent(gcs, model, tmp_path):
+    names = upload_folder(model, URI)
+    assert download_prefix(URI, tmp_path / "back") == sorted(names) == list_names(URI)
+    assert files(tmp_path / "back") == files(model)
+
+
+def test_the_last_object_is_written_last_and_every_write_asks_that_nothing_is_there(gcs, model):
+    upload_folder(model, URI, last="saved_model.pb")
+    assert gcs.names()[-1] == "cohort/saved_model.pb"
+    writes = [path for method, path in gcs.requests if method == "POST"]
+    assert len(writes) == 4
+    assert all("ifGenerationMatch=0" in path for path in writes)
+
+
+def test_an_upload_repeated_changes_nothing(gcs, model):
+    upload_folder(model, URI)
+    before = {name: gcs.generation(BUCKET, name) for name in gcs.names()}
+    upload_folder(model, URI)
+    assert {name: gcs.generation(BUCKET, name) for name in gcs.names()} == before
+
+
+def test_an_object_with_other_content_is_never_overwritten_and_what_was_written_is_taken_back(gcs, model):
+    gcs.put("cohort/variables/index", b"somebody else's")
+    with pytest.raises(ObjectExists, match=rf"{URI}/variables/index: exists with other content .*choose another"):
+        upload_folder(model, URI)
+    assert gcs.names() == ["cohort/variables/index"]
+    assert gcs.get("cohort/variables/index") == b"somebody else's"
+
+
+def test_of_two_uploads_at_once_one_wins_whole(gcs, model, tmp_path):
+    other = tmp_path / "other"
+    other.mkdir()
+    for name, content in files(model).items():
+        (other / name).parent.mkdir(exist_ok=True)
+        (other / name).write_bytes(content if name.startswith("assets") else content + b"!")
+    outcomes = {}
+
+    def upload(folder):
+        try:
+            upload_folder(folder, URI, last="saved_model.pb")
+            outcomes[folder] = "whole"
+        except ObjectExists:
+            outcomes[folder] = "gave way"
+
+    threads = [threading.Thread(target=upload, args=(folder,)) for folder in (model, other)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    (winner,) = (folder for folder, outcome in outcomes.items() if outcome == "whole")
+    assert {name: gcs.get(f"cohort/{name}") for name in files(winner)} == files(winner)
+
+
+def test_only_the_prefixes_own_objects_are_fetched_and_only_those_wanted(gcs, tmp_path):
+    for name in ("cohort/a.nii", "cohort/b.txt", "cohort/deep/", "cohort/deep/c.nii", "cohort2/d.nii", "e.nii"):
+        gcs.put(name, name.encode())
+    names = download_prefix(URI + "/", tmp_path / "out", wanted=lambda name: name.endswith(".nii"))
+    assert names == ["a.nii", "deep/c.nii"]
+    assert list_names(f"gs://{BUCKET}") == sorted(set(gcs.names()) - {"cohort/deep/"})
+
+
+def test_what_is_there_already_is_not_fetched_again(gcs, tmp_path):
+    gcs.put("cohort/a", NOISE)
+    gcs.put("cohort/b", b"old")
+    download_prefix(URI, tmp_path)
+    gcs.put("cohort/b", b"new")
+    gcs.requests.clear()
+    download_prefix(URI, tmp_path)
+    assert gcs.downloads() == ["cohort/b"]
+    assert (tmp_path / "b").read_bytes() == b"new"
+
+
+def test_a_name_that_leads_out_of_the_folder_is_refused_before_anything_is_fetched(gcs, tmp_path):
+    gcs.put("cohort/ok", b"1")
+    gcs.put("cohort/a/../../../evil", b"1")
+    with pytest.raises(InputError, match="leads out of the folder"):
+        download_prefix(URI, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_objects_over_the_size_of_one_request_arrive_whole(gcs, tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "big").write_bytes(NOISE * 30)  # 9 MB: a resumable upload
+    upload_folder(tmp_path / "in", URI)
+    download_prefix(URI, tmp_path / "out")
+    assert crc32c_of(tmp_path / "out" / "big") == crc32c_of(tmp_path / "in" / "big")
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_a_server_that_fails_for_a_moment_is_asked_again(gcs, tmp_path, status):
+    gcs.put("cohort/a", NOISE)
+    gcs.faults.append(Fault("alt=media", status=status))
+    download_prefix(URI, tmp_path)
+    assert (tmp_path / "a").read_bytes() == NOISE
+
+
+@pytest.mark.parametrize("uri", ["gs://", "gs://B", "gs://UPPER/x", "s3://bucket/x", "gs:/bucket"])
+def test_an_address_that_is_none_is_refused(uri):
+    with pytest.raises(InputError, match="expected gs://bucket/prefix"):
+        Place.parse(uri)
