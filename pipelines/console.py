@@ -16,8 +16,8 @@ from typing import TextIO
 
 _COLOUR = re.compile(r"\x1b\[\d+m")
 _STARTED = re.compile(r"Executing task '(?P<step>[^']+)'")
-# What TensorFlow notes about CPUs and GPUs before its log level is heeded; warnings of steps look otherwise.
-_NATIVE_NOTE = re.compile(r"[IW]\d{4} |WARNING: All log messages before absl|To enable the following instructions")
+# What TensorFlow notes about CPUs and GPUs before its log level is heeded. Python's own errors look otherwise.
+_NATIVE_NOTE = re.compile(r"[EIW]\d{4} |WARNING: All log messages before absl|To enable the following instructions")
 _STEP_INDENT = " " * 4  # what kfp sets before each line of a step
 _SUCCEEDED = re.compile(r"Task '(?P<step>[^']+)' finished with status SUCCESS")
 

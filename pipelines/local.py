@@ -114,6 +114,7 @@ def _predict_held_out(cases: Path, case_id: str, version: Path, model_name: str,
     """Serve the exported version on a free port and send it one test scan over gRPC."""
     (case,) = (case for case in read_cases(cases) if case.case_id == case_id)
     mask = run / "prediction" / f"{case_id}.nii.gz"
+    mask.parent.mkdir()
     print(f"── predict\n    {case_id}, through gRPC", flush=True)
     with _server(version.parent, model_name) as address:
         command = ["predict", str(case.verified_scan(cases)), "-o", str(mask), "--server", address]

@@ -64,7 +64,10 @@ class _Versions(Collector):
         self._shown = shown
 
     def collect(self) -> list[GaugeMetricFamily]:
-        family = GaugeMetricFamily("serving_version_available", "1 for a version that answers.", None, ["model_name", "version"])
+        """List them."""
+        family = GaugeMetricFamily(
+            "serving_version_available", "1 for a version that answers.", None, ["model_name", "version"]
+        )
         for name, versions in self._shown().items():
             for version in versions:
                 family.add_metric([name, str(version)], 1)

@@ -45,6 +45,7 @@ class Asked:
     label: str = ""
 
     def __str__(self) -> str:
+        """In the words of TF Serving's refusals."""
         return f"Latest({self.name})" if self.version is None else f"Specific({self.name}, {self.version})"
 
 

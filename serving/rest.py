@@ -67,9 +67,7 @@ class RestServer:
             ) from error
         if tls is not None:
             # The handshake is made by the first read, in the connection's own thread.
-            self._server.socket = tls.wrap_socket(
-                self._server.socket, server_side=True, do_handshake_on_connect=False
-            )
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True, do_handshake_on_connect=False)
         self.address = f"{host}:{self._server.server_port}"
         self._thread = threading.Thread(target=self._server.serve_forever, name="rest", daemon=True)
         self._thread.start()

@@ -50,7 +50,7 @@ def read_body(body: bytes) -> RestRequest:
     except (ValueError, RecursionError) as error:
         raise invalid("JSON Parse error: the body is no JSON") from error
     if not isinstance(content, dict) or ("instances" in content) == ("inputs" in content):
-        raise invalid('Missing \'inputs\' or \'instances\' key: expected one of them in a JSON object')
+        raise invalid("Missing 'inputs' or 'instances' key: expected one of them in a JSON object")
     name = content.get("signature_name", "")
     if not isinstance(name, str):
         raise invalid("'signature_name' key must be a string value")

@@ -20,9 +20,7 @@ class Watcher:
         tell: takes a line for the operator.
     """
 
-    def __init__(
-        self, models: Models, config_file: Path | None, every_s: float, tell: Callable[[str], None]
-    ) -> None:
+    def __init__(self, models: Models, config_file: Path | None, every_s: float, tell: Callable[[str], None]) -> None:
         self._models = models
         self._config_file = config_file
         self._seen = self._config_text()

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from components.ct.errors import VolumeError
-from components.ct.volume import Volume, read_volume
+from components.ct.volume import Volume, forward_in_memory, read_volume
 
 WINDOW_HU = (-1250.0, 250.0)  # the window of the 8-bit files above, and the network's own first layer
 FLOOR_HU = -1024  # the least a CT stores; scanners pad outside their field of view with lower marks
@@ -34,6 +34,7 @@ def detect_intensity(voxels: NDArray) -> Intensity:
     that range, since air lies near 42 and soft tissue near 220. Anything else (a range of 0..1, a scan stored
     without its intercept) is unknown.
     """
+    voxels = voxels[forward_in_memory(voxels)]
     low, high = float(voxels.min()), float(voxels.max())
     if low < -200 and high > -200:
         return Intensity.HU
@@ -44,14 +45,16 @@ def detect_intensity(voxels: NDArray) -> Intensity:
 
 def to_hu(voxels: NDArray, intensity: Intensity) -> NDArray[np.int16]:
     """Turn stored numbers into int16 HU; raw HU is clipped below at `FLOOR_HU`."""
+    forward = forward_in_memory(voxels)
+    stored = voxels[forward]
     if intensity is Intensity.HU:
-        if voxels.dtype == np.int16:
-            return np.maximum(voxels, np.int16(FLOOR_HU))
-        return np.rint(np.clip(voxels, FLOOR_HU, _CEILING_HU)).astype(np.int16)
+        if stored.dtype == np.int16:
+            return np.maximum(stored, np.int16(FLOOR_HU))[forward]
+        return np.rint(np.clip(stored, FLOOR_HU, _CEILING_HU)).astype(np.int16)[forward]
     if intensity is Intensity.WINDOWED:
         low, high = WINDOW_HU
         table = np.rint(np.arange(256) / 255 * (high - low) + low).astype(np.int16)
-        return table[np.rint(voxels).astype(np.uint8)]
+        return table[np.rint(stored).astype(np.uint8)][forward]
     raise ValueError("a scan of unknown intensity has no HU")
 
 

@@ -325,7 +325,7 @@ def _add_lesions(
     mask.ravel()[lung[inside & (hills > level)]] = 1
 
     softness = rng.uniform(0.03, 0.08)
-    above = rng.choice([0.35, 0.55, 0.9]) if share_of_lung else 0.3
+    above = rng.choice([0.5, 0.7, 1.1]) if share_of_lung else 0.3
     core = level + above + 0.3 * _noise(scan, rng, 14).ravel()[lung]
     ground_glass = rng.uniform(-520, -370) + 50 * _noise(scan, rng, 20).ravel()[lung]
     ground_glass += rng.choice([20, 60]) * _noise(scan, rng, 4).ravel()[lung]  # fine, or a crazy paving
@@ -349,12 +349,12 @@ def _landscape(
     where = np.unravel_index(lung, scan.shape)
     points = [axis.ravel()[index] for axis, index in zip((scan.z, scan.y, scan.x), where, strict=True)]
     depth = lungs.depth.ravel()[lung]
-    likely = np.exp(-depth / 9) * np.exp(points[1] / 70) * (lungs.border.ravel()[lung] > 4)
-    count = 1 if share_of_lung is None else int(rng.integers(3, 13))
+    likely = np.exp(-depth / 9) * np.exp(points[1] / 90) * (lungs.border.ravel()[lung] > 4)
+    count = 1 if share_of_lung is None else int(rng.integers(10, 28))
     seeds = rng.choice(lung.size, count, replace=False, p=likely / likely.sum())
     hills = np.full(lung.size, -np.inf, np.float32)
     for seed in seeds:
-        radius = rng.uniform(9, 12) if share_of_lung is None else rng.lognormal(3.0, 0.4)
+        radius = rng.uniform(9, 12) if share_of_lung is None else rng.lognormal(2.75, 0.4)
         away = sum((axis - axis[seed]) ** 2 for axis in points)
         np.maximum(hills, -np.sqrt(away) / radius, out=hills)
     if share_of_lung is not None:

@@ -1,32 +1,129 @@
-"""What is asked of a model before anybody deploys it."""
+"""What is asked of a model before it may be served, as data."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
 from components.ct.errors import InputError
+from components.evaluate.champion import Comparison
+from components.evaluate.cohort import mean_interval
 from components.evaluate.scores import CaseScore
 from components.evaluate.verdict import Rule
+
+TRIVIAL_ML = 0.5  # below this much lesion a few voxels decide the Dice; radiopaedia_29_86490_1 has 0.46 mL
 
 
 @dataclass(frozen=True)
 class Limits:
-    """The gate's parameters.
+    """The gate's parameters. A least Dice of 0 asks for nothing, and its rule is left out.
 
     Attributes:
         min_dice: least mean Dice of the test cases, 0 to 1.
+        min_dice_ci: least lower end of the 95 % interval of that mean.
+        min_case_dice: least Dice of the worst case that is not trivial: 0.5 mL of lesion or more, not named as hard.
+        min_source_dice: least mean Dice of each source.
+        max_false_positive_ml: most volume that may be marked in a scan without lesion. The default is 1 % of
+            a pair of lungs of 5 L.
+        max_regression: how far the mean Dice may fall below that of the served version, on the same cases.
+        hard_cases: ids of cases with which and without which the mean is reported.
     """
 
     min_dice: float = 0.5
+    min_dice_ci: float = 0.0
+    min_case_dice: float = 0.0
+    min_source_dice: float = 0.0
+    max_false_positive_ml: float = 50.0
+    max_regression: float = 0.02
+    hard_cases: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Refuse what no Dice can be held against."""
-        if not 0 <= self.min_dice <= 1:
-            raise InputError(f"min_dice is {self.min_dice}; expected a number from 0 to 1, such as 0.5")
+        """Refuse what no Dice, or no volume, can be held against."""
+        for name in ("min_dice", "min_dice_ci", "min_case_dice", "min_source_dice", "max_regression"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise InputError(f"{name} is {getattr(self, name)}; expected a number from 0 to 1, such as 0.5")
+        if not 0 <= self.max_false_positive_ml < float("inf"):
+            raise InputError(
+                f"max_false_positive_ml is {self.max_false_positive_ml}; expected a volume in mL, such as 50"
+            )
 
 
-def gate_rules(scores: Sequence[CaseScore], limits: Limits) -> list[Rule]:
-    """Hold the test cases' scores against the limits."""
-    mean = fmean(row.dice for row in scores) if scores else None
-    cases = "1 test case" if len(scores) == 1 else f"{len(scores)} test cases"
-    return [Rule("mean_dice", f"mean Dice over {cases}", mean, limits.min_dice)]
+@dataclass(frozen=True)
+class Asked:
+    """The rules that apply, and in words those that do not and why."""
+
+    rules: list[Rule]
+    not_applied: list[str]
+
+
+def gate_rules(
+    scores: Sequence[CaseScore], limits: Limits, comparison: Comparison | None = None, has_champion: bool = False
+) -> Asked:
+    """Hold the test cases' scores against the limits.
+
+    Args:
+        scores: of the test cases.
+        limits: what is asked.
+        comparison: with the served version; None without one, or where it could not be made.
+        has_champion: whether a version is served: then the comparison must be there, or the gate stays shut.
+    """
+    asked = Asked([_mean("mean_dice", "mean Dice over {}", scores, limits.min_dice)], [])
+    if limits.min_dice_ci:
+        asked.rules.append(_interval(scores, limits.min_dice_ci))
+    if limits.min_case_dice:
+        asked.rules.append(_worst(scores, limits))
+    if limits.min_source_dice:
+        for source in sorted({row.source for row in scores}):
+            rows = [row for row in scores if row.source == source]
+            name, what = f"mean_dice of {source}", f"mean Dice of {source} over {{}}"
+            asked.rules.append(_mean(name, what, rows, limits.min_source_dice))
+    _false_positives(asked, scores, limits)
+    _champion(asked, limits, comparison, has_champion)
+    return asked
+
+
+def _mean(name: str, what: str, scores: Sequence[CaseScore], limit: float) -> Rule:
+    value = fmean(row.dice for row in scores) if scores else None
+    return Rule(name, what.format(_counted(len(scores), "test case")), value, limit)
+
+
+def _interval(scores: Sequence[CaseScore], limit: float) -> Rule:
+    interval = mean_interval([row.patient_id for row in scores], [row.dice for row in scores])
+    patients = _counted(len({row.patient_id for row in scores}), "patient")
+    what = f"lower end of the 95 % interval of the mean Dice over {patients}"
+    return Rule("mean_dice_low", what, interval.low if interval else None, limit)
+
+
+def _worst(scores: Sequence[CaseScore], limits: Limits) -> Rule:
+    rows = [row for row in scores if row.lesion_ml >= TRIVIAL_ML and row.case_id not in limits.hard_cases]
+    worst = min(rows, key=lambda row: row.dice, default=None)
+    what = f"Dice of the worst case, {worst.case_id}," if worst else "Dice of the worst case that is not trivial"
+    return Rule("worst_case_dice", what, worst.dice if worst else None, limits.min_case_dice)
+
+
+def _false_positives(asked: Asked, scores: Sequence[CaseScore], limits: Limits) -> None:
+    healthy = [row.predicted_ml for row in scores if row.lesion_ml == 0]
+    if not healthy:
+        asked.not_applied.append("no test case is without lesion, so volume marked in healthy lungs was not judged")
+        return
+    what = f"largest volume in mL marked in {_counted(len(healthy), 'scan')} without lesion"
+    limit = limits.max_false_positive_ml
+    asked.rules.append(Rule("false_positive_ml", what, max(healthy), limit, at_least=False))
+
+
+def _champion(asked: Asked, limits: Limits, comparison: Comparison | None, has_champion: bool) -> None:
+    if not has_champion:
+        asked.not_applied.append("no version is served yet, so there is none to compare with")
+        return
+    name = comparison.name if comparison else "the served version"
+    what = f"change of the mean Dice against {name} on the same cases"
+    value = comparison.mean_change if comparison else None
+    asked.rules.append(Rule("champion", what, value, -limits.max_regression))
+    if comparison and comparison.unknown_cases:
+        asked.not_applied.append(
+            f"{_counted(comparison.unknown_cases, 'test case')} may have been among those {name} was trained on, "
+            "which favours it"
+        )
+
+
+def _counted(number: int, thing: str) -> str:
+    return f"{number} {thing}{'' if number == 1 else 's'}"

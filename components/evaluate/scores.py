@@ -9,7 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from components.ct.atomic import written_whole
+from components.ct.lesions import detect_lesions
 from components.ct.metrics import Confusion, confusion
+from components.ct.surface import surface_agreement
+from components.evaluate.ceiling import ceiling_dice
 from components.evaluate.labelled_scan import LabelledScan
 
 TABLE = "cases.csv"
@@ -19,7 +22,8 @@ TABLE = "cases.csv"
 class CaseScore:
     """How the model did on one case, on the scan's own grid. Shares run from 0 to 1, volumes are millilitres.
 
-    `accuracy` stands beside `accuracy_of_nothing`, that of a model that marks no voxel at all, to show why
+    `ceiling_dice` is what a perfect answer on the network's grid would reach; `champion_dice` is that of the
+    version now served, None without one. Surface and lesions are those of `components.ct`. `accuracy` stands beside `accuracy_of_nothing`, that of a model that marks no voxel at all, to show why
     nothing is decided by it.
     """
 
@@ -32,10 +36,17 @@ class CaseScore:
     predicted_ml: float
     volume_error_ml: float
     dice: float
+    ceiling_dice: float
+    champion_dice: float | None
+    surface_dice: float
+    hd95_mm: float
     iou: float
     sensitivity: float
     precision: float
     specificity: float
+    lesions: int
+    lesions_found: int
+    false_lesions: int
     accuracy: float
     dice_of_nothing: float
     accuracy_of_nothing: float
@@ -43,10 +54,14 @@ class CaseScore:
     sha256_mask: str
 
 
-def score(scan: LabelledScan, prediction: NDArray[np.bool_]) -> CaseScore:
+def score(
+    scan: LabelledScan, prediction: NDArray[np.bool_], image_size: int, champion_dice: float | None = None
+) -> CaseScore:
     """Compare a predicted mask, (n, rows, columns), with the scan's own."""
     case, voxel_ml, counted = scan.case, scan.voxel_ml, confusion(scan.truth, prediction)
     nothing = Confusion(0, 0, counted.truth, counted.total - counted.truth)
+    surface = surface_agreement(scan.truth, prediction, scan.spacing_mm)
+    found = detect_lesions(scan.truth, prediction)
     return CaseScore(
         case_id=case.case_id,
         patient_id=case.patient_id,
@@ -57,10 +72,17 @@ def score(scan: LabelledScan, prediction: NDArray[np.bool_]) -> CaseScore:
         predicted_ml=counted.predicted * voxel_ml,
         volume_error_ml=(counted.predicted - counted.truth) * voxel_ml,
         dice=counted.dice,
+        ceiling_dice=ceiling_dice(scan.truth, image_size),
+        champion_dice=champion_dice,
+        surface_dice=surface.surface_dice,
+        hd95_mm=surface.hd95_mm,
         iou=counted.iou,
         sensitivity=counted.sensitivity,
         precision=counted.precision,
         specificity=counted.specificity,
+        lesions=found.lesions,
+        lesions_found=found.found,
+        false_lesions=found.false_lesions,
         accuracy=counted.accuracy,
         dice_of_nothing=nothing.dice,
         accuracy_of_nothing=nothing.accuracy,

@@ -40,7 +40,9 @@ def verify(version: Path) -> int:
     found = _files(version)
     problems = [f"{name} is missing" for name in sorted(set(expected) - set(found))]
     problems += [f"{name} was added" for name in sorted(set(found) - set(expected))]
-    problems += [f"{name} was changed" for name in found if expected.get(name, "") not in ("", sha256_of(version / name))]
+    problems += [
+        f"{name} was changed" for name in found if expected.get(name, "") not in ("", sha256_of(version / name))
+    ]
     if problems:
         raise InputError(f"{version}: is not what was exported: {listed(problems)}; do not serve it, export it again")
     return len(found)

@@ -81,11 +81,13 @@ def _slice_case(case: Case, cases_folder: Path, output: Path, size: int, min_les
     scan, _ = read_ct(case.verified_scan(cases_folder))
     mask = read_volume(case.verified_mask(cases_folder))
     slices_mask = axial_slices(mask.voxels)
-    kept = np.flatnonzero(slices_mask.sum(axis=(1, 2), dtype=np.int64) >= min_lesion_pixels)
+    lesion_pixels = np.array([np.count_nonzero(pixels) for pixels in slices_mask])
+    kept = np.flatnonzero(lesion_pixels >= min_lesion_pixels)
     if len(kept):
-        hu = fit_hu(axial_slices(scan.voxels)[kept], size)
-        write_shard(_shard(output, case.case_id), case.case_id, kept, hu, fit_mask(slices_mask[kept], size))
-    return SlicedCase(case.case_id, len(kept), float(slices_mask.mean()))
+        part = slice(None) if len(kept) == len(slices_mask) else kept  # all of them: without a copy
+        hu = fit_hu(axial_slices(scan.voxels)[part], size)
+        write_shard(_shard(output, case.case_id), case.case_id, kept, hu, fit_mask(slices_mask[part], size))
+    return SlicedCase(case.case_id, len(kept), float(lesion_pixels.sum() / slices_mask.size))
 
 
 def _sort_into_splits(output: Path, parts: dict[str, list[str]]) -> None:

@@ -40,6 +40,13 @@ class Progress:
         elif kind is None:
             self._print_line()
 
+    def expect(self, total_bytes: int) -> None:
+        """Set the total, once it is known."""
+        with self._lock:
+            self._total_bytes = total_bytes
+            if self._bar is not None:
+                self._bar.total = total_bytes
+
     def add(self, count: int) -> None:
         """Count `count` more bytes; a negative number takes back what has to be fetched anew."""
         with self._lock:
@@ -52,6 +59,8 @@ class Progress:
 
     def _print_line(self) -> None:
         done_mb = self._done_bytes / 1e6
-        of_total = f" of {self._total_bytes / 1e6:,.1f} MB ({self._done_bytes / self._total_bytes:.0%})"
+        of_total = " MB"
+        if self._total_bytes:
+            of_total = f" of {self._total_bytes / 1e6:,.1f} MB ({self._done_bytes / self._total_bytes:.0%})"
         rate = done_mb / max(time.monotonic() - self._started, 1e-3)
-        print(f"{self._what}: {done_mb:,.1f}{of_total if self._total_bytes else ' MB'}, {rate:,.1f} MB/s", flush=True)
+        print(f"{self._what}: {done_mb:,.1f}{of_total}, {rate:,.1f} MB/s", flush=True)

@@ -9,9 +9,7 @@ from components.train.recipe import Augmentation
 GREY_LOWER_HU, GREY_UPPER_HU = -1250.0, 250.0
 
 
-def augment(
-    slices_hu: tf.Tensor, lesion: tf.Tensor, seed: tf.Tensor, how: Augmentation
-) -> tuple[tf.Tensor, tf.Tensor]:
+def augment(slices_hu: tf.Tensor, lesion: tf.Tensor, seed: tf.Tensor, how: Augmentation) -> tuple[tf.Tensor, tf.Tensor]:
     """Move, turn and scale slices with their lesion shares, and vary the grey values of the slices.
 
     Args:
@@ -29,9 +27,7 @@ def augment(
     return slices_hu, lesion
 
 
-def _move(
-    slices_hu: tf.Tensor, lesion: tf.Tensor, seed: tf.Tensor, how: Augmentation
-) -> tuple[tf.Tensor, tf.Tensor]:
+def _move(slices_hu: tf.Tensor, lesion: tf.Tensor, seed: tf.Tensor, how: Augmentation) -> tuple[tf.Tensor, tf.Tensor]:
     """One linear map for each slice, about its middle; air comes in from outside."""
     shape = tf.shape(slices_hu)
     count, size = shape[0], tf.cast(shape[1], tf.float32)

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 
 import tensorflow as tf
 from tensorflow.core.framework.summary_pb2 import Summary
@@ -28,8 +27,6 @@ class EventFile:
         self._writer.write(event.SerializeToString())
         self._writer.flush()
 
-    def __enter__(self) -> "EventFile":
-        return self
-
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def close(self) -> None:
+        """End the file."""
         self._writer.close()

@@ -15,14 +15,14 @@ def mixed_precision_policy(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
         "mixed_bfloat16" on GPUs from compute capability 8.0 (Ampere), on TPUs and on CPUs that have it,
         "mixed_float16" on GPUs from 7.0 (Volta), otherwise "float32".
     """
-    if keras.backend.backend() == "jax":
-        return "mixed_bfloat16" if _jax_platform() in ("gpu", "tpu") else _cpu_policy(cpuinfo)
+    accelerators = [device for device in keras.distribution.list_devices() if not device.startswith("cpu")]
+    if not accelerators:
+        return _cpu_policy(cpuinfo)
+    if keras.backend.backend() != "tensorflow" or accelerators[0].startswith("tpu"):
+        return "mixed_bfloat16"
     import tensorflow as tf
 
-    gpus = tf.config.list_physical_devices("GPU")
-    if not gpus:
-        return _cpu_policy(cpuinfo)
-    details = [tf.config.experimental.get_device_details(gpu) for gpu in gpus]
+    details = [tf.config.experimental.get_device_details(gpu) for gpu in tf.config.list_physical_devices("GPU")]
     return gpu_policy(min(detail.get("compute_capability", (0, 0)) for detail in details))
 
 
@@ -38,9 +38,3 @@ def _cpu_policy(cpuinfo: Path) -> str:
         return "float32"
     flags = next((line for line in cpuinfo.read_text().splitlines() if line.startswith("flags")), "")
     return "mixed_bfloat16" if _BFLOAT16_CPU_FLAGS & set(flags.split()) else "float32"
-
-
-def _jax_platform() -> str:
-    import jax
-
-    return jax.default_backend()

@@ -1,5 +1,6 @@
 """A training run: from shards to the best checkpoint, with its history."""
 
+import contextlib
 import dataclasses
 import json
 import time
@@ -55,10 +56,17 @@ class Training:
     epoch_seconds: list[float] = field(default_factory=list)
     model_sha256: str = ""
 
+    def summary(self) -> dict[str, float]:
+        """The numbers that stand for the run in a list of runs."""
+        return {
+            "val_dice": self.best_val_dice,
+            "best_epoch": self.best_epoch,
+            "seconds": self.seconds,
+            "slices": self.slices,
+        }
 
-def train(
-    shards: Path, output: Path, *, recipe: Recipe, seed: int = 0, tensorboard: Path | None = None
-) -> Training:
+
+def train(shards: Path, output: Path, *, recipe: Recipe, seed: int = 0, tensorboard: Path | None = None) -> Training:
     """Train a network and keep the weights of the epoch with the best validation Dice.
 
     Args:
@@ -82,13 +90,14 @@ def train(
     run = Training(recipe, size, seed, policy, model.count_params(), found.slices, found.with_lesion)
     _announce(run)
     output.mkdir(parents=True, exist_ok=True)
-    with EventFile(tensorboard or output / "tensorboard") as events:
+    with contextlib.closing(EventFile(tensorboard or output / "tensorboard")) as events:
         model.fit(
             training_batches(shards, size, found, recipe, seed=seed),
             epochs=recipe.epochs,
             steps_per_epoch=_steps_per_epoch(recipe, found.slices),
             callbacks=[*_averaging(recipe), _EpochEnd(run, output, validation, events)],
             verbose=0,
+            shuffle=False,  # the stream is
         )
     run.seconds = round(time.monotonic() - started, 1)
     run.model_sha256 = sha256_of(output / MODEL)

@@ -35,7 +35,7 @@ def mean_case_dice(probability: NDArray[np.float32], validation: ValidationSlice
 
     def per_case(of_slices: NDArray) -> NDArray[np.float64]:
         sums = of_slices.sum(axis=(1, 2), dtype=np.float64)
-        return np.bincount(case_of_slice, sums, minlength=len(cases))
+        return np.bincount(case_of_slice, sums, minlength=len(cases)).astype(np.float64)
 
     shared, lesion, detected = per_case(share * found), per_case(share), per_case(found)
     with_lesion = lesion > 0

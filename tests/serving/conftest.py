@@ -25,24 +25,26 @@ def model_folder(tmp_path_factory) -> Path:
     return base
 
 
+def served(base: Path, **settings) -> Iterator[str]:
+    """Run a server of the toy model in this process; yield its gRPC address."""
+    from serving.model_config import ModelConfig
+    from serving.server import Settings, start
+
+    running = start(Settings(models=(ModelConfig(MODEL, str(base)),), port=0, **settings))
+    yield running.address
+    running.stop()
+
+
 @pytest.fixture(scope="session")
 def server(model_folder):
     """The address of a server in this process that answers in typed fields."""
-    from serving.server import start
-
-    running = start(model_folder, MODEL, port=0)
-    yield running.address
-    running.stop()
+    yield from served(model_folder)
 
 
 @pytest.fixture(scope="session")
 def content_server(model_folder):
     """The address of a server that answers in `tensor_content`."""
-    from serving.server import start
-
-    running = start(model_folder, MODEL, port=0, tensor_content=True)
-    yield running.address
-    running.stop()
+    yield from served(model_folder, tensor_content=True)
 
 
 @pytest.fixture

@@ -8,9 +8,7 @@ import http.client
 import json
 import re
 import threading
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, quote, unquote, urlsplit
@@ -28,7 +26,7 @@ class Fault:
     name: str
     method: str = "GET"
     status: int = 0  # answer with this
-    flip: bool = False  # change one byte of the answer
+    edit: Callable[[bytes], bytes] | None = None  # change the answer's body
     cut_after: int = -1  # close the connection after so many bytes of the answer
     before: Callable[[], None] | None = None  # call this first
     times: int = 1
@@ -124,11 +122,10 @@ def _handler(server: GcsServer) -> type[BaseHTTPRequestHandler]:
                 if refusal:
                     return self.answer(refusal, [], b'{"error": {"message": "precondition"}}')
                 headers = {k: v for k, v in self.headers.items() if k.lower() not in ("connection", "accept-encoding")}
-                time.sleep(0.000001)  # generations are times: no two are the same
                 status, answered, content = server.forward(self.command, self.path, headers, body)
             self.remember(dict(answered).get("Location", ""), body)
-            if fault.flip:
-                content = content[:20] + bytes([content[20] ^ 1]) + content[21:]
+            if fault.edit:
+                content = fault.edit(content)
             return self.answer(status, answered, content, fault.cut_after)
 
         do_GET = do_POST = do_PUT = do_DELETE = do_PATCH = handle_any
@@ -166,23 +163,36 @@ def _handler(server: GcsServer) -> type[BaseHTTPRequestHandler]:
     return Handler
 
 
-@contextmanager
-def running_gcs_server() -> Iterator[GcsServer]:
-    """The emulator with an empty bucket, and the proxy in front of it, on free ports."""
-    emulator = create_server("127.0.0.1", 0, in_memory=True, default_bucket=BUCKET)
-    with emulator:
+def flip(content: bytes) -> bytes:
+    """Change one bit."""
+    return content[:20] + bytes([content[20] ^ 1]) + content[21:]
+
+
+class _Proxy(ThreadingHTTPServer):
+    def handle_error(self, request, client_address) -> None:
+        """A client that closed its end is no news here."""
+
+
+@pytest.fixture(scope="session")
+def gcs_server() -> Iterator[GcsServer]:
+    """The emulator and the proxy in front of it, on free ports, for all tests of a process."""
+    with create_server("127.0.0.1", 0, in_memory=True) as emulator:
         server = GcsServer("", emulator._api._httpd.server_address[1])
-        with ThreadingHTTPServer(("127.0.0.1", 0), _handler(server)) as proxy:
+        with _Proxy(("127.0.0.1", 0), _handler(server)) as proxy:
             server.url = f"http://127.0.0.1:{proxy.server_address[1]}"
-            thread = threading.Thread(target=proxy.serve_forever, args=(0.02,), daemon=True)
-            thread.start()
+            threading.Thread(target=proxy.serve_forever, args=(0.02,), daemon=True).start()
             yield server
             proxy.shutdown()
 
 
 @pytest.fixture
-def gcs(monkeypatch) -> Iterator[GcsServer]:
-    """A running server that `STORAGE_EMULATOR_HOST` points at."""
-    with running_gcs_server() as server:
-        monkeypatch.setenv("STORAGE_EMULATOR_HOST", server.url)
-        yield server
+def gcs(gcs_server, monkeypatch) -> GcsServer:
+    """The server with one empty bucket and no faults; `STORAGE_EMULATOR_HOST` points at it."""
+    gcs_server.forward("GET", "/wipe", {})
+    gcs_server.forward(
+        "POST", "/storage/v1/b", {"Content-Type": "application/json"}, f'{{"name": "{BUCKET}"}}'.encode()
+    )
+    gcs_server.faults.clear()
+    gcs_server.requests.clear()
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", gcs_server.url)
+    return gcs_server

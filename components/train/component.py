@@ -1,0 +1,49 @@
+"""The KFP interface of the train step."""
+
+from kfp import dsl
+
+from components import images
+
+
+@dsl.component(base_image=images.TRAIN, install_kfp_package=False)
+def train(
+    shards: dsl.Input[dsl.Dataset],
+    model: dsl.Output[dsl.Model],
+    report: dsl.Output[dsl.HTML],
+    metrics: dsl.Output[dsl.Metrics],
+    tensorboard: dsl.Output[dsl.Artifact],
+    preset: str = "default",
+    epochs: int = 30,
+    batch_size: int = 8,
+    seed: int = 0,
+) -> None:
+    """Train a 2-D U-Net and keep the weights of the epoch with the best validation Dice.
+
+    Args:
+        shards: TFRecord shards with split.json, from slice.
+        model: model.keras, the best network in float32, and training.json, its history.
+        report: A page with the curves of loss and Dice.
+        metrics: The best epoch's validation Dice, and what the run took.
+        tensorboard: Event files for TensorBoard.
+        preset: Training recipe: default, seed-focal or seed-focal-dice.
+        epochs: Length of the run; an epoch of the default recipe has 256 slices whatever the cohort's size.
+        batch_size: Slices in a training step.
+        seed: Seed of weights, order and augmentation.
+    """
+    from dataclasses import replace
+    from pathlib import Path
+
+    from components.ct.errors import told_in_one_line
+
+    with told_in_one_line():
+        from components.train import recipe, training
+        from components.train import report as pages
+
+        chosen = replace(recipe.preset_recipe(preset), epochs=epochs, batch_size=batch_size)
+        run = training.train(
+            Path(shards.path), Path(model.path), recipe=chosen, seed=seed, tensorboard=Path(tensorboard.path)
+        )
+        pages.write_report(Path(report.path), run, preset)
+    for name, value in run.summary().items():
+        metrics.log_metric(name, value)
+    model.metadata.update({"framework": "keras", "sha256": run.model_sha256})

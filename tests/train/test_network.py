@@ -1,0 +1,76 @@
+"""The U-Net: what goes in and out, what is saved, and that the fused normalisation is the plain one."""
+
+import keras
+import numpy as np
+import pytest
+
+from components.ct.errors import InputError
+from components.train.network import FusedBatchNormalization, build_network, load_model
+
+SMALL = (4, 8, 8)
+
+
+def test_the_default_network_is_the_published_one():
+    model = build_network(64, batch_norm=False)
+    widths = [layer.filters for layer in model.layers if isinstance(layer, keras.layers.Conv2D)]
+    assert widths[:10] == [16, 16, 32, 32, 64, 64, 128, 128, 256, 256]
+    assert model.count_params() == 1_940_817
+
+
+@pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16"])
+def test_slices_in_hu_become_probabilities_in_float32(dtype):
+    model = build_network(32, filters=SMALL, dtype=dtype)
+    slices_hu = np.random.default_rng(0).integers(-1024, 600, (3, 32, 32)).astype(np.int16)
+    probability = np.asarray(model(slices_hu.astype(np.float32)))
+    assert probability.shape == (3, 32, 32)
+    assert probability.dtype == np.float32
+    assert probability.min() >= 0
+    assert probability.max() <= 1
+    np.testing.assert_array_equal(probability, model(slices_hu[..., None].astype(np.float32)))
+
+
+def test_hu_outside_of_the_window_make_no_difference():
+    model = build_network(32, filters=SMALL)
+    within = np.full((1, 32, 32), 250.0, np.float32)
+    np.testing.assert_array_equal(model(within), model(within + 3000))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16"])
+def test_fused_batch_normalisation_is_keras_own(dtype):
+    draw = np.random.default_rng(0)
+    batch = draw.normal(3, 2, (4, 8, 8, 5)).astype(np.float32)
+    fused, plain = FusedBatchNormalization(dtype=dtype), keras.layers.BatchNormalization(dtype=dtype)
+    for layer in (fused, plain):
+        layer.build(batch.shape)
+        layer.gamma.assign([1, 2, 3, 4, 5])
+        layer.beta.assign([0, 1, 0, 1, 0])
+    tolerance = 1e-4 if dtype == "float32" else 0.1  # bfloat16 holds 8 bits
+    for training in (True, False):
+        outputs = [keras.ops.convert_to_numpy(keras.ops.cast(layer(batch, training=training), "float32"))
+                   for layer in (fused, plain)]  # fmt: skip
+        np.testing.assert_allclose(*outputs, atol=tolerance)
+    np.testing.assert_allclose(fused.moving_mean, plain.moving_mean, rtol=1e-2, atol=1e-3)
+    # The fused kernel's variance is the unbiased one: 256 values, so 0.4 % larger.
+    np.testing.assert_allclose(fused.moving_variance, plain.moving_variance, rtol=1e-2)
+
+
+def test_a_saved_network_comes_back_with_the_same_answers(tmp_path):
+    model = build_network(32, filters=SMALL)
+    model.save(tmp_path / "model.keras")
+    slices_hu = np.random.default_rng(0).normal(-700, 300, (2, 32, 32)).astype(np.float32)
+    np.testing.assert_array_equal(load_model(tmp_path / "model.keras")(slices_hu), model(slices_hu))
+
+
+def test_a_model_with_code_in_it_is_refused(tmp_path):
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Lambda(lambda x: x + 1)])
+    model.save(tmp_path / "model.keras")
+    with pytest.raises(InputError, match=r"model\.keras: no model that can be loaded safely"):
+        load_model(tmp_path / "model.keras")
+
+
+@pytest.mark.parametrize("content", [None, b"", b"not a zip file"])
+def test_a_missing_or_broken_model_file_is_named(tmp_path, content):
+    if content is not None:
+        (tmp_path / "model.keras").write_bytes(content)
+    with pytest.raises(InputError, match=r"model\.keras: no model"):
+        load_model(tmp_path / "model.keras")
