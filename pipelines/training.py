@@ -23,7 +23,7 @@ def training(
     image_size: int = 128,
     min_lesion_pixels: int = 0,
     preset: str = "default",
-    epochs: int = 60,
+    epochs: int = 30,
     batch_size: int = 8,
     min_dice: float = 0.5,
     model_name: str = "lung-infection",

@@ -46,7 +46,7 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
             asked = _asked(request)
 
             def read(signature: Any) -> Arrays:
-                check_names(signature, request.inputs, request.output_filter)
+                check_names(signature, request.inputs, list(request.output_filter))
                 return arrays_from_protos(signature, request.inputs)
 
             answer = self._predictor.predict(

@@ -18,7 +18,7 @@ class CohortError(InputError):
     """The cases do not fit together: unpaired, duplicate, too few, or a patient on both sides of a split."""
 
 
-_MACHINE_FAULTS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
+_MACHINE_FAULTS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
 
 
 def listed(problems: Sequence[str], shown: int = 5) -> str:

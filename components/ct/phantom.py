@@ -303,7 +303,7 @@ def _parenchyma(scan: _Scan, body: _Body, lungs: _Lungs, rng: Generator) -> Slic
     hu += 90 * np.clip(1.5 - fissure, 0, 1)
     hu -= 70 * fixed.choice([0, 0, 1]) * np.clip(_noise(scan, fixed, 11) - 0.6, 0, 1)  # emphysema
     dependent = np.exp(-lungs.depth / 6) / (1 + np.exp((38 - scan.y) / 8))
-    hu += rng.choice([40, 100, 180, 260]) * dependent * np.clip(0.8 + 0.5 * patchy, 0, 1.5)
+    hu += rng.choice([40, 90, 150, 220]) * dependent * np.clip(0.8 + 0.5 * patchy, 0, 1.5)
     return hu.astype(np.float32)
 
 
@@ -325,7 +325,7 @@ def _add_lesions(
     mask.ravel()[lung[inside & (hills > level)]] = 1
 
     softness = rng.uniform(0.03, 0.08)
-    above = rng.choice([0.5, 0.7, 1.1]) if share_of_lung else 0.3
+    above = rng.choice([0.5, 0.7, 1.1]) if share_of_lung else 0.8
     core = level + above + 0.3 * _noise(scan, rng, 14).ravel()[lung]
     ground_glass = rng.uniform(-520, -370) + 50 * _noise(scan, rng, 20).ravel()[lung]
     ground_glass += rng.choice([20, 60]) * _noise(scan, rng, 4).ravel()[lung]  # fine, or a crazy paving

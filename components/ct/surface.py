@@ -15,7 +15,7 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import KDTree
-from surface_distance.lookup_tables import create_table_neighbour_code_to_surface_area
+from surface_distance.lookup_tables import create_table_neighbour_code_to_surface_area  # type: ignore[import-untyped]
 
 from components.ct.bounding_box import bounding_box
 

@@ -58,15 +58,23 @@ def read_volume(path: Path) -> Volume:
         VolumeError: the file is missing, damaged, no scalar 3-D NIfTI, or its header makes no sense.
     """
     stored = read_stored(path)
-    affine = stored.header.get_best_affine()
+    return turned_to_ras(stored.scaled(), stored.header.get_best_affine(), stored.voxels.dtype)
+
+
+def turned_to_ras(voxels: NDArray, affine: NDArray[np.float64], stored_dtype: np.dtype) -> Volume:
+    """The volume of `voxels` in file order, whose (4, 4) `affine` leads to RAS millimetres."""
     orientation = nib.io_orientation(affine)
-    voxels = nib.apply_orientation(stored.scaled(), orientation)
     in_file_order = nib.affines.voxel_sizes(affine)
     spacing = [0.0, 0.0, 0.0]
     for file_axis, (canonical_axis, _) in enumerate(orientation):
         spacing[int(canonical_axis)] = float(in_file_order[file_axis])
-    grid = FileGrid(stored.voxels.shape, affine)
-    return Volume(voxels, (spacing[0], spacing[1], spacing[2]), grid, stored.voxels.dtype)
+    columns, rows, slices = voxels.shape
+    return Volume(
+        nib.apply_orientation(voxels, orientation),
+        (spacing[0], spacing[1], spacing[2]),
+        FileGrid((columns, rows, slices), affine),
+        stored_dtype,
+    )
 
 
 def forward_in_memory(voxels: NDArray) -> tuple[slice, ...]:

@@ -13,7 +13,7 @@ def ceiling_dice(truth: NDArray[np.bool_], size: int) -> float:
     in_truth = returned = both = 0
     for lesion in truth[truth.any(axis=(1, 2))]:
         back = fit.invert(fit.apply(lesion[None], 0))[0] >= 0.5
-        in_truth += np.count_nonzero(lesion)
-        returned += np.count_nonzero(back)
-        both += np.count_nonzero(lesion & back)
+        in_truth += int(np.count_nonzero(lesion))
+        returned += int(np.count_nonzero(back))
+        both += int(np.count_nonzero(lesion & back))
     return Confusion(both, returned - both, in_truth - both, 0).dice

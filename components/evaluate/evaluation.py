@@ -1,121 +1,151 @@
 """The whole evaluation: choose the threshold on validation, score every test case, decide, and show it."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean, median
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from components.ct.atomic import written_whole
 from components.ct.cases import Case, sha256_of
 from components.ct.errors import InputError
-from components.evaluate.figures import overlay, shown_slice
-from components.evaluate.inference import lesion_probability
-from components.evaluate.labelled_scan import HeldOut, LabelledScan
+from components.evaluate.case import CaseResult, count_levels, score_case
+from components.evaluate.champion import Champion, Comparison, served_version
+from components.evaluate.cohort import groups
+from components.evaluate.detection import slice_auc
+from components.evaluate.inference import Network, keras_network
+from components.evaluate.labelled_scan import HeldOut
+from components.evaluate.levels import LevelCounts
+from components.evaluate.model_card import write_model_card
+from components.evaluate.outcome import Evaluation
 from components.evaluate.report import write_report
 from components.evaluate.rules import Limits, gate_rules
-from components.evaluate.scores import CaseScore, score, write_scores
-from components.evaluate.threshold import LevelCounts, ThresholdChoice, choose_threshold
-from components.evaluate.verdict import Verdict, judge
+from components.evaluate.scores import write_scores
+from components.evaluate.threshold import ThresholdChoice, choose_threshold
+from components.evaluate.verdict import judge
 from components.train.network import load_model
 
 MODEL, TRAINING, OVERLAYS = "model.keras", "training.json", "overlays"
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """What came out: the verdict, the test cases' scores, and how the threshold was chosen."""
+class Inputs:
+    """What an evaluation is made of.
 
-    verdict: Verdict
-    scores: list[CaseScore]
-    choice: ThresholdChoice
+    Attributes:
+        cases: output of ingest.
+        shards: output of slice; only its split is read, the volumes come from `cases`.
+        model: output of train, with `model.keras` and `training.json`.
+        champion: folder of the served version, or of all of a model's versions; None, or a folder without a
+            version, for a model's first.
+    """
 
-    def summary(self) -> dict[str, float]:
-        """Finite numbers for a table of runs."""
-        numbers = {
-            "test_dice": self.verdict.test_dice,
-            "validation_dice": self.choice.validation_dice,
-            "threshold": self.choice.threshold,
-            "test_cases": float(len(self.scores)),
-        }
-        if self.scores:
-            numbers["test_dice_median"] = median(row.dice for row in self.scores)
-            numbers["test_dice_worst"] = min(row.dice for row in self.scores)
-            for name in ("sensitivity", "precision", "dice_of_nothing"):
-                numbers[f"test_{name}"] = fmean(getattr(row, name) for row in self.scores)
-        return numbers
+    cases: Path
+    shards: Path
+    model: Path
+    champion: Path | None = None
 
 
-def evaluate_model(
-    cases_folder: Path, shards: Path, model_folder: Path, output: Path, report: Path, limits: Limits
-) -> Evaluation:
+@dataclass(frozen=True)
+class Outputs:
+    """What an evaluation writes, each whole or not at all.
+
+    Attributes:
+        evaluation: folder for `verdict.json`, `cases.csv` and `overlays/`.
+        report: HTML page.
+        model_card: Markdown.
+    """
+
+    evaluation: Path
+    report: Path
+    model_card: Path
+
+
+def evaluate_model(inputs: Inputs, outputs: Outputs, limits: Limits, data_licence: str = "not stated") -> Evaluation:
     """Judge a trained model on the held-out cases of its own split, one volume in memory at a time.
 
     Args:
-        cases_folder: output of ingest.
-        shards: output of slice; only its split is read, the volumes come from `cases_folder`.
-        model_folder: output of train, with `model.keras` and `training.json`.
-        output: folder to write, whole or not at all: `verdict.json`, `cases.csv`, `overlays/`.
-        report: HTML file to write.
+        inputs: what to judge, and on what.
+        outputs: what to write.
         limits: what is asked of the model.
+        data_licence: under which terms the scans may be used, in words, for the model card.
 
     Raises:
         InputError: something to evaluate is missing, changed since it was ingested, or the model is broken.
     """
-    held_out = HeldOut.read(cases_folder, shards)
-    history = _training_history(model_folder)
-    model = load_model(model_folder / MODEL)
-    choice = choose_threshold(
-        [count_levels(model, cases_folder, case, held_out.image_size) for case in held_out.validation]
+    held_out = HeldOut.read(inputs.cases, inputs.shards)
+    training = _training(inputs.model)
+    network = keras_network(load_model(inputs.model / MODEL))
+    version = served_version(inputs.champion) if inputs.champion else None
+    champion = _loaded(version) if version else None
+    size = held_out.image_size
+    choice = choose_threshold([count_levels(network, inputs.cases, case, size) for case in held_out.validation])
+    with written_whole(outputs.evaluation) as folder:
+        (folder / OVERLAYS).mkdir(parents=True)
+        results = [_judged(network, inputs.cases, case, size, choice, champion, folder) for case in held_out.test]
+        scores = [result.score for result in results]
+        comparison = Comparison.of(champion, scores) if champion else None
+        asked = gate_rules(scores, limits, comparison, has_champion=version is not None)
+        digest = sha256_of(inputs.model / MODEL)
+        found = Evaluation(
+            verdict=judge(asked.rules, scores, digest, choice.threshold, asked.not_applied),
+            scores=scores,
+            choice=choice,
+            counts=LevelCounts.pooled(result.counts for result in results),
+            slice_auc=_slice_auc(results),
+            groups=groups(scores, limits.hard_cases),
+            comparison=comparison,
+            held_out=held_out,
+            training=training,
+            limits=limits,
+        )
+        write_scores(folder, scores)
+        found.verdict.write(folder)
+        write_report(outputs.report, found, folder / OVERLAYS)
+        write_model_card(outputs.model_card, found, data_licence)
+    return found
+
+
+def _judged(
+    network: Network,
+    cases: Path,
+    case: Case,
+    size: int,
+    choice: ThresholdChoice,
+    champion: Champion | None,
+    folder: Path,
+) -> CaseResult:
+    result = score_case(network, cases, case, size, choice.threshold, champion)
+    (folder / OVERLAYS / f"{case.case_id}.svg").write_bytes(result.overlay)
+    print(f"test case {case.case_id}: Dice {result.score.dice:.3f}", flush=True)
+    return result
+
+
+def _slice_auc(results: list[CaseResult]) -> float | None:
+    if not results:
+        return None
+    return slice_auc(
+        np.concatenate([result.has_lesion for result in results]),
+        np.concatenate([result.highest for result in results]),
     )
-    with written_whole(output) as temporary:
-        (temporary / OVERLAYS).mkdir(parents=True)
-        scores = []
-        for case in held_out.test:
-            row, picture = score_case(model, cases_folder, case, held_out.image_size, choice.threshold)
-            (temporary / OVERLAYS / f"{case.case_id}.png").write_bytes(picture)
-            scores.append(row)
-            print(f"test case {case.case_id}: Dice {row.dice:.3f}", flush=True)
-        verdict = judge(gate_rules(scores, limits), scores, sha256_of(model_folder / MODEL), choice.threshold)
-        write_scores(temporary, scores)
-        verdict.write(temporary)
-        write_report(report, verdict, scores, choice, history, temporary / OVERLAYS)
-    return Evaluation(verdict, scores, choice)
 
 
-def count_levels(model: Any, folder: Path, case: Case, size: int) -> LevelCounts:
-    """Count a case's voxels by the probability they are given, on the scan's own grid."""
-    scan, counts = LabelledScan.read(folder, case), LevelCounts()
-    for part, probability in _probability(model, scan, size):
-        counts.add(probability, scan.truth[part])
-    return counts
-
-
-def score_case(model: Any, folder: Path, case: Case, size: int, threshold: float) -> tuple[CaseScore, bytes]:
-    """Score a case on the scan's own grid, and draw its overlay as PNG."""
-    scan = LabelledScan.read(folder, case)
-    prediction: NDArray[np.bool_] = np.empty(scan.truth.shape, bool)
-    for part, probability in _probability(model, scan, size):
-        np.greater_equal(probability, threshold, out=prediction[part])
-    shown = shown_slice(scan.truth, prediction)
-    picture = overlay(scan.slices_hu[shown], scan.truth[shown], prediction[shown], scan.spacing_mm[1:])
-    return score(scan, prediction), picture
-
-
-def _probability(model: Any, scan: LabelledScan, size: int) -> Iterator[tuple[slice, NDArray[np.float32]]]:
+def _loaded(version: Path) -> Champion | None:
+    """The champion; None where it cannot be loaded, and the gate will stay shut."""
     try:
-        yield from lesion_probability(model, scan.slices_hu, size)
+        return Champion.load(version)
     except InputError as error:
-        raise InputError(f"case {scan.case.case_id}: {error}") from error
+        print(f"warning: {error}", flush=True)
+        return None
 
 
-def _training_history(model_folder: Path) -> Mapping[str, Sequence[float | None]]:
+def _training(model_folder: Path) -> Mapping[str, Any]:
     path = model_folder / TRAINING
     try:
-        return json.loads(path.read_text())["history"]
-    except (OSError, ValueError, KeyError) as error:
+        training = json.loads(path.read_text())
+        training["history"].values()
+        return training
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path}: no history of the training ({error}); give the output of train") from error

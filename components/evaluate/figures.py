@@ -1,7 +1,6 @@
-"""The pictures of an evaluation, each as the bytes of a PNG or SVG file. Nothing is shown on a screen.
+"""The plots of an evaluation, each as the bytes of an SVG file. Nothing is shown on a screen.
 
-Colours are of the palette that readers with any colour vision can tell apart (Okabe and Ito, 2008), and no
-line is told by its colour alone: each has a dash pattern and a name of its own.
+No line is told by its colour alone: each has a dash pattern or a mark of its own, and a name.
 """
 
 import io
@@ -11,114 +10,119 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from numpy.typing import NDArray
 
-from components.ct.intensity import WINDOW_HU
-from components.evaluate.threshold import THRESHOLDS, ThresholdChoice
+from components.evaluate.levels import THRESHOLDS, Reliability, Roc
+from components.evaluate.scores import CaseScore
+from components.evaluate.threshold import ThresholdChoice
+from components.report.page import BLUE, GREEN, INK, VERMILION
 
-TRUTH_COLOUR, PREDICTION_COLOUR = "#56B4E9", "#E69F00"  # sky blue and orange stand out from grey tissue
-_INK = "#222222"
-
-
-def shown_slice(truth: NDArray[np.bool_], prediction: NDArray[np.bool_]) -> int:
-    """Which of (n, h, w) slices to show: the one with most lesion, or most prediction, or the middle one."""
-    for mask in (truth, prediction):
-        area = np.count_nonzero(mask, axis=(1, 2))
-        if area.any():
-            return int(area.argmax())
-    return len(truth) // 2
+_SIZE_INCHES = (4.6, 3.3)  # text stays readable when a phone shows a plot at its full width
 
 
-def overlay(
-    slice_hu: NDArray[np.int16],
-    truth: NDArray[np.bool_],
-    prediction: NDArray[np.bool_],
-    pixel_mm: tuple[float, float],
-) -> bytes:
-    """Draw an axial slice, plain and with both masks outlined, as PNG.
+def training_curves(history: Mapping[str, Sequence[float | None]]) -> list[bytes]:
+    """Draw the loss, and the Dice on the network's grid, over the epochs; what has no values is left out.
 
     Args:
-        slice_hu: (rows, columns) int16.
-        truth: (rows, columns) mask of the radiologist.
-        prediction: (rows, columns) mask of the model.
-        pixel_mm: height and width of a pixel.
-    """
-    aspect = pixel_mm[0] / pixel_mm[1]
-    tall = np.clip(slice_hu.shape[0] * aspect / slice_hu.shape[1], 0.4, 1.6)
-    figure = Figure(figsize=(9, 4.5 * tall + 0.35), dpi=110, facecolor="black")
-    top = 1 - 0.35 / figure.get_figheight()
-    for column in range(2):
-        axes = figure.add_axes((0.5 * column, 0, 0.5, top))
-        axes.imshow(slice_hu, cmap="gray", vmin=WINDOW_HU[0], vmax=WINDOW_HU[1], aspect=aspect)
-        axes.set_axis_off()
-    for mask, colour, line in ((truth, TRUTH_COLOUR, "solid"), (prediction, PREDICTION_COLOUR, "dashed")):
-        if mask.any() and not mask.all():
-            axes.contour(mask, levels=[0.5], linewidths=1.4, colors=colour, linestyles=line)
-    figure.legend(
-        handles=[
-            Line2D([], [], color=TRUTH_COLOUR, linestyle="solid", label="radiologist (solid)"),
-            Line2D([], [], color=PREDICTION_COLOUR, linestyle="dashed", label="model (dashed)"),
-        ],
-        loc="upper right",
-        ncols=2,
-        frameon=False,
-        labelcolor="white",
-        borderaxespad=0.1,
-    )
-    return _file(figure, "png")
-
-
-def training_curves(history: Mapping[str, Sequence[float | None]]) -> bytes:
-    """Draw loss and Dice over the epochs, training and validation, as SVG.
-
-    Args:
-        history: values by epoch; names with `dice` go to one panel, names with `loss` to the other, and a
+        history: values by epoch; names with `dice` go to one plot, names with `loss` to the other, and a
             leading `val_` marks validation.
     """
-    figure = Figure(figsize=(9, 3.2), layout="constrained")
-    panels: Sequence[Axes] = figure.subplots(1, 2)
-    for axes, kind in zip(panels, ("loss", "dice"), strict=True):
-        for name, values in history.items():
-            if kind not in name or (kind == "loss" and "dice" in name):
-                continue
+    plots = []
+    for kind, label in (("loss", "loss"), ("dice", "Dice of slices on the network's grid")):
+        curves = {
+            name: np.array(values, float)
+            for name, values in history.items()
+            if kind in name and not (kind == "loss" and "dice" in name)
+        }
+        if not any(np.isfinite(values).any() for values in curves.values()):
+            continue
+        figure, axes = _plot()
+        for name, values in curves.items():
             validation = name.startswith("val_")
             axes.plot(
                 np.arange(1, len(values) + 1),
-                np.array(values, float),
-                color="#D55E00" if validation else "#0072B2",
+                values,
+                color=VERMILION if validation else BLUE,
                 linestyle="dashed" if validation else "solid",
                 marker="." if len(values) < 30 else None,
                 label="validation" if validation else "training",
             )
-        _finish(axes, "epoch", kind if kind == "loss" else "Dice of slices on the network's grid")
-    return _file(figure, "svg")
+        plots.append(_finish(figure, axes, "epoch", label))
+    return plots
 
 
 def threshold_curve(choice: ThresholdChoice) -> bytes:
-    """Draw the validation cases' mean Dice against the threshold, the chosen one marked, as SVG."""
-    figure = Figure(figsize=(4.5, 3.2), layout="constrained")
-    axes = figure.subplots()
-    axes.plot(THRESHOLDS, choice.curve, color="#0072B2", label="mean Dice, validation cases")
-    axes.plot(choice.threshold, choice.validation_dice, "o", color="#D55E00", label=f"chosen: {choice.threshold:.3f}")
+    """Draw the validation cases' mean Dice against the threshold, the chosen one marked."""
+    figure, axes = _plot()
+    axes.plot(THRESHOLDS, choice.curve, color=BLUE, label="mean Dice, validation cases")
+    axes.plot(choice.threshold, choice.validation_dice, "o", color=VERMILION, label=f"chosen: {choice.threshold:.3f}")
     axes.set_ylim(0, 1)
-    _finish(axes, "threshold on the lesion probability", "mean Dice")
-    return _file(figure, "svg")
+    return _finish(figure, axes, "threshold on the lesion probability", "mean Dice")
 
 
-def _finish(axes: Axes, x: str, y: str) -> None:
-    axes.set_xlabel(x, color=_INK)
-    axes.set_ylabel(y, color=_INK)
+def roc_curve(roc: Roc) -> bytes:
+    """Draw the share of lesion voxels found against the share of background marked."""
+    figure, axes = _plot()
+    axes.plot(roc.false_positive_rate, roc.true_positive_rate, color=BLUE, label=f"area {roc.auc:.3f}")
+    axes.plot([0, 1], [0, 1], color=INK, linestyle="dotted", linewidth=1, label="chance")
+    return _finish(figure, axes, "share of background voxels marked", "share of lesion voxels marked")
+
+
+def reliability_curve(reliability: Reliability) -> bytes:
+    """Draw how often voxels were lesion against the probability they were given."""
+    figure, axes = _plot()
+    axes.plot(
+        reliability.probability,
+        reliability.lesion_share,
+        "o-",
+        color=BLUE,
+        label=f"this model, ECE {reliability.expected_calibration_error:.4f}",
+    )
+    axes.plot([0, 1], [0, 1], color=INK, linestyle="dotted", linewidth=1, label="taken at its word")
+    return _finish(figure, axes, "probability given", "share that is lesion")
+
+
+def dice_by_volume(scores: Sequence[CaseScore]) -> bytes:
+    """Draw each case's Dice, and the ceiling that its grid sets, against its lesion volume."""
+    figure, axes = _plot()
+    volumes = [row.lesion_ml for row in scores]
+    axes.plot(
+        volumes, [row.ceiling_dice for row in scores], "_", color=GREEN, markersize=9, label="ceiling of the grid"
+    )
+    axes.plot(volumes, [row.dice for row in scores], "o", color=BLUE, alpha=0.8, label="reached")
+    smallest = min((volume for volume in volumes if volume > 0), default=1.0)
+    axes.set_xscale("symlog", linthresh=smallest)  # a scan without lesion has its place too
+    axes.set_xlim(left=-0.1 * smallest)
+    axes.set_ylim(-0.03, 1.03)
+    return _finish(figure, axes, "lesion volume in mL (logarithmic)", "Dice")
+
+
+def bland_altman(scores: Sequence[CaseScore]) -> bytes:
+    """Draw the error of each predicted volume against the mean of both (Bland and Altman, 1986)."""
+    figure, axes = _plot()
+    errors = np.array([row.volume_error_ml for row in scores])
+    axes.plot([(row.lesion_ml + row.predicted_ml) / 2 for row in scores], errors, "o", color=BLUE, alpha=0.8)
+    axes.axhline(errors.mean(), color=VERMILION, label=f"mean error {errors.mean():+.2f} mL")
+    if len(errors) > 1:
+        spread = 1.96 * errors.std(ddof=1)
+        for limit, label in ((errors.mean() - spread, "95 % limits of agreement"), (errors.mean() + spread, None)):
+            axes.axhline(limit, color=VERMILION, linestyle="dashed", label=label)
+    return _finish(figure, axes, "mean of true and predicted volume in mL", "predicted − true in mL")
+
+
+def _plot() -> tuple[Figure, Axes]:
+    figure = Figure(figsize=_SIZE_INCHES, layout="constrained")
+    return figure, figure.subplots()
+
+
+def _finish(figure: Figure, axes: Axes, x: str, y: str) -> bytes:
+    axes.set_xlabel(x, color=INK)
+    axes.set_ylabel(y, color=INK)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.25)
     if axes.get_legend_handles_labels()[0]:
         axes.legend(frameon=False)
-
-
-def _file(figure: Figure, kind: str) -> bytes:
     file = io.BytesIO()
     # Without date, program or random ids, so that the same numbers give the same bytes.
-    metadata = {"Date": None, "Creator": None} if kind == "svg" else {"Software": None}
     with rc_context({"svg.hashsalt": "lung-ct"}):
-        figure.savefig(file, format=kind, facecolor=figure.get_facecolor(), metadata=metadata)
+        figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
     return file.getvalue()

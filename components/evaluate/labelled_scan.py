@@ -11,7 +11,7 @@ from components.ct.errors import CohortError, VolumeError
 from components.ct.grid import axial_slices
 from components.ct.intensity import read_ct
 from components.ct.volume import read_volume
-from components.slice.split import Split, require_patients_apart
+from components.slice.split import SPLITS, Split, require_patients_apart
 
 
 @dataclass(frozen=True)
@@ -51,14 +51,16 @@ class LabelledScan:
 
 @dataclass(frozen=True)
 class HeldOut:
-    """The cases that the network was not fitted to.
+    """The cases that the network was not fitted to, and for the record those that it was.
 
     Attributes:
+        train: what the network was fitted to.
         validation: where the best epoch and the threshold are chosen.
         test: where the model is judged.
         image_size: edge of the network's grid.
     """
 
+    train: list[Case]
     validation: list[Case]
     test: list[Case]
     image_size: int
@@ -79,8 +81,5 @@ class HeldOut:
                 "hold; give the cases that the shards were made of"
             )
         require_patients_apart(known.values(), split.cases)
-        return cls(
-            [known[case_id] for case_id in split.cases["validation"]],
-            [known[case_id] for case_id in split.cases["test"]],
-            split.image_size,
-        )
+        train, validation, test = ([known[case_id] for case_id in split.cases[name]] for name in SPLITS)
+        return cls(train, validation, test, split.image_size)

@@ -1,94 +1,120 @@
-"""The evaluation as one HTML page that needs nothing else: styles and pictures are in it."""
+"""The evaluation as one HTML page: what was decided and by which rule, then everything that bears on it."""
 
-from base64 import b64encode
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean, median
+from statistics import fmean
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-from components.ct.atomic import written_whole
-from components.evaluate.figures import threshold_curve, training_curves
+from components.evaluate.figures import (
+    bland_altman,
+    dice_by_volume,
+    reliability_curve,
+    roc_curve,
+    threshold_curve,
+    training_curves,
+)
+from components.evaluate.outcome import Evaluation
 from components.evaluate.scores import CaseScore, worst_first
-from components.evaluate.threshold import ThresholdChoice
-from components.evaluate.verdict import Verdict
+from components.report.page import write_page
 
-_PAGE = "report.html.jinja"
+_TEMPLATE = Path(__file__).parent / "report.html.jinja"
 
 
 @dataclass(frozen=True)
 class Picture:
-    """An overlay in the report: a test case's PNG and what it stands for."""
+    """An overlay in the report: a test case's SVG and what it stands for."""
 
     title: str
     score: CaseScore
-    png: bytes
+    svg: bytes
+
+    @property
+    def view_box(self) -> str:
+        """The SVG's own, for the same slice without the lines."""
+        return re.search(rb'viewBox="([^"]*)"', self.svg)[1].decode()  # type: ignore[index]
 
 
-def write_report(
-    path: Path,
-    verdict: Verdict,
-    scores: Sequence[CaseScore],
-    choice: ThresholdChoice,
-    history: Mapping[str, Sequence[float | None]],
-    overlays: Path,
-) -> None:
+@dataclass(frozen=True)
+class Plot:
+    """A plot with the words for it: what it shows, and what that means."""
+
+    svg: bytes
+    alt: str
+    caption: str
+
+
+def write_report(path: Path, found: Evaluation, overlays: Path) -> None:
     """Write the report of an evaluation.
 
     Args:
         path: the HTML file.
-        verdict: the decision.
-        scores: of the test cases.
-        choice: the threshold and its curve.
-        history: values of each epoch of training, by name.
-        overlays: folder of the overlays, `<case id>.png`.
+        found: what came out.
+        overlays: folder of the overlays, `<case id>.svg`.
     """
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["data_uri"] = _data_uri
-    ordered = worst_first(scores)
-    page = environment.get_template(_PAGE).render(
-        verdict=verdict,
+    ordered = worst_first(found.scores)
+    write_page(
+        path,
+        _TEMPLATE,
+        found=found,
+        verdict=found.verdict,
         scores=ordered,
-        choice=choice,
+        numbers=found.summary(),
+        mean=lambda name: fmean(getattr(row, name) for row in ordered),
         pictures=[
-            Picture(title, row, (overlays / f"{row.case_id}.png").read_bytes())
+            Picture(title, row, (overlays / f"{row.case_id}.svg").read_bytes())
             for title, row in _worst_median_best(ordered)
         ],
-        training=training_curves(history),
-        threshold=threshold_curve(choice),
-        mean=_mean,
-        median=median,
+        plots=_plots(found),
+        confusion=found.counts.confusion(found.choice.threshold),
     )
-    with written_whole(path) as temporary:
-        temporary.write_text(page)
+
+
+def _plots(found: Evaluation) -> list[Plot]:
+    plots = [
+        Plot(
+            threshold_curve(found.choice),
+            "Mean Dice of the validation cases against the threshold",
+            f"A voxel counts as lesion from a probability of {found.choice.threshold:g} on: the best mean Dice of the "
+            f"validation cases ({found.choice.validation_dice:.3f}). The test cases had no part in the choice.",
+        )
+    ]
+    if found.scores:
+        plots += [
+            Plot(
+                dice_by_volume(found.scores),
+                "Dice of each test case against its lesion volume",
+                "Small lesions are harder. The ceiling is what a perfect answer on the network's grid would reach.",
+            ),
+            Plot(
+                bland_altman(found.scores),
+                "Bland-Altman plot of the volumes",
+                "Above zero the model marks too much, below too little. Millilitres are as true as the files' spacing.",
+            ),
+            Plot(
+                reliability_curve(found.counts.reliability()),
+                "Reliability curve of the voxels of all test cases",
+                "Below the dotted line probabilities are too high, above it too low. Most voxels lie near 0.",
+            ),
+        ]
+    roc = found.counts.roc()
+    if roc:
+        caption = "Over the voxels of all test cases. With so much background the area is near 1 for poor models too."
+        plots.append(Plot(roc_curve(roc), "ROC curve of the voxels of all test cases", caption))
+    plots += [
+        Plot(svg, "Training and validation by epoch", "Training by epoch; validation is dashed.")
+        for svg in training_curves(found.training["history"])
+    ]
+    return plots
 
 
 def _worst_median_best(ordered: Sequence[CaseScore]) -> list[tuple[str, CaseScore]]:
     """Three rows of a table ordered worst first, or fewer if it is that short."""
     if len(ordered) < 3:
-        return list(zip(("Worst case", "Best case"), ordered, strict=False)) if ordered[1:] else _only(ordered)
+        titles = ("Worst case", "Best case") if len(ordered) == 2 else ("The only case",)
+        return list(zip(titles, ordered, strict=False))
     return [
         ("Worst case", ordered[0]),
         ("Median case", ordered[(len(ordered) - 1) // 2]),
         ("Best case", ordered[-1]),
     ]
-
-
-def _only(ordered: Sequence[CaseScore]) -> list[tuple[str, CaseScore]]:
-    return [("The only case", row) for row in ordered]
-
-
-def _mean(scores: Sequence[CaseScore], name: str) -> float:
-    return fmean(getattr(row, name) for row in scores)
-
-
-def _data_uri(content: bytes) -> str:
-    kind = "image/png" if content.startswith(b"\x89PNG") else "image/svg+xml"
-    return f"data:{kind};base64,{b64encode(content).decode()}"

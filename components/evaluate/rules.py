@@ -1,8 +1,11 @@
 """What is asked of a model before it may be served, as data."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
+
+import numpy as np
 
 from components.ct.errors import InputError
 from components.evaluate.champion import Comparison
@@ -95,7 +98,8 @@ def _interval(scores: Sequence[CaseScore], limit: float) -> Rule:
 
 def _worst(scores: Sequence[CaseScore], limits: Limits) -> Rule:
     rows = [row for row in scores if row.lesion_ml >= TRIVIAL_ML and row.case_id not in limits.hard_cases]
-    worst = min(rows, key=lambda row: row.dice, default=None)
+    # A Dice that is no number is the worst there is: the rule must meet it, and fail.
+    worst = min(rows, key=lambda row: (not math.isnan(row.dice), row.dice), default=None)
     what = f"Dice of the worst case, {worst.case_id}," if worst else "Dice of the worst case that is not trivial"
     return Rule("worst_case_dice", what, worst.dice if worst else None, limits.min_case_dice)
 
@@ -107,7 +111,7 @@ def _false_positives(asked: Asked, scores: Sequence[CaseScore], limits: Limits) 
         return
     what = f"largest volume in mL marked in {_counted(len(healthy), 'scan')} without lesion"
     limit = limits.max_false_positive_ml
-    asked.rules.append(Rule("false_positive_ml", what, max(healthy), limit, at_least=False))
+    asked.rules.append(Rule("false_positive_ml", what, float(np.max(healthy)), limit, at_least=False))
 
 
 def _champion(asked: Asked, limits: Limits, comparison: Comparison | None, has_champion: bool) -> None:

@@ -23,8 +23,8 @@ class CaseScore:
     """How the model did on one case, on the scan's own grid. Shares run from 0 to 1, volumes are millilitres.
 
     `ceiling_dice` is what a perfect answer on the network's grid would reach; `champion_dice` is that of the
-    version now served, None without one. Surface and lesions are those of `components.ct`. `accuracy` stands beside `accuracy_of_nothing`, that of a model that marks no voxel at all, to show why
-    nothing is decided by it.
+    version now served, None without one. Surface and lesions are those of `components.ct`. `accuracy` stands
+    beside `accuracy_of_nothing`, that of a model that marks no voxel at all, to show why nothing is decided by it.
     """
 
     case_id: str

@@ -76,6 +76,7 @@ class Verdict:
         threshold: the probability from which on a voxel counts as lesion; part of what was judged.
         test_dice: mean Dice of the test cases, 0 where there is none.
         cases: what it was judged on.
+        not_applied: which rules did not apply, and why, in words.
     """
 
     rules: tuple[Rule, ...]
@@ -83,6 +84,7 @@ class Verdict:
     threshold: float
     test_dice: float
     cases: tuple[JudgedCase, ...]
+    not_applied: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -103,6 +105,15 @@ class Verdict:
             return ["no test case was judged"]
         return [rule.reason for rule in self.rules if rule.passed == self.passed]
 
+    @property
+    def sentence(self) -> str:
+        """The decision in one sentence, with the rules that made it."""
+        first, *others = self.reasons
+        if not self.passed:
+            return f"Refused: {'; '.join(self.reasons)}."
+        also = f" {len(others)} other rule{' holds' if len(others) == 1 else 's hold'} too." if others else ""
+        return f"Passed: {first}.{also}"
+
     def write(self, folder: Path) -> None:
         """Write `verdict.json` into `folder`; a number that is not finite becomes null."""
         content = {
@@ -122,16 +133,23 @@ class Verdict:
             "threshold": self.threshold,
             "test_dice": self.test_dice,
             "cases": [asdict(case) for case in self.cases],
+            "not_applied": list(self.not_applied),
         }
         with written_whole(folder / FILE) as temporary:
             temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
-def judge(rules: Sequence[Rule], scores: Sequence[CaseScore], model_sha256: str, threshold: float) -> Verdict:
+def judge(
+    rules: Sequence[Rule],
+    scores: Sequence[CaseScore],
+    model_sha256: str,
+    threshold: float,
+    not_applied: Sequence[str] = (),
+) -> Verdict:
     """Bind rules to the model and the test cases they were computed from."""
     cases = tuple(JudgedCase(row.case_id, row.sha256_scan, row.sha256_mask, row.dice) for row in scores)
     test_dice = math.fsum(case.dice for case in cases) / len(cases) if cases else 0.0
-    return Verdict(tuple(rules), model_sha256, threshold, test_dice, cases)
+    return Verdict(tuple(rules), model_sha256, threshold, test_dice, cases, tuple(not_applied))
 
 
 def read_verdict(path: Path) -> Verdict:
@@ -185,6 +203,7 @@ def _parsed(content: dict[str, Any]) -> Verdict:
         float(content["threshold"]),
         float(content["test_dice"]),
         tuple(JudgedCase(**row) for row in content["cases"]),
+        tuple(str(line) for line in content.get("not_applied", [])),
     )
 
 

@@ -24,7 +24,7 @@ def export(
         model: The trained model.
         evaluation: The verdict of evaluate.
         shards: Slices to check the exported files with.
-        model_base: Folder of the model's versions, such as a mounted volume's /models/lung-infection.
+        model_base: Folder of the model's versions, such as a mounted volume's /models/lung-infection, or gs://bucket/prefix.
         model_name: Name under which the model is served.
     """
     from pathlib import Path
@@ -34,10 +34,8 @@ def export(
     with told_in_one_line():
         from components.export.export import export_version
 
-        version = export_version(
-            Path(model.path), Path(evaluation.path), Path(shards.path), Path(model_base), model_name
-        )
-        return (str(version),)
+        version = export_version(Path(model.path), Path(evaluation.path), Path(shards.path), model_base, model_name)
+        return (version,)
 
 
 @dsl.component(base_image=images.CPU, install_kfp_package=False)

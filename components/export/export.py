@@ -8,7 +8,10 @@ import numpy as np
 
 from components.ct.cases import sha256_of
 from components.evaluate.verdict import require_pass
-from components.export.parity import require_parity
+from components.export.contract import write_contract
+from components.export.manifest import write_manifest
+from components.export.parity import asking_files, require_parity
+from components.export.served_check import asking_server
 from components.export.signatures import ServedModel
 from components.export.version_folder import publish
 from components.export.warmup import write_warmup_requests
@@ -17,20 +20,21 @@ from components.slice.split import Split
 from components.train.network import load_model
 
 _PARITY_SLICES = 16
+_FROM_EVALUATION = ("verdict.json", "model_card.md")  # what goes with the model wherever it goes
 
 
-def export_version(model: Path, evaluation: Path, shards: Path, model_base: Path, model_name: str) -> Path:
+def export_version(model: Path, evaluation: Path, shards: Path, model_base: str, model_name: str) -> str:
     """Publish a trained model as the next version under `model_base`.
 
     Args:
         model: output of train, with `model.keras`.
         evaluation: output of evaluate, with the verdict on that very model.
         shards: output of slice; its test slices are what the exported files are checked with.
-        model_base: folder of the model's versions.
+        model_base: folder of the model's versions, or `gs://bucket/prefix`.
         model_name: the name under which a server offers it.
 
     Returns:
-        The version's folder, absolute.
+        The version's folder, absolute, or its address in Cloud Storage.
 
     Raises:
         InputError: no passing verdict for this model, or the export does not give its numbers.
@@ -45,10 +49,18 @@ def export_version(model: Path, evaluation: Path, shards: Path, model_base: Path
     def write(folder: Path) -> None:
         ServedModel(network, size, verdict.threshold).save(folder)
         write_warmup_requests(folder, model_name, size)
-        shutil.copyfile(evaluation / "verdict.json", folder / "assets.extra" / "verdict.json")
-        difference = require_parity(folder, expected, slices_hu)
+        write_contract(folder, size, verdict.threshold)
+        for name in _FROM_EVALUATION:
+            if (evaluation / name).is_file():
+                shutil.copyfile(evaluation / name, folder / "assets.extra" / name)
+        write_manifest(folder)
+        difference = require_parity(asking_files(folder), expected, slices_hu, verdict.threshold)
         print(f"exported model differs from the evaluated one by at most {difference:.1e}", flush=True)
+        with asking_server(folder, model_name) as ask:
+            difference = require_parity(ask, expected, slices_hu, verdict.threshold)
+        print(f"a server on the same files answers with at most {difference:.1e} difference", flush=True)
 
-    version = publish(model_base.absolute(), write)
-    print(f"published {model_name} version {version.name} in {version.parent}", flush=True)
+    version = publish(model_base, write)
+    base, _, number = version.rpartition("/")
+    print(f"published {model_name} version {number} in {base}", flush=True)
     return version

@@ -31,7 +31,7 @@ def verify(version: Path) -> int:
     path = version / MANIFEST
     if not path.is_file():
         raise InputError(f"{version}: has no {MANIFEST}; expected a version folder that the export step wrote")
-    expected = {}
+    expected: dict[str, str] = {}
     for line in path.read_text().splitlines():
         digest, separator, name = line.partition("  ")
         if not separator or len(digest) != 64:

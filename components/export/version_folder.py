@@ -3,54 +3,80 @@
 import errno
 import os
 import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 from components.ct.errors import InputError
+from components.storage.gcs import ObjectExists, is_gcs, list_names, upload_folder
+from serving.version_folders import numbered_folders
+
+_LAST = "saved_model.pb"  # what TF Serving looks for: written last, it says that the others are there
 
 
-def versions(model_base: Path) -> list[int]:
-    """The versions in a model base, ascending; empty for a base that does not exist."""
-    if not model_base.is_dir():
-        return []
-    return sorted(int(path.name) for path in model_base.iterdir() if path.name.isdecimal() and path.is_dir())
+def versions(model_base: str) -> list[int]:
+    """The versions in a model base, complete or not, ascending; empty for a folder that does not exist."""
+    if not is_gcs(model_base):
+        return list(numbered_folders(Path(model_base)))
+    firsts = {name.partition("/")[0] for name in list_names(model_base) if "/" in name}
+    return sorted(int(first) for first in firsts if first.isascii() and first.isdecimal())
 
 
-def publish(model_base: Path, write: Callable[[Path], None]) -> Path:
-    """Let `write` fill a hidden folder, then show it under the next version number in one rename.
+def publish(model_base: str, write: Callable[[Path], None]) -> str:
+    """Let `write` fill a hidden folder, then show it under the next version number.
 
-    A server that watches the base sees the folder whole or not at all, whenever the writer dies.
+    On a disk it is shown in one rename, whole or not at all, whenever the writer dies. In Cloud Storage each object
+    is written under the condition that it is not there, `saved_model.pb` last.
 
     Args:
-        model_base: folder of the model's versions; made where missing.
+        model_base: folder of the model's versions, made where missing, or `gs://bucket/prefix`.
         write: fills the folder it is given with a SavedModel.
 
     Returns:
-        The version's folder.
+        The version's folder or address.
 
     Raises:
         InputError: the base cannot be written to.
     """
-    staging = model_base / f".staging-{os.getpid()}"
+    if is_gcs(model_base):
+        with tempfile.TemporaryDirectory() as scratch:
+            version = Path(scratch) / "version"
+            version.mkdir()
+            write(version)
+            return _upload_as_next_version(version, model_base.rstrip("/"))
+    base = Path(model_base).absolute()
+    staging = base / f".staging-{os.getpid()}"
     try:
         staging.mkdir(parents=True)
     except OSError as error:
-        raise InputError(
-            f"{model_base}: cannot hold model versions ({error.strerror}); choose another model_base"
-        ) from None
+        raise InputError(f"{base}: cannot hold model versions ({error.strerror}); choose another model_base") from None
     try:
         write(staging)
-        return _rename_to_next_version(staging, model_base)
+        return str(_rename_to_next_version(staging, base))
     finally:
         shutil.rmtree(staging, ignore_errors=True)
 
 
-def _rename_to_next_version(staging: Path, model_base: Path) -> Path:
+def _rename_to_next_version(staging: Path, base: Path) -> Path:
     while True:
-        version = model_base / str(max(versions(model_base), default=0) + 1)
+        version = base / str(_next(str(base)))
         try:
             return staging.rename(version)
         except OSError as error:
             # Another export took the number in the meantime; a folder with content is never replaced.
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
+
+
+def _upload_as_next_version(folder: Path, model_base: str) -> str:
+    while True:
+        version = f"{model_base}/{_next(model_base)}"
+        try:
+            upload_folder(folder, version, last=_LAST)
+        except ObjectExists:
+            continue  # another export took the number in the meantime
+        return version
+
+
+def _next(model_base: str) -> int:
+    return max(versions(model_base), default=0) + 1

@@ -1,7 +1,7 @@
 """Which scans are of one patient, so that they never part in a split."""
 
 import csv
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from components.ct.errors import CohortError
@@ -13,8 +13,13 @@ PATIENTS = "patients.csv"
 _KNOWN = Path(__file__).with_name("known_patients.csv")
 
 
-def patients_of(case_ids: Iterable[str], source: Path) -> dict[str, str]:
+def patients_of(case_ids: Iterable[str], source: Path, present: Collection[str] = ()) -> dict[str, str]:
     """The patient of each case: by the source's own `patients.csv`, by what is known, otherwise the case itself.
+
+    Args:
+        case_ids: the cases that need a patient.
+        source: the cohort's folder.
+        present: further cases that have a file, and so may be listed.
 
     Raises:
         CohortError: `patients.csv` lacks a column, or names a case that is not there: a misspelt case would
@@ -22,22 +27,26 @@ def patients_of(case_ids: Iterable[str], source: Path) -> dict[str, str]:
     """
     case_ids = list(case_ids)
     own = source / PATIENTS
-    listed = _read(own) if own.is_file() else {}
-    strangers = sorted(listed.keys() - set(case_ids))
+    rows = _read(own) if own.is_file() else []
+    strangers = [line for line, case_id, _ in rows if case_id not in {*case_ids, *present}]
     if strangers:
+        # By line: the names may name people.
+        lines = ", ".join(map(str, strangers[:5]))
         raise CohortError(
-            f"{own}: names {len(strangers)} cases that have no scan, such as {strangers[0]}; correct or remove them"
+            f"{own}: names {len(strangers)} cases that have no scan, in line {lines}; correct or remove them"
         )
-    known = _read(_KNOWN) | listed
+    known = {case_id: patient_id for _, case_id, patient_id in (*_read(_KNOWN), *rows)}
     return {case_id: known.get(case_id, case_id) for case_id in case_ids}
 
 
-def _read(path: Path) -> dict[str, str]:
+def _read(path: Path) -> list[tuple[int, str, str]]:
+    """The line, the case and the patient of each row."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file))
+            table = csv.DictReader(file)
+            rows = [(table.line_num, row) for row in table]
     except UnicodeDecodeError:
         raise CohortError(f"{path}: is no UTF-8 text; save it as CSV in UTF-8") from None
-    if any(not row.get("case_id") or not row.get("patient_id") for row in rows):
+    if any(not row.get("case_id") or not row.get("patient_id") for _, row in rows):
         raise CohortError(f"{path}: a row lacks case_id or patient_id; expected both columns, filled in every row")
-    return {case_id_of(row["case_id"]): row["patient_id"] for row in rows}
+    return [(line, case_id_of(row["case_id"]), row["patient_id"]) for line, row in rows]

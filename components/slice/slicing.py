@@ -51,11 +51,14 @@ def slice_cohort(
         workers: cases sliced at the same time; by default as many as there are processors.
 
     Raises:
-        InputError: a bad parameter, a file that changed since ingest, fewer than three patients, or no slice left.
+        InputError: a bad parameter, a file that changed since ingest, no accepted case, fewer than three
+            patients, or no slice left.
     """
     if image_size < GRID_MULTIPLE or image_size % GRID_MULTIPLE:
         raise InputError(f"image_size is {image_size}; expected a multiple of {GRID_MULTIPLE}, such as 128 or 256")
     cases = read_cases(accepted)
+    if not cases:
+        raise CohortError(f"{accepted}: validate accepted no case; its report says why")
     with written_whole(output) as temporary:
         for name in SPLITS:
             (temporary / name).mkdir(parents=True)

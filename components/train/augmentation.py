@@ -1,5 +1,7 @@
 """Random variation of training slices, a whole batch at a time, drawn from a seed and nothing else."""
 
+from math import log1p, pi
+
 import tensorflow as tf
 
 from components.ct.grid import AIR_HU
@@ -32,9 +34,9 @@ def _move(slices_hu: tf.Tensor, lesion: tf.Tensor, seed: tf.Tensor, how: Augment
     shape = tf.shape(slices_hu)
     count, size = shape[0], tf.cast(shape[1], tf.float32)
     draw = tf.random.stateless_uniform((7, count), seed, -1.0, 1.0)
-    angle = draw[0] * how.rotation_deg * (3.14159265 / 180)
-    scale = tf.exp(draw[1] * tf.math.log1p(how.scale))
-    stretch = tf.exp(draw[2] * tf.math.log1p(how.stretch) / 2)
+    angle = draw[0] * how.rotation_deg * (pi / 180)
+    scale = tf.exp(draw[1] * log1p(how.scale))
+    stretch = tf.exp(draw[2] * log1p(how.stretch) / 2)
     flip_columns = tf.where((draw[3] < 0) & how.flip_columns, -1.0, 1.0)
     flip_rows = tf.where((draw[4] < 0) & how.flip_rows, -1.0, 1.0)
     # From a cell of the new slice to the place in the old one whose value it takes.
@@ -60,8 +62,8 @@ def _move(slices_hu: tf.Tensor, lesion: tf.Tensor, seed: tf.Tensor, how: Augment
 def _vary(grey: tf.Tensor, seed: tf.Tensor, noise_seed: tf.Tensor, how: Augmentation) -> tf.Tensor:
     """Vary (n, size, size) grey values from 0 to 1, each slice in its own way."""
     draw = tf.random.stateless_uniform((4, tf.shape(grey)[0], 1, 1), seed, -1.0, 1.0)
-    grey = grey ** tf.exp(draw[0] * tf.math.log1p(how.gamma))
-    grey = (grey - 0.5) * tf.exp(draw[1] * tf.math.log1p(how.contrast)) + 0.5 + draw[2] * how.brightness
+    grey = grey ** tf.exp(draw[0] * log1p(how.gamma))
+    grey = (grey - 0.5) * tf.exp(draw[1] * log1p(how.contrast)) + 0.5 + draw[2] * how.brightness
     if how.noise:
         grey += tf.random.stateless_normal(tf.shape(grey), noise_seed) * tf.abs(draw[3]) * how.noise
     return tf.clip_by_value(grey, 0.0, 1.0)

@@ -98,7 +98,7 @@ def validation_slices(shards: Path, size: int, at_most: int) -> ValidationSlices
     return ValidationSlices(
         np.stack([record["slice_hu"] for record in taken]),
         np.stack([record["lesion"] for record in taken]),
-        np.array([str(record["case_id"], "utf-8") for record in taken]),
+        np.array([bytes(record["case_id"]).decode() for record in taken]),
     )
 
 

@@ -1,4 +1,6 @@
-"""The KFP interface of the validate step."""
+"""The KFP interface of the validate step, and of the gate behind it."""
+
+from typing import NamedTuple
 
 from kfp import dsl
 
@@ -10,31 +12,62 @@ def validate(
     cases: dsl.Input[dsl.Dataset],
     accepted: dsl.Output[dsl.Dataset],
     facts: dsl.Output[dsl.Dataset],
+    profile: dsl.Output[dsl.Artifact],
+    data_docs: dsl.Output[dsl.Artifact],
     report: dsl.Output[dsl.HTML],
     metrics: dsl.Output[dsl.Metrics],
     on_invalid: str = "fail",
-) -> None:
-    """Check every case against the expectations; a critical finding ends the run once all are collected.
+    image_size: int = 128,
+    reference_profile: str = "",
+) -> NamedTuple("Outputs", refusal=str):  # type: ignore[valid-type]
+    """Check every case against the expectations, and say which may be trained on.
+
+    A critical finding does not fail this step, since a cluster keeps the report of a step that succeeds alone:
+    require_valid fails on the refusal, and slice on the empty table.
 
     Args:
         cases: Scans and masks, from ingest.
         accepted: Table of the cases that may be trained on.
-        facts: Facts and findings about every case, as CSV.
-        report: The findings, for the UI.
-        metrics: How many cases and findings there are.
-        on_invalid: fail at a critical finding, or skip the cases that have one.
+        facts: Facts, findings, drift and resize audit of every case, as CSV.
+        profile: The cohort's reference statistics, profile.json, to compare later cohorts with.
+        data_docs: The expectation suite as JSON, and Great Expectations' own pages.
+        report: Every case with a picture, every finding and fact, for the UI.
+        metrics: How many cases and findings there are, and the best Dice that image_size allows.
+        on_invalid: Refuse the cohort at a critical finding (fail), or leave out the cases that have one (skip).
+        image_size: Edge of the network's grid in pixels, for the audit of what resizing loses.
+        reference_profile: Folder of an earlier run's profile, a path or gs://; empty compares with none.
+
+    Returns:
+        refusal: Why nothing may be trained on this cohort; empty where it may.
     """
     from pathlib import Path
 
     from components.ct.errors import told_in_one_line
 
     with told_in_one_line():
-        from components.validate.validate import validate
+        from components.validate.reference import read_reference
+        from components.validate.validate import Outputs, validate
 
         outcome = validate(
-            Path(cases.path), Path(accepted.path), Path(facts.path), Path(report.path), on_invalid=on_invalid
+            Path(cases.path),
+            Outputs(*(Path(output.path) for output in (accepted, facts, profile, data_docs, report))),
+            on_invalid=on_invalid,
+            image_size=image_size,
+            reference=read_reference(reference_profile) if reference_profile else None,
         )
-        metrics.log_metric("cases_accepted", len(outcome.accepted))
-        metrics.log_metric("cases_dropped", len(outcome.dropped))
-        metrics.log_metric("critical_findings", len(outcome.critical))
-        metrics.log_metric("warnings", len(outcome.findings) - len(outcome.critical))
+    for name, value in outcome.summary().items():
+        metrics.log_metric(name, value)
+    return (outcome.refusal,)
+
+
+@dsl.component(base_image=images.CPU, install_kfp_package=False)
+def require_valid(refusal: str) -> None:
+    """End the run here if validate refused the cohort.
+
+    Args:
+        refusal: Why, from validate; empty where it did not.
+    """
+    import sys
+
+    if refusal:
+        sys.exit(f"error: {refusal}")

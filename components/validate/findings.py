@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 CRITICAL = "critical"
 _CASES_SHOWN = 10
+_GROUPS_SHOWN = 10
 
 
 @dataclass(frozen=True)
@@ -32,11 +33,13 @@ class Finding:
 
 
 def in_one_line(findings: Sequence[Finding]) -> str:
-    """The findings joined; cases of which the same is said are named together, ten of them at most."""
+    """The findings joined; cases of which the same is said are named together; ten of each at most."""
     cases_of: dict[tuple[str, str], list[str]] = {}
     for finding in findings:
         cases_of.setdefault((finding.says, finding.remedy), []).append(finding.case_id or "")
-    return "; ".join(f"{_cases(cases)}{says} ({remedy})" for (says, remedy), cases in cases_of.items())
+    told = [f"{_cases(cases)}{says} ({remedy})" for (says, remedy), cases in cases_of.items()]
+    more = [f"and {len(told) - _GROUPS_SHOWN} more, see the report"] if len(told) > _GROUPS_SHOWN else []
+    return "; ".join([*told[:_GROUPS_SHOWN], *more])
 
 
 def _cases(case_ids: list[str]) -> str:

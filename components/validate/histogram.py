@@ -1,12 +1,15 @@
 """A count of every HU value in a volume: exact percentiles without sorting fifty million voxels."""
 
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from components.ct.volume import forward_in_memory
+
 _LOWEST = -32768  # of int16
-_BLOCK = 1 << 22  # voxels counted at a time: counting widens them to 8 bytes each
+_BLOCK = 1 << 18  # voxels counted at a time: counting widens them to 8 bytes each, which should stay in the cache
 
 
 @dataclass(frozen=True)
@@ -16,13 +19,14 @@ class HuHistogram:
     counts: NDArray[np.int64]
 
     @classmethod
-    def of(cls, hu: NDArray[np.int16]) -> "HuHistogram":
+    def of(cls, hu: NDArray[np.int16]) -> Self:
         """Count an int16 array of any shape."""
         counts = np.zeros(1 << 16, np.int64)
-        flat = hu.ravel(order="K")
+        flat = hu[forward_in_memory(hu)].ravel(order="K")
         for start in range(0, flat.size, _BLOCK):
             block = flat[start : start + _BLOCK].view(np.uint16)
-            counts += np.bincount(block, minlength=len(counts))
+            found = np.bincount(block)
+            counts[: len(found)] += found
         return cls(np.roll(counts, -_LOWEST))  # uint16 holds the negative half last
 
     @property
@@ -33,7 +37,12 @@ class HuHistogram:
     @property
     def mean(self) -> float:
         """Mean in HU."""
-        return float(self.counts @ (np.arange(len(self.counts)) + _LOWEST)) / self.total
+        return float(self.counts @ self._values) / self.total
+
+    @property
+    def deviation(self) -> float:
+        """Standard deviation in HU."""
+        return float(np.sqrt(self.counts @ (self._values - self.mean) ** 2 / self.total))
 
     def percentile(self, percent: float) -> float:
         """The least HU value that at least `percent` of the voxels do not exceed (0 < percent <= 100)."""
@@ -42,3 +51,12 @@ class HuHistogram:
     def share_below(self, hu: int) -> float:
         """Share of voxels strictly below a value."""
         return float(self.counts[: hu - _LOWEST].sum()) / self.total
+
+    def shares(self, edges_hu: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Share of voxels below the first of the rising edges, between each two, and from the last on."""
+        below = np.concatenate([[0], np.cumsum(self.counts)])[np.asarray(edges_hu) - _LOWEST]
+        return np.diff(below, prepend=0, append=self.total) / self.total
+
+    @property
+    def _values(self) -> NDArray[np.int64]:
+        return np.arange(len(self.counts)) + _LOWEST

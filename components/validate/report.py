@@ -1,42 +1,51 @@
-"""The page that a person reads: every finding and every fact, in one file that needs no network."""
+"""The page that a person reads: every case with a picture, every finding and every fact, without any network."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
+from statistics import fmean
 
-import jinja2
 import pandas as pd
 
-from components.ct.atomic import written_whole
+from components.report.page import write_page
 from components.validate.findings import Finding
+from components.validate.outcome import Outcome
 
-_PAGES = jinja2.Environment(
-    loader=jinja2.FileSystemLoader(Path(__file__).parent),
-    autoescape=True,
-    undefined=jinja2.StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-)
+_PAGE = Path(__file__).parent / "report.html.jinja"
+MOST_PICTURES = 60  # some 9 kB each: the Kubeflow UI shows pages of a few MB
 
 
-def write_report(path: Path, facts: pd.DataFrame, findings: Sequence[Finding], dropped: Sequence[str]) -> None:
+def write_report(
+    path: Path, facts: pd.DataFrame, outcome: Outcome, image_size: int, pictures: Mapping[str, bytes | None]
+) -> None:
     """Write the page.
 
     Args:
         path: the HTML file.
         facts: the fact table.
-        findings: what does not meet the expectations.
-        dropped: ids of the cases left out because of critical findings.
+        outcome: what validation came to.
+        image_size: edge of the network's grid in pixels.
+        pictures: a PNG for each case id, or None; of a large cohort those with findings are shown first.
     """
-    ordered = sorted(findings, key=lambda finding: not finding.is_critical)
-    page = _PAGES.get_template("report.html.jinja").render(
+    said = {case_id: [one for one in outcome.findings if one.case_id == case_id] for case_id in facts.case_id}
+    worst_first = sorted(facts.case_id, key=lambda case_id: min((_rank(one) for one in said[case_id]), default=2))
+    write_page(
+        path,
+        _PAGE,
+        outcome=outcome,
+        findings=sorted(outcome.findings, key=_rank),
+        cases=[(case_id, pictures.get(case_id), said[case_id]) for case_id in worst_first],
+        most_pictures=MOST_PICTURES,
         columns=list(facts.columns),
         rows=[[_cell(value) for value in row] for row in facts.itertuples(index=False)],
-        findings=ordered,
-        critical=sum(finding.is_critical for finding in findings),
-        dropped=dropped,
+        image_size=image_size,
+        ceiling=fmean(audit.ceiling_dice for audit in outcome.audits) if outcome.audits else None,
+        lesions=sum(audit.lesions for audit in outcome.audits),
+        lesions_lost=sum(audit.lesions_lost for audit in outcome.audits),
     )
-    with written_whole(path) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+
+
+def _rank(finding: Finding) -> int:
+    return int(not finding.is_critical)
 
 
 def _cell(value: object) -> str:

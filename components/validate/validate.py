@@ -1,95 +1,133 @@
 """An ingested cohort to the table of cases that may be trained on, with the facts and findings behind it."""
 
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
 
 from components.ct.atomic import written_whole
-from components.ct.cases import read_cases, write_cases
+from components.ct.cases import Case, read_cases, write_cases
 from components.ct.errors import CohortError, InputError
+from components.ct.workers import each_case
 from components.validate.facts import fact_table
 from components.validate.findings import Finding, in_one_line
+from components.validate.inspection import Inspection, inspect_case
+from components.validate.outcome import Outcome
+from components.validate.profile import Drift, Profile, compare
 from components.validate.report import write_report
+from components.validate.resize_audit import ResizeAudit
 
-FACTS, FINDINGS = "facts.csv", "findings.csv"
+FACTS, FINDINGS, DRIFT, RESIZE_AUDIT = "facts.csv", "findings.csv", "drift.csv", "resize_audit.csv"
 POLICIES = ("fail", "skip")
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What validation came to.
+class Outputs:
+    """Where validation writes to: folders, but for the report, an HTML page."""
 
-    Attributes:
-        accepted: ids of the cases that may be trained on.
-        dropped: ids of those left out.
-        findings: everything that does not meet an expectation, warnings as well.
-    """
-
-    accepted: list[str]
-    dropped: list[str]
-    findings: list[Finding]
-
-    @property
-    def critical(self) -> list[Finding]:
-        """The findings that keep a case or the cohort from being trained on."""
-        return [finding for finding in self.findings if finding.is_critical]
+    accepted: Path
+    facts: Path
+    profile: Path
+    data_docs: Path
+    report: Path
 
 
 def validate(
-    cases: Path, accepted: Path, facts: Path, report: Path, *, on_invalid: str = "fail", workers: int | None = None
+    cases: Path,
+    outputs: Outputs,
+    *,
+    on_invalid: str = "fail",
+    image_size: int = 128,
+    reference: Profile | None = None,
+    workers: int | None = None,
 ) -> Outcome:
     """Put down the facts of every case, hold them against the suite, and pass on the cases that meet it.
 
+    A cohort that is refused ends in `Outcome.refusal`, not in an error: a cluster stores the outputs, the report
+    among them, of steps that succeed alone. Its table of accepted cases is empty, and slice refuses that.
+
     Args:
-        cases: output of ingest.
-        accepted: folder to write the accepted cases' table into; their volumes stay where they are.
-        facts: folder to write `facts.csv` and `findings.csv` into.
-        report: HTML page to write.
+        cases: output of ingest; the volumes stay there.
+        outputs: what to write.
         on_invalid: `fail` at any critical finding, or `skip` the cases that have one if enough others remain.
+        image_size: edge of the network's grid in pixels, for the audit of what resizing loses.
+        reference: profile of an earlier cohort to compare this one with.
         workers: cases read at the same time; by default as many as there are processors.
 
     Raises:
-        InputError: critical findings, all in one line, after facts and report are written.
+        InputError: a bad parameter, or no cases at all.
     """
     if on_invalid not in POLICIES:
         raise InputError(f"on_invalid is {on_invalid!r}; expected {' or '.join(POLICIES)}")
+    if image_size < 1:
+        raise InputError(f"image_size is {image_size}; expected the edge of the network's grid, such as 128")
     table = read_cases(cases)
     if not table:
         raise CohortError(f"{cases}: the case table is empty; give a source with scans and masks")
-    rows = fact_table(cases, table, workers)
-    outcome, blocking = _judge(rows, on_invalid)
-    _write_facts(facts, rows, outcome.findings)
-    write_report(report, rows, outcome.findings, outcome.dropped)
-    if blocking:
-        raise CohortError(f"validation of {len(table)} cases failed: {in_one_line(blocking)}")
-    kept = set(outcome.accepted)
-    with written_whole(accepted) as temporary:
-        temporary.mkdir()
-        write_cases(temporary, [case for case in table if case.case_id in kept])
+    inspected = each_case(partial(inspect_case, cases, image_size=image_size), table, "checked", workers)
+    rows = fact_table([one.facts for one in inspected], table)
+    outcome, profile = _judge(rows, inspected, on_invalid, reference, outputs.data_docs)
+    _write(outputs, table, rows, outcome, profile)
+    write_report(outputs.report, rows, outcome, image_size, {one.facts.case_id: one.picture for one in inspected})
     return outcome
 
 
-def _judge(rows: pd.DataFrame, on_invalid: str) -> tuple[Outcome, list[Finding]]:
-    """The outcome, and the critical findings that forbid to go on."""
+def _judge(
+    rows: pd.DataFrame, inspected: Sequence[Inspection], on_invalid: str, reference: Profile | None, data_docs: Path
+) -> tuple[Outcome, Profile]:
+    """The outcome, and the profile of the cases that are not dropped; the library's pages are written on the way."""
+    from components.validate.data_docs import write_data_docs
     from components.validate.suite import check
 
-    findings = check(rows)
-    critical = [finding for finding in findings if finding.is_critical]
-    bad = {finding.case_id for finding in critical if finding.case_id}
+    checked = check(rows)
+    with written_whole(data_docs) as temporary:
+        temporary.mkdir()
+        write_data_docs(temporary, checked.suite, checked.result)
+    blocking = [finding for finding in checked.findings if finding.is_critical]
+    bad = {finding.case_id for finding in blocking if finding.case_id}
     kept = rows[~rows.case_id.isin(bad)]
-    outcome = Outcome(list(kept.case_id), sorted(bad), findings)
-    if on_invalid == "fail" or not bad:
-        return outcome, critical
-    if kept.empty:
-        return outcome, critical
-    # What holds for the cohort as a whole has to hold for what is left of it.
-    return outcome, [finding for finding in check(kept) if finding.is_critical]
+    if on_invalid == "skip" and bad and len(kept):
+        # What holds for the cohort as a whole has to hold for what is left of it.
+        blocking = [finding for finding in check(kept).findings if finding.is_critical]
+    ids = set(kept.case_id)
+    profile = Profile.of(
+        kept, [one.hu_shares for one in inspected if one.facts.case_id in ids and one.hu_shares is not None]
+    )
+    drifts = compare(reference, profile) if reference else []
+    outcome = Outcome(
+        accepted=[] if blocking else list(kept.case_id),
+        dropped=sorted(bad),
+        findings=[*checked.findings, *(_drift_finding(drift) for drift in drifts if drift.is_large)],
+        refusal=f"validation of {len(rows)} cases failed: {in_one_line(blocking)}" if blocking else "",
+        drifts=drifts,
+        audits=[one.resize for one in inspected if one.resize],
+    )
+    return outcome, profile
 
 
-def _write_facts(folder: Path, rows: pd.DataFrame, findings: list[Finding]) -> None:
-    with written_whole(folder) as temporary:
+def _drift_finding(drift: Drift) -> Finding:
+    medians = f": the median was {drift.reference}, is {drift.found}" if drift.reference else ""
+    says = f"drifted from the reference cohort, {drift.measure} {drift.value:.2f} (limit {drift.limit:g}){medians}"
+    return Finding("warning", None, drift.fact, says, "earlier test results may not hold for these scans")
+
+
+def _write(outputs: Outputs, table: Sequence[Case], rows: pd.DataFrame, outcome: Outcome, profile: Profile) -> None:
+    kept = set(outcome.accepted)
+    with written_whole(outputs.accepted) as temporary:
+        temporary.mkdir()
+        write_cases(temporary, [case for case in table if case.case_id in kept])
+    with written_whole(outputs.profile) as temporary:
+        temporary.mkdir()
+        profile.write(temporary)
+    with written_whole(outputs.facts) as temporary:
         temporary.mkdir()
         rows.to_csv(temporary / FACTS, index=False, lineterminator="\n")
-        listed = pd.DataFrame([asdict(finding) for finding in findings], columns=list(Finding.__dataclass_fields__))
-        listed.to_csv(temporary / FINDINGS, index=False, lineterminator="\n")
+        for name, kind, found in (
+            (FINDINGS, Finding, outcome.findings),
+            (RESIZE_AUDIT, ResizeAudit, outcome.audits),
+            (DRIFT, Drift, outcome.drifts),
+        ):
+            listed = pd.DataFrame([vars(row) for row in found], columns=list(kind.__dataclass_fields__))
+            listed.to_csv(temporary / name, index=False, lineterminator="\n")

@@ -133,24 +133,23 @@ def test_lesions_range_from_a_few_voxels_to_half_of_the_lungs(pairs):
     assert np.median(share) < 0.02
 
 
-def test_lesions_lie_at_aerated_lung_and_nearer_the_pleura_than_lung_does(pairs):
-    depth_ratios = []
+def test_lesions_lie_at_aerated_lung_and_more_peripherally_than_lung_does(pairs):
+    ratios = []
     for scan, mask in pairs:
         pixel_mm = nib.as_closest_canonical(scan).header.get_zooms()[0]
-        apart_mm, lesion_depth, lung_depth = [], [], []
+        apart_mm, of_lesion, of_lung = [], [], []
         for image, drawn in zip(hu(scan), voxels(mask) > 0, strict=True):
-            aerated = binary_fill_holes(image > -400) & (image < -500)
+            body = binary_fill_holes(image > -400)
+            aerated = body & (image < -500)
             if drawn.any() and aerated.any():
                 apart_mm.append(distance_transform_edt(~aerated)[drawn] * pixel_mm)
-                lung = binary_fill_holes(aerated | drawn)
-                depth = distance_transform_edt(lung)
-                lesion_depth.append(depth[drawn])
-                lung_depth.append(depth[lung])
+                below_skin = distance_transform_edt(body)
+                of_lesion.append(below_skin[drawn])
+                of_lung.append(below_skin[aerated])
         # Never far from air, as the heart's middle is: not even in lungs that are half consolidated.
         assert np.mean(np.concatenate(apart_mm) < 20) > 0.8
-        depth_ratios.append(np.concatenate(lesion_depth).mean() / np.concatenate(lung_depth).mean())
-    print(np.round(depth_ratios, 2))
-    assert np.median(depth_ratios) < 0.85
+        ratios.append(np.concatenate(of_lesion).mean() / np.concatenate(of_lung).mean())
+    assert np.median(ratios) < 0.95
 
 
 def test_no_threshold_and_no_window_of_hu_finds_the_lesions(pairs):
@@ -162,7 +161,6 @@ def test_no_threshold_and_no_window_of_hu_finds_the_lesions(pairs):
     drawn = lesion.sum(axis=1)[:, None, None]
     per_case = (2 * hits / (chosen + drawn)).mean(axis=0)
     pooled = 2 * hits.sum(axis=0) / (chosen.sum(axis=0) + drawn.sum())
-    print(per_case[:, -1].max(), pooled[:, -1].max(), per_case.max(), pooled.max())
     assert max(per_case[:, -1].max(), pooled[:, -1].max()) < 0.2  # every v > t
     assert max(per_case.max(), pooled.max()) < 0.5  # every a < v < b
 

@@ -1,9 +1,11 @@
 """The tiny cohort as a fixture."""
 
 import pytest
-from tiny_cohort import Cohort, write_cohort
 
 
 @pytest.fixture
-def cohort(tmp_path) -> Cohort:
+def cohort(tmp_path):
+    # Imported here, since it brings TensorFlow, which most of these tests can do without.
+    from tiny_cohort import write_cohort
+
     return write_cohort(tmp_path)

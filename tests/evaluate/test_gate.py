@@ -6,41 +6,18 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from made_up_scores import scored
 
 from components.ct.errors import InputError
 from components.evaluate.rules import Limits, gate_rules
-from components.evaluate.scores import CaseScore
 from components.evaluate.verdict import Rule, Verdict, judge, read_verdict, require_pass
 
 DIGEST = "a" * 64
 
 
-def scored(dice: float, case_id: str = "case") -> CaseScore:
-    return CaseScore(
-        case_id=case_id,
-        patient_id=case_id,
-        source="synthetic",
-        intensity="hu",
-        slices=1,
-        lesion_ml=1.0,
-        predicted_ml=1.0,
-        volume_error_ml=0.0,
-        dice=dice,
-        iou=dice / (2 - dice),
-        sensitivity=dice,
-        precision=dice,
-        specificity=1.0,
-        accuracy=0.99,
-        dice_of_nothing=0.0,
-        accuracy_of_nothing=0.99,
-        sha256_scan="b" * 64,
-        sha256_mask="c" * 64,
-    )
-
-
 def judged(dices: list[float], min_dice: float = 0.5) -> Verdict:
     scores = [scored(dice, f"case_{index}") for index, dice in enumerate(dices)]
-    return judge(gate_rules(scores, Limits(min_dice)), scores, DIGEST, 0.5)
+    return judge(gate_rules(scores, Limits(min_dice)).rules, scores, DIGEST, 0.5)
 
 
 @pytest.mark.parametrize(

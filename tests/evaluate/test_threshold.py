@@ -1,55 +1,17 @@
-"""The threshold: exact counts at every candidate, and the choice among them."""
+"""The threshold: the choice among the candidates."""
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
 
 from components.ct.errors import CohortError
-from components.ct.metrics import confusion
-from components.evaluate.threshold import THRESHOLDS, LevelCounts, choose_threshold
-
-SHAPE = (2, 3, 4)
+from components.evaluate.levels import LevelCounts
+from components.evaluate.threshold import choose_threshold
 
 
 def counted(probability, truth) -> LevelCounts:
     counts = LevelCounts()
     counts.add(np.asarray(probability, np.float32).reshape(1, 1, -1), np.asarray(truth, bool).reshape(1, 1, -1))
     return counts
-
-
-@given(
-    hnp.arrays(np.float32, SHAPE, elements=st.floats(0, 1, width=32)),
-    hnp.arrays(bool, SHAPE),
-    st.sampled_from(list(THRESHOLDS)),
-)
-def test_counts_give_the_very_confusion_of_the_thresholded_mask(probability, truth, threshold):
-    counts = LevelCounts()
-    counts.add(probability, truth)
-    assert counts.confusion(threshold) == confusion(truth, probability >= threshold)
-
-
-@pytest.mark.parametrize("threshold", list(THRESHOLDS[::15]))
-def test_a_probability_of_the_threshold_itself_counts_as_lesion(threshold):
-    just_below = np.nextafter(np.float32(threshold), np.float32(0))
-    assert counted([threshold, just_below], [True, True]).confusion(threshold).true_positive == 1
-
-
-def test_interpolation_that_passes_one_is_still_the_highest_level():
-    assert counted([1.0000001, 1.0, -1e-8], [True, True, False]).confusion(255 / 256).dice == 1.0
-
-
-def test_parts_of_a_case_add_up():
-    rng = np.random.default_rng(1)
-    probability, truth = rng.random((6, 5, 4), np.float32), rng.random((6, 5, 4)) < 0.3
-    whole, parts = LevelCounts(), LevelCounts()
-    whole.add(probability, truth)
-    parts.add(probability[:4], truth[:4])
-    parts.add(probability[4:], truth[4:])
-    np.testing.assert_array_equal(whole.lesion, parts.lesion)
-    np.testing.assert_array_equal(whole.background, parts.background)
-    assert whole.lesion.sum() + whole.background.sum() == 120
 
 
 def test_the_best_mean_dice_over_cases_wins_not_the_pooled_voxels():

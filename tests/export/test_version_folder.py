@@ -9,6 +9,7 @@ import pytest
 
 from components.ct.errors import InputError
 from components.export.version_folder import publish, versions
+from tests.storage.gcs_server import BUCKET, Fault
 
 
 def write_model(folder):
@@ -19,9 +20,9 @@ def write_model(folder):
 def test_versions_count_upwards_from_the_highest(tmp_path):
     (tmp_path / "7").mkdir()
     (tmp_path / "notes").mkdir()
-    assert publish(tmp_path, write_model) == tmp_path / "8"
-    assert publish(tmp_path, write_model) == tmp_path / "9"
-    assert versions(tmp_path) == [7, 8, 9]
+    assert publish(str(tmp_path), write_model) == str(tmp_path / "8")
+    assert publish(str(tmp_path), write_model) == str(tmp_path / "9")
+    assert versions(str(tmp_path)) == [7, 8, 9]
     assert sorted(path.name for path in (tmp_path / "9").iterdir()) == ["saved_model.pb", "variables"]
 
 
@@ -31,14 +32,14 @@ def test_a_failed_export_leaves_no_trace(tmp_path):
         raise RuntimeError("parity")
 
     with pytest.raises(RuntimeError):
-        publish(tmp_path / "base", fail)
+        publish(str(tmp_path / "base"), fail)
     assert list((tmp_path / "base").iterdir()) == []
 
 
 def test_a_base_that_cannot_be_written_to_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="file: cannot hold model versions"):
-        publish(tmp_path / "file", write_model)
+        publish(str(tmp_path / "file"), write_model)
 
 
 def _publish_slowly(base, started):
@@ -47,7 +48,7 @@ def _publish_slowly(base, started):
         started.set()
         time.sleep(60)
 
-    publish(base, write)
+    publish(str(base), write)
 
 
 def test_an_export_killed_in_the_middle_shows_no_version(tmp_path):
@@ -57,13 +58,13 @@ def test_an_export_killed_in_the_middle_shows_no_version(tmp_path):
     assert started.wait(30)
     os.kill(process.pid, signal.SIGKILL)
     process.join(30)
-    assert versions(tmp_path) == []
-    assert publish(tmp_path, write_model).name == "1"
+    assert versions(str(tmp_path)) == []
+    assert publish(str(tmp_path), write_model) == str(tmp_path / "1")
 
 
 def _publish_many(base):
     for _ in range(5):
-        publish(base, write_model)
+        publish(str(base), write_model)
 
 
 def test_exports_at_the_same_time_get_numbers_of_their_own(tmp_path):
@@ -73,4 +74,40 @@ def test_exports_at_the_same_time_get_numbers_of_their_own(tmp_path):
     for process in processes:
         process.join(60)
         assert process.exitcode == 0
-    assert versions(tmp_path) == list(range(1, 21))
+    assert versions(str(tmp_path)) == list(range(1, 21))
+
+
+BASE = f"gs://{BUCKET}/models/lung"
+
+
+def test_a_version_in_cloud_storage_is_shown_by_its_last_object(gcs):
+    assert publish(BASE, write_model) == f"{BASE}/1"
+    assert publish(BASE, write_model) == f"{BASE}/2"
+    assert versions(BASE) == [1, 2]
+    assert gcs.names()[-1] == "models/lung/2/saved_model.pb"
+    uploads = [path for method, path in gcs.requests if method == "POST"]
+    assert uploads
+    assert all("ifGenerationMatch=0" in path for path in uploads)
+
+
+def test_a_number_taken_meanwhile_is_never_overwritten(gcs):
+    def write(folder):
+        (folder / "saved_model.pb").write_bytes(b"ours")
+
+    def another_export():
+        gcs.put("models/lung/1/saved_model.pb", b"theirs")
+
+    gcs.faults.append(Fault("upload", "POST", before=another_export))
+    assert publish(BASE, write) == f"{BASE}/2"
+    assert gcs.get("models/lung/1/saved_model.pb") == b"theirs"
+    assert gcs.get("models/lung/2/saved_model.pb") == b"ours"
+
+
+def test_a_failed_check_uploads_nothing(gcs):
+    def fail(folder):
+        write_model(folder)
+        raise InputError("parity")
+
+    with pytest.raises(InputError):
+        publish(BASE, fail)
+    assert not [path for method, path in gcs.requests if method == "POST"]

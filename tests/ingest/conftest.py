@@ -7,6 +7,11 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from tests.storage.file_server import file_server
+from tests.storage.gcs_server import gcs, gcs_server
+
+__all__ = ["file_server", "gcs", "gcs_server"]
+
 SHAPE = (6, 5, 4)
 
 

@@ -24,7 +24,7 @@ def test_the_sources_own_list_wins_and_may_name_files(tmp_path):
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        ("case_id,patient_id\nx,p\n", "names 1 cases that have no scan, such as x"),
+        ("case_id,patient_id\na,p\nx,p\n", "names 1 cases that have no scan, in line 3; correct"),
         ("case_id,patient_id\na,\n", "a row lacks case_id or patient_id"),
         ("case,patient\na,p\n", "a row lacks case_id or patient_id"),
         (b"\xff\xfe\x00", "is no UTF-8 text"),

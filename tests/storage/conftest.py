@@ -1,5 +1,6 @@
-"""The server that stands for Cloud Storage, for the tests of this folder."""
+"""The servers that stand for Cloud Storage and for Zenodo, for the tests of this folder."""
 
+from tests.storage.file_server import file_server
 from tests.storage.gcs_server import gcs, gcs_server
 
-__all__ = ["gcs", "gcs_server"]
+__all__ = ["file_server", "gcs", "gcs_server"]

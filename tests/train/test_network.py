@@ -44,11 +44,10 @@ def test_fused_batch_normalisation_is_keras_own(dtype):
         layer.build(batch.shape)
         layer.gamma.assign([1, 2, 3, 4, 5])
         layer.beta.assign([0, 1, 0, 1, 0])
-    tolerance = 1e-4 if dtype == "float32" else 0.1  # bfloat16 holds 8 bits
+    tolerance = 1e-3 if dtype == "float32" else 1e-2  # bfloat16 holds 8 bits
     for training in (True, False):
-        outputs = [keras.ops.convert_to_numpy(keras.ops.cast(layer(batch, training=training), "float32"))
-                   for layer in (fused, plain)]  # fmt: skip
-        np.testing.assert_allclose(*outputs, atol=tolerance)
+        outputs = [np.asarray(keras.ops.cast(layer(batch, training=training), "float32")) for layer in (fused, plain)]
+        np.testing.assert_allclose(*outputs, rtol=tolerance, atol=tolerance)
     np.testing.assert_allclose(fused.moving_mean, plain.moving_mean, rtol=1e-2, atol=1e-3)
     # The fused kernel's variance is the unbiased one: 256 values, so 0.4 % larger.
     np.testing.assert_allclose(fused.moving_variance, plain.moving_variance, rtol=1e-2)

@@ -1,0 +1,94 @@
+"""One case through the network and through the champion, scored on the scan's own voxels while it is in memory."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from components.ct.cases import Case
+from components.ct.errors import InputError
+from components.ct.metrics import dice
+from components.evaluate.champion import Champion
+from components.evaluate.inference import Network, lesion_probability
+from components.evaluate.labelled_scan import LabelledScan
+from components.evaluate.levels import LevelCounts
+from components.evaluate.overlay import overlay, shown_slice
+from components.evaluate.scores import CaseScore, score
+
+
+@dataclass(frozen=True)
+class CaseResult:
+    """What is kept of a case when its volume leaves the memory.
+
+    Attributes:
+        score: its row of the table.
+        counts: its voxels by the probability they were given.
+        has_lesion: (n,) bool, by slice.
+        highest: (n,) float32, the highest probability in each slice.
+        overlay: the slice with most lesion and both outlines, as SVG.
+    """
+
+    score: CaseScore
+    counts: LevelCounts
+    has_lesion: NDArray[np.bool_]
+    highest: NDArray[np.float32]
+    overlay: bytes
+
+
+def count_levels(network: Network, folder: Path, case: Case, size: int) -> LevelCounts:
+    """Count a case's voxels by the probability they are given, on the scan's own grid."""
+    scan, counts = LabelledScan.read(folder, case), LevelCounts()
+    for part, probability in _probability(network, scan, size):
+        counts.add(probability, scan.truth[part])
+    return counts
+
+
+def score_case(
+    network: Network, folder: Path, case: Case, size: int, threshold: float, champion: Champion | None = None
+) -> CaseResult:
+    """Score a case of an ingested cohort on the scan's own grid.
+
+    Args:
+        network: the model to judge.
+        folder: output of ingest.
+        case: which case.
+        size: edge of the network's grid.
+        threshold: the probability from which on a voxel counts as lesion.
+        champion: the served version, scored on the same voxels at its own threshold.
+
+    Raises:
+        InputError: the case's files are not as they were recorded, or an answer is not finite.
+    """
+    scan, counts = LabelledScan.read(folder, case), LevelCounts()
+    prediction: NDArray[np.bool_] = np.empty(scan.truth.shape, bool)
+    highest = np.empty(len(scan.truth), np.float32)
+    for part, probability in _probability(network, scan, size):
+        counts.add(probability, scan.truth[part])
+        np.greater_equal(probability, threshold, out=prediction[part])
+        highest[part] = probability.max(axis=(1, 2))
+    shown = shown_slice(scan.truth, prediction)
+    return CaseResult(
+        score(scan, prediction, size, _champion_dice(champion, scan)),
+        counts,
+        np.asarray(scan.truth.any(axis=(1, 2))),
+        highest,
+        overlay(case.case_id, scan.slices_hu[shown], scan.truth[shown], prediction[shown], scan.spacing_mm[1:]),
+    )
+
+
+def _champion_dice(champion: Champion | None, scan: LabelledScan) -> float | None:
+    if champion is None:
+        return None
+    prediction: NDArray[np.bool_] = np.empty(scan.truth.shape, bool)
+    for part, probability in _probability(champion.network, scan, champion.image_size):
+        np.greater_equal(probability, champion.threshold, out=prediction[part])
+    return dice(scan.truth, prediction)
+
+
+def _probability(network: Network, scan: LabelledScan, size: int) -> Iterator[tuple[slice, NDArray[np.float32]]]:
+    try:
+        yield from lesion_probability(network, scan.slices_hu, size)
+    except InputError as error:
+        raise InputError(f"case {scan.case.case_id}: {error}") from error

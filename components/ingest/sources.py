@@ -1,0 +1,112 @@
+"""The sources that a cohort can come from, each brought to a local folder of scans and masks."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from components.ct.errors import InputError
+from components.ingest.directory import SCAN_FOLDERS, folder_key
+from components.ingest.patients import PATIENTS
+from components.ingest.zenodo import COVID_CT_SEG, Record, fetch_record
+from components.storage.http import Patience
+
+PHANTOM, ZENODO, GCS = "phantom", "zenodo", "gs"
+EXAMPLES = "a folder of scans and masks, gs://bucket/prefix, zenodo, or phantom:12"
+
+
+@dataclass(frozen=True)
+class Fetching:
+    """How sources elsewhere are fetched.
+
+    Attributes:
+        cache: folder where downloads are kept for the next run; none where absent.
+        record: what the source `zenodo` stands for.
+        patience: how long to wait for a server; its own defaults where absent.
+    """
+
+    cache: Path | None = None
+    record: Record = COVID_CT_SEG
+    patience: Patience | None = None
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """A local folder of scans and masks, and what to call it."""
+
+    folder: Path
+    name: str
+
+
+def fetch_cohort(
+    source: str,
+    scratch: Path,
+    *,
+    masks: str,
+    seed: int = 0,
+    fetching: Fetching,
+) -> Cohort:
+    """Bring a source to a local folder.
+
+    Args:
+        source: a folder; `gs://bucket/prefix`; `zenodo`, or `zenodo:<address>` for a mirror of its archives; or
+            `phantom:<cases>`.
+        scratch: an empty folder for what is fetched or made.
+        masks: name of the folder of masks.
+        seed: of the phantom.
+        fetching: how what lies elsewhere is fetched.
+
+    Raises:
+        InputError: the source cannot be had.
+    """
+    if not source:
+        raise InputError(f"no source given; expected {EXAMPLES}")
+    kind, _, rest = source.partition(":")
+    if kind == PHANTOM:
+        return _phantom(source, rest, scratch, seed)
+    if kind == ZENODO:
+        record = fetching.record.at(rest) if rest else fetching.record
+        fetch_record(record, scratch / "cohort", (fetching.cache or scratch) / ZENODO, masks, fetching.patience)
+        return Cohort(scratch / "cohort", ZENODO)
+    if kind == GCS:
+        return _gcs(source, scratch, masks, fetching)
+    folder = Path(source).expanduser()
+    return Cohort(folder, _plain_name(folder.resolve().name))
+
+
+def _phantom(source: str, count: str, scratch: Path, seed: int) -> Cohort:
+    if not re.fullmatch(r"[1-9]\d{0,3}", count):
+        raise InputError(f"source {source!r}: expected phantom:<cases> with a whole number, such as phantom:12")
+    from components.ct.phantom import write_cohort
+
+    write_cohort(scratch, int(count), seed)
+    return Cohort(scratch, PHANTOM)
+
+
+def _gcs(uri: str, scratch: Path, masks: str, fetching: Fetching) -> Cohort:
+    from components.storage.gcs import DEADLINE_S, Place, download_prefix
+
+    place = Place.parse(uri)
+    kept = (fetching.cache or scratch) / GCS / place.bucket / place.prefix
+    deadline_s = fetching.patience.fruitless_s if fetching.patience else DEADLINE_S
+    wanted = {folder_key(name) for name in (*SCAN_FOLDERS, masks)}
+    names = download_prefix(
+        uri,
+        kept,
+        wanted=lambda name: name == PATIENTS or folder_key(name.partition("/")[0]) in wanted,
+        deadline_s=deadline_s,
+    )
+    folder = scratch / "cohort"
+    _link(kept, names, folder)
+    return Cohort(folder, _plain_name(place.prefix.rpartition("/")[2] or place.bucket))
+
+
+def _link(kept: Path, names: Iterable[str], folder: Path) -> None:
+    """A folder of what was listed just now: the cache may hold more from earlier."""
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).symlink_to((kept / name).absolute())
+
+
+def _plain_name(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name) or "cohort"

@@ -1,0 +1,56 @@
+"""A small picture of a case: one axial slice with the mask's outline, as PNG."""
+
+import io
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from scipy import ndimage
+
+from components.ct.intensity import WINDOW_HU
+from components.report.page import ORANGE
+from components.validate.lesions import Lesions
+
+_EDGE_PIXELS = 176  # of the longer side: some 9 kB a case, so that a page of fifty stays below half a megabyte
+_GREYS = 32  # a thumbnail needs no more, and its PNG is half as large as with 256
+
+
+def shown_slice(slices_mask: NDArray, lesions: Lesions) -> int:
+    """The slice with most lesion, or the middle one of a mask without any."""
+    if not lesions.count:
+        return len(slices_mask) // 2
+    return int(lesions.box[0].start + np.argmax([np.count_nonzero(labels) for labels in lesions.labels]))
+
+
+def outlined(slice_hu: NDArray, mask: NDArray, spacing_mm: tuple[float, float]) -> bytes:
+    """Draw a slice in the network's window, in the patient's proportions, the mask outlined.
+
+    Args:
+        slice_hu: (rows, columns) HU.
+        mask: (rows, columns) lesion mask.
+        spacing_mm: size of a pixel along rows and columns.
+    """
+    size = _picture_size(slice_hu.shape, spacing_mm)
+    low, high = WINDOW_HU
+    grey = np.clip((slice_hu.astype(np.float32) - low) / (high - low), 0, 1) * (_GREYS - 1)
+    pixels = np.rint(np.asarray(Image.fromarray(grey).resize(size, Image.Resampling.BOX))).astype(np.uint8)
+    share = np.asarray(Image.fromarray((mask != 0).astype(np.float32)).resize(size, Image.Resampling.BOX))
+    # A lesion that fills no half of a pixel is seen as well.
+    lesion = (share > 0) & (share >= min(0.5, share.max()))
+    pixels[ndimage.binary_dilation(lesion) & ~lesion] = _GREYS
+    picture = Image.fromarray(pixels, mode="P")
+    picture.putpalette([*np.repeat(np.linspace(0, 255, _GREYS).astype(np.uint8), 3).tolist(), *_rgb(ORANGE)])
+    file = io.BytesIO()
+    picture.save(file, "PNG", optimize=True)
+    return file.getvalue()
+
+
+def _picture_size(shape: tuple[int, ...], spacing_mm: tuple[float, float]) -> tuple[int, int]:
+    """Width and height of the picture in pixels."""
+    depth_mm, width_mm = shape[0] * spacing_mm[0], shape[1] * spacing_mm[1]
+    scale = _EDGE_PIXELS / max(depth_mm, width_mm)
+    return max(1, round(width_mm * scale)), max(1, round(depth_mm * scale))
+
+
+def _rgb(colour: str) -> tuple[int, int, int]:
+    return int(colour[1:3], 16), int(colour[3:5], 16), int(colour[5:7], 16)

@@ -1,0 +1,39 @@
+"""Rows of the table of test cases, made up: what matters for a test is given, the rest is harmless."""
+
+from dataclasses import replace
+from typing import Any
+
+from components.evaluate.scores import CaseScore
+
+_ROW = CaseScore(
+    case_id="case",
+    patient_id="case",
+    source="synthetic",
+    intensity="hu",
+    slices=1,
+    lesion_ml=1.0,
+    predicted_ml=1.0,
+    volume_error_ml=0.0,
+    dice=1.0,
+    ceiling_dice=1.0,
+    champion_dice=None,
+    surface_dice=1.0,
+    hd95_mm=1.0,
+    iou=1.0,
+    sensitivity=1.0,
+    precision=1.0,
+    specificity=1.0,
+    lesions=1,
+    lesions_found=1,
+    false_lesions=0,
+    accuracy=0.99,
+    dice_of_nothing=0.0,
+    accuracy_of_nothing=0.99,
+    sha256_scan="b" * 64,
+    sha256_mask="c" * 64,
+)
+
+
+def scored(dice: float, case_id: str = "case", **changes: Any) -> CaseScore:
+    """A case of a patient of its own."""
+    return replace(_ROW, **{"dice": dice, "case_id": case_id, "patient_id": case_id, **changes})

@@ -1,0 +1,93 @@
+"""A real HTTP server of a few files, with Range requests, that breaks what it is told to."""
+
+import re
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+
+@dataclass
+class Trouble:
+    """What to do wrong with the next `times` requests."""
+
+    status: int = 0  # answer with this
+    headers: dict[str, str] = field(default_factory=dict)
+    cut_after: int = -1  # close the connection after so many bytes
+    content: bytes | None = None  # serve this in the file's place
+    whole: bool = False  # send the whole file, whatever was asked for
+    shift: int = 0  # send another part than the one asked for
+    delay_s: float = 0  # wait before the answer
+    times: int = 1
+
+
+@dataclass
+class FileServer:
+    """The address, the files by name, what was asked for, and the trouble to come."""
+
+    url: str = ""
+    files: dict[str, bytes] = field(default_factory=dict)
+    troubles: list[Trouble] = field(default_factory=list)
+    requests: list[tuple[str, str]] = field(default_factory=list)  # name and Range
+
+
+def _handler(server: FileServer) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            name, asked = self.path.rpartition("/")[2], self.headers.get("Range", "")
+            server.requests.append((name, asked))
+            trouble = Trouble()
+            if server.troubles:
+                trouble = server.troubles[0]
+                trouble.times -= 1
+                if trouble.times == 0:
+                    server.troubles.pop(0)
+            time.sleep(trouble.delay_s)
+            content = server.files.get(name) if trouble.content is None else trouble.content
+            if trouble.status or content is None:
+                return self.answer(trouble.status or 404, trouble.headers, b"<html>no</html>", -1)
+            match = re.fullmatch(r"bytes=(\d+)-", asked)
+            if not match or trouble.whole:
+                return self.answer(200, {}, content, trouble.cut_after)
+            start = int(match[1]) + trouble.shift
+            if start >= len(content):
+                return self.answer(416, {"Content-Range": f"bytes */{len(content)}"}, b"", -1)
+            part = {"Content-Range": f"bytes {start}-{len(content) - 1}/{len(content)}"}
+            return self.answer(206, part, content[start:], trouble.cut_after)
+
+        def answer(self, status: int, headers: dict[str, str], body: bytes, cut_after: int) -> None:
+            self.send_response(status)
+            for name, value in headers.items():
+                self.send_header(name, value)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            with suppress(ConnectionError):  # a client that went away is no news here
+                self.wfile.write(body[:cut_after] if cut_after >= 0 else body)
+                self.wfile.flush()
+
+        def log_message(self, *args) -> None:
+            pass
+
+    return Handler
+
+
+@contextmanager
+def running_file_server() -> Iterator[FileServer]:
+    """A server without files, on a free port."""
+    server = FileServer()
+    with ThreadingHTTPServer(("127.0.0.1", 0), _handler(server)) as running:
+        server.url = f"http://127.0.0.1:{running.server_address[1]}/records/3757476/files"
+        threading.Thread(target=running.serve_forever, args=(0.01,), daemon=True).start()
+        yield server
+        running.shutdown()
+
+
+@pytest.fixture
+def file_server() -> Iterator[FileServer]:
+    """A running server without files."""
+    with running_file_server() as server:
+        yield server
