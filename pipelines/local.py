@@ -91,7 +91,9 @@ def _run_pipeline(run: Path, arguments: Mapping[str, Any]) -> tuple[Path, dict[s
         try:
             training(**arguments)
         except RuntimeError as error:  # kfp's word for a step that exited non-zero
-            reason = console.error or f"{error}; the whole log is in {run / 'run.log'}"
+            reason = (
+                console.error or f"failed for a reason of its own; its last words stand above and in {run / 'run.log'}"
+            )
             raise InputError(f"{steps.running}: {reason}") from error
     (pipeline_run,) = root.iterdir()
     return pipeline_run, steps.seconds

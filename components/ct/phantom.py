@@ -6,7 +6,8 @@ partial volume. Each patient and each case has its own random stream: the same s
 and a cohort of N cases is the beginning of every longer one.
 
 No threshold finds the lesions: vessels, dependent density, the chest wall and blurred lung borders share
-their HU. THRESHOLD_FACTS
+their HU. Over 12 cases of seed 0 the best single threshold reaches a Dice of 0.10 (mean of cases and pooled
+alike), and the best of all windows, -580 to -260 HU, 0.36 (mean) and 0.41 (pooled).
 """
 
 from dataclasses import dataclass

@@ -100,7 +100,7 @@ def _worst(scores: Sequence[CaseScore], limits: Limits) -> Rule:
     rows = [row for row in scores if row.lesion_ml >= TRIVIAL_ML and row.case_id not in limits.hard_cases]
     # A Dice that is no number is the worst there is: the rule must meet it, and fail.
     worst = min(rows, key=lambda row: (not math.isnan(row.dice), row.dice), default=None)
-    what = f"Dice of the worst case, {worst.case_id}," if worst else "Dice of the worst case that is not trivial"
+    what = f"Dice of the worst case ({worst.case_id})" if worst else "Dice of the worst case that is not trivial"
     return Rule("worst_case_dice", what, worst.dice if worst else None, limits.min_case_dice)
 
 

@@ -107,12 +107,11 @@ class Verdict:
 
     @property
     def sentence(self) -> str:
-        """The decision in one sentence, with the rules that made it."""
+        """The decision in one sentence, with the first rule that made it."""
         first, *others = self.reasons
-        if not self.passed:
-            return f"Refused: {'; '.join(self.reasons)}."
-        also = f" {len(others)} other rule{' holds' if len(others) == 1 else 's hold'} too." if others else ""
-        return f"Passed: {first}.{also}"
+        rules = "1 other rule" if len(others) == 1 else f"{len(others)} other rules"
+        also = f" ({rules} {'met' if self.passed else 'missed'} as well)" if others else ""
+        return f"{'Passed' if self.passed else 'Refused'}: {first}{also}."
 
     def write(self, folder: Path) -> None:
         """Write `verdict.json` into `folder`; a number that is not finite becomes null."""

@@ -203,9 +203,9 @@ def _download(uri: str, blob: storage.Blob, path: Path, deadline_s: float, progr
         progress.add(blob.size)
         return
     with _told(uri), written_whole(path) as temporary:
-        found = _fetch(blob, temporary, deadline_s)
+        found = _fetch(uri, blob, temporary, deadline_s)
         if found != blob.crc32c:
-            found = _fetch(blob, temporary, deadline_s)
+            found = _fetch(uri, blob, temporary, deadline_s)
         if found != blob.crc32c:
             raise InputError(
                 f"{uri}: fetched twice, its CRC32C is {found} where {blob.crc32c} is listed; look at the network "
@@ -214,15 +214,18 @@ def _download(uri: str, blob: storage.Blob, path: Path, deadline_s: float, progr
     progress.add(blob.size)
 
 
-def _fetch(blob: storage.Blob, path: Path, deadline_s: float) -> str:
+def _fetch(uri: str, blob: storage.Blob, path: Path, deadline_s: float) -> str:
     """Fetch an object in the generation that was listed, and give the CRC32C of what arrived."""
-    blob.download_to_filename(
-        path,
-        raw_download=True,  # as stored: what a server unpacks on the way has another CRC32C
-        checksum=None,  # the library skips it after a cut; compared by the caller
-        if_generation_match=blob.generation,
-        **_patience(deadline_s),
-    )
+    try:
+        blob.download_to_filename(
+            path,
+            raw_download=True,  # as stored: what a server unpacks on the way has another CRC32C
+            checksum=None,  # the library skips it after a cut; compared by the caller
+            if_generation_match=blob.generation,
+            **_patience(deadline_s),
+        )
+    except (api.NotFound, api.PreconditionFailed) as error:
+        raise InputError(f"{uri}: changed while it was read; run again once nothing writes to it") from error
     return crc32c_of(path)
 
 
@@ -255,8 +258,6 @@ def _told(uri: str) -> Iterator[None]:
     except (api.NotFound, api.Forbidden, api.Unauthorized) as error:
         reason = {404: "not found", 403: "not permitted", 401: "not permitted"}[error.code]
         raise InputError(f"{uri}: {reason} ({error.code:d}); {_CREDENTIALS}") from error
-    except api.PreconditionFailed as error:
-        raise InputError(f"{uri}: changed while it was read; run again once nothing writes to it") from error
     except auth.DefaultCredentialsError as error:
         raise InputError(f"{uri}: no Google credentials found; {_CREDENTIALS}") from error
     except (api.GoogleAPICallError, api.RetryError, auth.GoogleAuthError, OSError) as error:

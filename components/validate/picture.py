@@ -11,8 +11,8 @@ from components.ct.intensity import WINDOW_HU
 from components.report.page import ORANGE
 from components.validate.lesions import Lesions
 
-_EDGE_PIXELS = 176  # of the longer side: some 9 kB a case, so that a page of fifty stays below half a megabyte
-_GREYS = 32  # a thumbnail needs no more, and its PNG is half as large as with 256
+_EDGE_PIXELS = 144  # of the longer side: some 8 kB a case, so that a page of twenty is a few hundred kB
+_GREYS = 24  # a thumbnail needs no more, and its PNG is half as large as with 256
 
 
 def shown_slice(slices_mask: NDArray, lesions: Lesions) -> int:

@@ -11,7 +11,7 @@ from components.validate.findings import Finding
 from components.validate.outcome import Outcome
 
 _PAGE = Path(__file__).parent / "report.html.jinja"
-MOST_PICTURES = 60  # some 9 kB each: the Kubeflow UI shows pages of a few MB
+MOST_PICTURES = 60  # some 8 kB each: the Kubeflow UI shows pages of a few MB
 
 
 def write_report(

@@ -116,7 +116,7 @@ def test_a_truncated_file_is_named(tmp_path):
     write_series(tmp_path / "s", HU)
     file = tmp_path / "s" / "000_0"
     file.write_bytes(file.read_bytes()[:-10])
-    with pytest.raises(VolumeError, match="000_0: its pixels cannot be unpacked .*truncated"):
+    with pytest.raises(VolumeError, match=r"000_0: its pixels cannot be unpacked .*truncated"):
         read_series(tmp_path / "s")
 
 

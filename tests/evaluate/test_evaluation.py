@@ -21,8 +21,10 @@ from components.evaluate.rules import Limits
 from components.evaluate.verdict import require_pass
 from components.slice.split import Split
 
+DEFAULTS = Limits()
 
-def evaluate(cohort: Cohort, limits: Limits = Limits(), champion: Path | None = None) -> Evaluation:
+
+def evaluate(cohort: Cohort, limits: Limits = DEFAULTS, champion: Path | None = None) -> Evaluation:
     folder = cohort.cases.parent
     return evaluate_model(
         Inputs(cohort.cases, cohort.shards, cohort.model, champion),

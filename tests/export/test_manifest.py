@@ -40,7 +40,7 @@ def test_every_changed_missing_and_added_file_is_named(version):
 
 def test_the_command_line_ends_in_one_line(version, tmp_path):
     (version / "saved_model.pb").write_text("")
-    with pytest.raises(SystemExit, match="saved_model.pb was changed"):
+    with pytest.raises(SystemExit, match=r"saved_model\.pb was changed"):
         main(["verify", str(version)])
     with pytest.raises(SystemExit, match=r"has no assets\.extra/MANIFEST\.sha256"):
         main(["verify", str(tmp_path / "nowhere")])

@@ -5,10 +5,12 @@ import numpy as np
 import pytest
 
 from components.ct.cases import read_cases, sha256_of
+from components.ct.dicom import read_series
 from components.ct.errors import CohortError, InputError
 from components.ct.volume import read_volume
 from components.ingest.ingest import ingest
 from tests.ingest.conftest import SHAPE, mask_of
+from tests.ingest.dicom_series import write_series
 
 
 def content(folder):
@@ -134,3 +136,47 @@ def test_a_phantom_cohort_holds_two_scans_of_one_patient(tmp_path):
             read_volume(case.verified_mask(tmp_path / "out")),
         )
         assert scan.file_grid.shape == mask.file_grid.shape
+
+
+def test_a_dicom_series_is_a_scan(tmp_path, save):
+    hu = np.random.default_rng(0).integers(-1000, 1000, (4, 5, 6))  # slices, rows, columns
+    series = write_series(tmp_path / "in" / "scans" / "case_7", hu)
+    volume = read_series(series)
+    mask = np.zeros(volume.file_grid.shape, np.uint8)
+    mask[1, 2, 3] = 1
+    save(tmp_path / "in" / "infection_masks" / "case_7.nii.gz", mask, volume.file_grid.affine)
+    (case,) = ingest(str(tmp_path / "in"), tmp_path / "out")
+    assert (case.case_id, case.intensity) == ("case_7", "hu")
+    copied = read_volume(case.verified_scan(tmp_path / "out"))
+    np.testing.assert_array_equal(copied.voxels, volume.voxels)
+    np.testing.assert_allclose(copied.file_grid.affine, volume.file_grid.affine, atol=1e-5)
+
+
+def test_skip_leaves_out_what_cannot_be_used_and_lists_it(cohort, tmp_path, capsys):
+    (cohort / "scans" / "case_0.nii.gz").write_bytes(b"<html>")
+    (cohort / "infection_masks" / "case_1.nii.gz").write_bytes(b"")
+    (cohort / "scans" / "case_2.nii.gz").unlink()
+    cases = ingest(str(cohort), tmp_path / "out", on_invalid="skip")
+    assert [case.case_id for case in cases] == ["case_3"]
+    listed = (tmp_path / "out" / "skipped.txt").read_text().splitlines()
+    assert len(listed) == 3
+    assert capsys.readouterr().out.endswith("".join(f"skipped: {line}\n" for line in listed))
+    assert sorted(path.name for path in (tmp_path / "out").rglob("*.nii.gz")) == ["case_3.nii.gz"] * 2
+
+
+def test_skip_fails_where_nothing_is_left(cohort, tmp_path):
+    for file in (cohort / "scans").iterdir():
+        file.write_bytes(b"<html>")
+    with pytest.raises(CohortError, match="4 problems: "):
+        ingest(str(cohort), tmp_path / "out", on_invalid="skip")
+
+
+def test_a_patient_list_may_name_cases_that_are_skipped(cohort, tmp_path):
+    (cohort / "patients.csv").write_text("case_id,patient_id\ncase_0,p\ncase_1,p\n")
+    (cohort / "scans" / "case_0.nii.gz").unlink()
+    assert ingest(str(cohort), tmp_path / "out", on_invalid="skip")[0].patient_id == "p"
+
+
+def test_an_unknown_policy_is_refused(cohort, tmp_path):
+    with pytest.raises(InputError, match="on_invalid is 'ignore'; expected fail or skip"):
+        ingest(str(cohort), tmp_path / "out", on_invalid="ignore")

@@ -3,7 +3,7 @@
 import re
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -21,6 +21,7 @@ class Trouble:
     content: bytes | None = None  # serve this in the file's place
     whole: bool = False  # send the whole file, whatever was asked for
     shift: int = 0  # send another part than the one asked for
+    before: Callable[[], None] = lambda: None  # call this first
     delay_s: float = 0  # wait before the answer
     times: int = 1
 
@@ -46,6 +47,7 @@ def _handler(server: FileServer) -> type[BaseHTTPRequestHandler]:
                 trouble.times -= 1
                 if trouble.times == 0:
                     server.troubles.pop(0)
+            trouble.before()
             time.sleep(trouble.delay_s)
             content = server.files.get(name) if trouble.content is None else trouble.content
             if trouble.status or content is None:

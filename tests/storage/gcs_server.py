@@ -40,6 +40,7 @@ class GcsServer:
     emulator_port: int
     faults: list[Fault] = field(default_factory=list)
     requests: list[tuple[str, str]] = field(default_factory=list)  # method and path with query
+    written: list[str] = field(default_factory=list)  # names, each time an object was written through the proxy
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def put(self, name: str, content: bytes, bucket: str = BUCKET) -> None:
@@ -54,6 +55,9 @@ class GcsServer:
         status, _, content = self.forward("GET", f"/download/storage/v1/b/{bucket}/o/{quote(name, safe='')}", {})
         assert status == 200, content
         return content
+
+    def delete(self, name: str, bucket: str = BUCKET) -> None:
+        self.forward("DELETE", f"/storage/v1/b/{bucket}/o/{quote(name, safe='')}", {})
 
     def names(self, bucket: str = BUCKET) -> list[str]:
         """The objects' names, in the order in which they were written."""
@@ -123,6 +127,8 @@ def _handler(server: GcsServer) -> type[BaseHTTPRequestHandler]:
                     return self.answer(refusal, [], b'{"error": {"message": "precondition"}}')
                 headers = {k: v for k, v in self.headers.items() if k.lower() not in ("connection", "accept-encoding")}
                 status, answered, content = server.forward(self.command, self.path, headers, body)
+            if self.command == "POST" and status == 200 and "uploadType=multipart" in self.path:
+                server.written.append(json.loads(content)["name"])
             self.remember(dict(answered).get("Location", ""), body)
             if fault.edit:
                 content = fault.edit(content)
@@ -194,5 +200,6 @@ def gcs(gcs_server, monkeypatch) -> GcsServer:
     )
     gcs_server.faults.clear()
     gcs_server.requests.clear()
+    gcs_server.written.clear()
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", gcs_server.url)
     return gcs_server

@@ -1,0 +1,85 @@
+"""A version folder called in this process, for batches that need no server."""
+
+import tempfile
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from components.ct.errors import InputError
+from components.ct.grid import GridFit, axial_slices, fit_hu, volume_from_axial_slices
+from components.ct.volume import Volume
+from components.export.manifest import MANIFEST, verify
+from components.export.version_folder import versions
+from components.storage.gcs import download_prefix, is_gcs
+from serving.client import INPUT, PROBABILITY, SIGNATURE, THRESHOLD, Prediction
+
+_BATCH = 32
+
+
+class VersionModel:
+    """The newest version under a model base, or one version folder itself; local or `gs://`.
+
+    Raises:
+        InputError: There is no version, its files are not those exported, or it has no signature `network`.
+    """
+
+    def __init__(self, model: str) -> None:
+        import tensorflow as tf  # ten seconds, which a shard that asks a server does not pay
+
+        folder, self.version = _version_folder(model)
+        self._scratch = tempfile.TemporaryDirectory()
+        local = Path(folder)
+        if is_gcs(folder):
+            local = Path(self._scratch.name)
+            download_prefix(folder, local)
+        if (local / MANIFEST).is_file():
+            verify(local)
+        try:
+            self._loaded: Any = tf.saved_model.load(str(local))
+            self._network: Any = self._loaded.signatures[SIGNATURE]
+            self.size = int(self._network.structured_input_signature[1][INPUT].shape[1])
+        except (OSError, ValueError, KeyError) as error:
+            raise InputError(f"{folder}: no model that the export step of this project wrote ({error})") from error
+
+    def __enter__(self) -> Self:
+        """Keep the model until the `with` block ends."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Remove what was fetched."""
+        self._scratch.cleanup()
+
+    def predict(self, scan: Volume) -> Prediction:
+        """Segment a volume whose voxels are (x, y, z) int16 HU in RAS+, as `SegmentationClient.predict` does."""
+        slices_hu = axial_slices(scan.voxels)
+        fit = GridFit(slices_hu.shape[1], slices_hu.shape[2], self.size)
+        probability = np.empty(slices_hu.shape, np.float32)
+        threshold = 0.5
+        for start in range(0, len(slices_hu), _BATCH):
+            part = slice(start, start + _BATCH)
+            outputs = self._answer(fit_hu(slices_hu[part], self.size))
+            probability[part] = fit.invert(outputs[PROBABILITY])
+            threshold = float(outputs[THRESHOLD][0])
+        mask = (probability >= threshold).astype(np.uint8)
+        return Prediction(
+            volume_from_axial_slices(probability), volume_from_axial_slices(mask), threshold, self.version
+        )
+
+    def _answer(self, grids_hu: NDArray[np.int16]) -> dict[str, NDArray]:
+        import tensorflow as tf
+
+        return {name: tensor.numpy() for name, tensor in self._network(**{INPUT: tf.constant(grids_hu)}).items()}
+
+
+def _version_folder(model: str) -> tuple[str, int | None]:
+    """Take a version folder, or the newest in a model base."""
+    model = model.rstrip("/")
+    numbers = versions(model)
+    if numbers:
+        return f"{model}/{numbers[-1]}", numbers[-1]
+    name = model.rpartition("/")[2]
+    if not is_gcs(model) and not (Path(model) / "saved_model.pb").is_file():
+        raise InputError(f"{model}: no version here; expected a model base or a version folder with saved_model.pb")
+    return model, int(name) if name.isascii() and name.isdecimal() else None

@@ -1,0 +1,96 @@
+"""How long a 512×512×300 case takes: the bare network on its slices, then the whole scoring, part by part.
+
+Run: python -m tests.bench.evaluate_time [rounds]
+"""
+
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from scipy import ndimage
+
+from components.ct.cases import Case, sha256_of
+from components.ct.grid import fit_hu
+from components.ct.lesions import detect_lesions
+from components.ct.surface import surface_agreement
+from components.evaluate.case import score_case
+from components.evaluate.ceiling import ceiling_dice
+from components.evaluate.inference import keras_network, lesion_probability, predict_grid
+from components.evaluate.labelled_scan import LabelledScan
+from components.evaluate.levels import LevelCounts
+from components.evaluate.overlay import overlay, shown_slice
+from components.train.network import build_network
+
+SIZE, SHAPE = 128, (512, 512, 300)
+
+
+def write_case(folder: Path) -> Case:
+    """Two lungs with some twenty lesions in 3 % of the scan, 0.7 × 0.7 × 1 mm voxels, stored as int16."""
+    draw = np.random.default_rng(0)
+    coarse = ndimage.gaussian_filter(draw.standard_normal((128, 128, 75)), 4)
+    lungs = np.zeros(coarse.shape, bool)
+    lungs[15:60, 30:100, 8:68] = lungs[68:113, 30:100, 8:68] = True
+    lesion = lungs & (coarse > np.quantile(coarse[lungs], 0.88))
+    mask = np.kron(lesion, np.ones((4, 4, 4), bool))
+    scan = np.where(np.kron(lungs, np.ones((4, 4, 4), bool)), -800, 30).astype(np.int16)
+    scan[mask] = -300
+    scan += draw.integers(-40, 40, scan.shape, dtype=np.int16)
+    affine = np.diag([-0.7, 0.7, 1.0, 1.0])
+    for name, voxels in (("scan", scan), ("mask", mask.astype(np.uint8))):
+        nib.save(nib.Nifti1Image(voxels, affine), folder / f"{name}.nii.gz")
+    digests = (sha256_of(folder / f"{name}.nii.gz") for name in ("scan", "mask"))
+    return Case("bench", "bench", "bench", "scan.nii.gz", "mask.nii.gz", "hu", *digests)
+
+
+def timed(what: str, function, *arguments):
+    """Call, print the seconds, give the result."""
+    started = time.perf_counter()
+    result = function(*arguments)
+    print(f"  {what:34s} {time.perf_counter() - started:6.2f} s", flush=True)
+    return result
+
+
+def main(rounds: int) -> None:
+    """Time each part on its own, and the bare network against the whole."""
+    network = keras_network(build_network(SIZE))
+
+    def answers(slices_hu):
+        network(slices_hu)  # its time counts; its untrained answer would be noise
+        return ((slices_hu > -600) & (slices_hu < -150)).astype(np.float32) * 0.9
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        case = write_case(folder)
+        scan = LabelledScan.read(folder, case)
+        grids = fit_hu(scan.slices_hu, SIZE)
+        predict_grid(network, grids[:32])
+        for _ in range(rounds):
+            started = time.perf_counter()
+            timed("bare network", predict_grid, network, grids)
+            bare = time.perf_counter() - started
+            started = time.perf_counter()
+            timed("whole case", score_case, answers, folder, case, SIZE, 0.5)
+            print(f"  ratio {(time.perf_counter() - started) / bare:.2f}", flush=True)
+        print("parts of the rest:")
+        timed("read scan and mask", LabelledScan.read, folder, case)
+        timed("fit to the grid", fit_hu, scan.slices_hu, SIZE)
+        parts = timed(
+            "fit, answer without network, back",
+            list,
+            lesion_probability(lambda hu: (hu > -600) & (hu < -150), scan.slices_hu, SIZE),
+        )
+        counts = LevelCounts()
+        timed("levels", lambda: [counts.add(probability, scan.truth[part]) for part, probability in parts])
+        prediction = np.concatenate([probability >= 0.5 for _, probability in parts])
+        timed("surface", surface_agreement, scan.truth, prediction, scan.spacing_mm)
+        timed("lesions", detect_lesions, scan.truth, prediction)
+        timed("ceiling", ceiling_dice, scan.truth, SIZE)
+        shown = shown_slice(scan.truth, prediction)
+        timed("overlay", overlay, "x", scan.slices_hu[shown], scan.truth[shown], prediction[shown], (1.0, 1.0))
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 2)

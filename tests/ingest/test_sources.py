@@ -1,0 +1,130 @@
+"""Cohorts that are fetched: from Zenodo's archives and from a bucket, whole ways through real servers."""
+
+import hashlib
+import io
+import zipfile
+from dataclasses import replace
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from components.ct.cases import TABLE, read_cases
+from components.ct.errors import InputError
+from components.ingest.ingest import ingest
+from components.ingest.sources import Fetching
+from components.ingest.zenodo import COVID_CT_SEG
+from components.storage.gcs import download_prefix, upload_folder
+from components.storage.http import Patience
+from tests.ingest.conftest import SHAPE, mask_of
+from tests.storage.gcs_server import BUCKET
+
+HASTY = Patience(connect_s=1, silence_s=1, fruitless_s=0.5, first_wait_s=0.01, longest_wait_s=0.05)
+URI = f"gs://{BUCKET}/covid"
+
+
+def nifti_bytes(voxels):
+    return nib.Nifti1Image(voxels, np.diag([-1.0, 1, 3, 1])).to_bytes()
+
+
+def zip_bytes(members):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def mirror(file_server, tmp_path) -> Fetching:
+    """A mirror of the 20-case set with three small cases, and how to fetch from it."""
+    names = ["coronacases_001", "radiopaedia_10_85902_1", "radiopaedia_10_85902_3"]
+    draw = np.random.default_rng(2)
+    scans = {f"{name}.nii": nifti_bytes(draw.integers(-1000, 400, SHAPE).astype(np.int16)) for name in names}
+    for archive, labels in {
+        "Infection_Mask.zip": (1,),
+        "Lung_Mask.zip": (1, 2),
+        "Lung_and_Infection_Mask.zip": (1, 2, 3, 3),
+    }.items():
+        masks = {f"{name}.nii": nifti_bytes(mask_of(*labels)) for name in names}
+        file_server.files[archive] = zip_bytes(masks | {"__MACOSX/._x.nii": b"junk"})
+    file_server.files["COVID-19-CT-Seg_20cases.zip"] = zip_bytes(scans)
+    digests = {name: hashlib.sha256(content).hexdigest() for name, content in file_server.files.items()}
+    return Fetching(tmp_path / "cache", replace(COVID_CT_SEG, base_url=file_server.url, sha256=digests), HASTY)
+
+
+def test_the_published_record_is_asked_for_its_four_archives_by_digest():
+    assert COVID_CT_SEG.base_url == "https://zenodo.org/records/3757476/files"
+    assert {COVID_CT_SEG.scans, *COVID_CT_SEG.masks.values()} == COVID_CT_SEG.sha256.keys()
+    assert all(len(digest) == 64 for digest in COVID_CT_SEG.sha256.values())
+
+
+def test_zenodo_is_fetched_paired_and_grouped(mirror, tmp_path):
+    cases = ingest("zenodo", tmp_path / "out", fetching=mirror)
+    assert [(case.case_id, case.source) for case in cases] == [
+        ("coronacases_001", "coronacases"),
+        ("radiopaedia_10_85902_1", "radiopaedia"),
+        ("radiopaedia_10_85902_3", "radiopaedia"),
+    ]
+    assert cases[1].patient_id == cases[2].patient_id
+    assert sorted(path.name for path in (tmp_path / "cache").rglob("*.zip")) == [
+        "COVID-19-CT-Seg_20cases.zip",
+        "Infection_Mask.zip",
+    ]
+
+
+def test_masks_and_label_choose_the_archive_and_the_lesion(mirror, tmp_path):
+    (case, *_) = ingest("zenodo", tmp_path / "out", masks="Lung_and_Infection_Mask", label=3, fetching=mirror)
+    mask = np.asanyarray(nib.load(tmp_path / "out" / case.mask).dataobj)
+    np.testing.assert_array_equal(mask, mask_of(0, 0, 1, 1))
+
+
+def test_a_mirror_is_named_by_its_address(mirror, file_server, tmp_path):
+    elsewhere = replace(mirror, record=mirror.record.at("http://127.0.0.1:9/"))
+    ingest(f"zenodo:{file_server.url}/", tmp_path / "out", fetching=elsewhere)
+    assert {name for name, _ in file_server.requests} == {"COVID-19-CT-Seg_20cases.zip", "Infection_Mask.zip"}
+
+
+def test_masks_that_the_record_does_not_have_are_refused_before_anything_is_fetched(mirror, file_server, tmp_path):
+    with pytest.raises(InputError, match="no masks named lesions; expected infection_masks, lung_masks, lung_and"):
+        ingest("zenodo", tmp_path / "out", masks="lesions", fetching=mirror)
+    assert file_server.requests == []
+
+
+def test_a_bucket_is_read_as_a_folder_is(gcs, cohort, tmp_path):
+    (cohort / "patients.csv").write_text("case_id,patient_id\ncase_0,p\ncase_1,p\n")
+    (cohort / "lung_masks").mkdir()
+    (cohort / "lung_masks" / "huge.nii").write_bytes(b"not asked for")
+    upload_folder(cohort, URI)
+    gcs.requests.clear()
+    from_bucket = ingest(URI, tmp_path / "out")
+    from_folder = ingest(str(cohort), tmp_path / "expected")
+    assert [replace(case, source="hospital") for case in from_bucket] == from_folder
+    assert {case.source for case in from_bucket} == {"covid"}
+    assert len(gcs.downloads()) == 9  # four pairs and patients.csv
+    assert from_bucket[0].patient_id == from_bucket[1].patient_id == "p"
+
+
+def test_a_second_run_takes_a_buckets_objects_from_the_cache_and_leaves_out_what_is_gone(gcs, cohort, tmp_path):
+    upload_folder(cohort, URI)
+    ingest(URI, tmp_path / "out", fetching=Fetching(tmp_path / "cache"))
+    for name in ("scans/case_3.nii.gz", "infection_masks/case_3.nii.gz"):
+        gcs.delete(f"covid/{name}")
+    gcs.requests.clear()
+    cases = ingest(URI, tmp_path / "out", fetching=Fetching(tmp_path / "cache"))
+    assert gcs.downloads() == []
+    assert [case.case_id for case in cases] == ["case_0", "case_1", "case_2"]
+
+
+def test_the_output_is_pushed_to_a_bucket_with_its_table_last(gcs, cohort, tmp_path):
+    cases = ingest(str(cohort), tmp_path / "out", push_to=URI)
+    assert gcs.names()[-1] == f"covid/{TABLE}"
+    download_prefix(URI, tmp_path / "back")
+    assert read_cases(tmp_path / "back") == cases
+    for case in cases:
+        case.verified_scan(tmp_path / "back")
+
+
+def test_somewhere_else_than_a_bucket_is_nowhere_to_push_to(cohort, tmp_path):
+    with pytest.raises(InputError, match="push_to is '/tmp/x'; expected gs://bucket/prefix, or nothing"):
+        ingest(str(cohort), tmp_path / "out", push_to="/tmp/x")

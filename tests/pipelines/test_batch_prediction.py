@@ -1,0 +1,82 @@
+"""The batch prediction pipeline as it runs on one machine, in real subprocesses."""
+
+import csv
+import shutil
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from kfp import compiler, local
+
+from components.ct.errors import InputError
+from components.predict.batch import Served, plan_shards, predict_shard
+from pipelines.batch_prediction import batch_prediction
+from tests.serving.conftest import model_folder, scan, server  # noqa: F401 (fixtures)
+from tests.serving.toy import MODEL
+
+
+@pytest.fixture
+def source(scan, tmp_path) -> Path:  # noqa: F811
+    """Three scans, one of them damaged."""
+    folder = tmp_path / "source"
+    folder.mkdir()
+    shutil.copyfile(scan, folder / "a.nii.gz")
+    shutil.copyfile(scan, folder / "b.nii.gz")
+    (folder / "c.nii.gz").write_bytes(scan.read_bytes()[:-9])
+    (folder / "notes.txt").touch()
+    return folder
+
+
+def test_scans_are_dealt_out_and_no_part_is_empty(source):
+    assert plan_shards(str(source), 2) == ['["a.nii.gz", "c.nii.gz"]', '["b.nii.gz"]']
+    assert len(plan_shards(str(source), 9)) == 3
+    with pytest.raises(InputError, match="is no folder"):
+        plan_shards(str(source / "nowhere"), 2)
+
+
+def test_a_server_and_the_version_folder_itself_draw_the_same_masks(server, model_folder, source, tmp_path):  # noqa: F811
+    names = ["a.nii.gz", "c.nii.gz"]
+    for name, served in {
+        "served": Served(server, "", MODEL),
+        "direct": Served("", str(model_folder), MODEL),
+        "one": Served("", str(model_folder / "12"), MODEL),
+    }.items():
+        good, bad = predict_shard(str(source), names, served, tmp_path / name, 0.0)
+        assert (good.case, good.error, good.model_version) == ("a", "", 12)
+        assert "c.nii.gz" in bad.error
+    masks = [np.asarray(nib.load(tmp_path / name / "a_mask.nii.gz").dataobj) for name in ("served", "direct", "one")]
+    np.testing.assert_array_equal(masks[0], masks[1])
+    np.testing.assert_array_equal(masks[0], masks[2])
+
+
+def test_a_part_without_a_single_mask_fails(server, source, tmp_path):  # noqa: F811
+    with pytest.raises(InputError, match=r"none of 1 scans was segmented.*c\.nii\.gz"):
+        predict_shard(str(source), ["c.nii.gz"], Served(server, "", MODEL), tmp_path / "out", 0.0)
+
+
+@pytest.mark.parametrize("served", [Served("", "", MODEL), Served("host:1", "folder", MODEL)])
+def test_either_a_server_or_a_folder_answers(served, source, tmp_path):
+    with pytest.raises(InputError, match="either server"):
+        predict_shard(str(source), ["a.nii.gz"], served, tmp_path / "out", 0.0)
+
+
+def test_it_compiles(tmp_path):
+    compiler.Compiler().compile(batch_prediction, str(tmp_path / "batch_prediction.yaml"))
+    assert "parallelism" not in (tmp_path / "batch_prediction.yaml").read_text()
+
+
+@pytest.mark.slow
+def test_the_pipeline_leaves_masks_a_table_and_a_gallery(model_folder, source, tmp_path):  # noqa: F811
+    local.init(runner=local.SubprocessRunner(use_venv=False), pipeline_root=str(tmp_path / "root"))
+    batch_prediction(source=str(source), model=str(model_folder), model_name=MODEL, shards=2)
+    (results,) = (tmp_path / "root").glob("*/gather/results")
+    assert sorted(path.name for path in (results / "masks").iterdir()) == ["a_mask.nii.gz", "b_mask.nii.gz"]
+    with (results / "summary.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["case"] for row in rows] == ["a", "b", "c"]
+    assert float(rows[0]["lesion_ml"]) > 0
+    assert rows[2]["error"]
+    page = (results.parent / "gallery").read_text()
+    assert page.count("data:image/png;base64,") == 2
+    assert "3 scans: lesion in 2, 1 failed" in page

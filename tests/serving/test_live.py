@@ -1,0 +1,145 @@
+"""A running server: health, new configurations, labels, and other people's clients."""
+
+import shutil
+import subprocess
+import sys
+import time
+
+import grpc
+import numpy as np
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from tensorflow_serving.apis import model_management_pb2, model_service_pb2_grpc
+
+from components.ct.intensity import read_ct
+from serving.calls import ServingError
+from serving.client import SegmentationClient
+from serving.model_config import ModelConfig, to_message, write_model_config
+from serving.server import Settings, start
+from tests.serving.toy import MODEL
+
+
+@pytest.fixture
+def running(model_folder, tmp_path):
+    """A server that serves version 3 as stable, and follows a `models.config`."""
+    config = tmp_path / "models.config"
+    write_model_config(config, [ModelConfig(MODEL, str(model_folder), (3,), labels={"stable": 3})])
+    told = []
+    server = start(Settings(config_file=config, port=0, poll_s=0.05), told.append)
+    server.told, server.config_file = told, config
+    yield server
+    server.stop()
+
+
+def reload(address, configs):
+    request = model_management_pb2.ReloadConfigRequest(config=to_message(configs))
+    with grpc.insecure_channel(address) as channel:
+        return model_service_pb2_grpc.ModelServiceStub(channel).HandleReloadConfigRequest(request, timeout=60)
+
+
+def until(condition, seconds=30):
+    """Wait for something to come true."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_health_is_serving_for_the_server_and_its_prediction_service(running):
+    with grpc.insecure_channel(running.address) as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        for service in ("", "tensorflow.serving.PredictionService"):
+            found = stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=10)
+            assert found.status == health_pb2.HealthCheckResponse.SERVING
+        with pytest.raises(grpc.RpcError) as caught:
+            stub.Check(health_pb2.HealthCheckRequest(service="no"), timeout=10)
+        assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+def test_a_label_names_a_version(running, scan):
+    volume = read_ct(scan)[0]
+    with SegmentationClient(running.address, MODEL, label="stable") as client:
+        assert client.predict(volume).version == 3
+    with (
+        SegmentationClient(running.address, MODEL, label="canary") as client,
+        pytest.raises(ServingError, match="Unrecognized servable version label: canary") as caught,
+    ):
+        client.predict(volume)
+    assert caught.value.code == "INVALID_ARGUMENT"
+
+
+def test_a_new_configuration_is_taken_over_by_request(running, model_folder, scan):
+    base = str(model_folder)
+    reply = reload(running.address, [ModelConfig(MODEL, base, (3, 12), labels={"stable": 12, "old": 3})])
+    assert reply.status.error_code == 0
+    assert running.models.shown() == {MODEL: [3, 12]}
+    with SegmentationClient(running.address, MODEL, label="stable") as client:
+        assert client.predict(read_ct(scan)[0]).version == 12
+
+
+@pytest.mark.parametrize(
+    ("configs", "code", "words"),
+    [
+        ([], "INVALID_ARGUMENT", "at least one model"),
+        ([ModelConfig("", "/m")], "INVALID_ARGUMENT", "name and a base_path"),
+        ([ModelConfig(MODEL, "/nowhere")], "FAILED_PRECONDITION", "no version folders in /nowhere"),
+        ([ModelConfig(MODEL, "BASE", (3,), labels={"x": 99})], "FAILED_PRECONDITION", "label x to version 99"),
+    ],
+)
+def test_a_configuration_that_cannot_be_met_is_refused_and_nothing_changes(running, model_folder, configs, code, words):
+    known = [ModelConfig(c.name, c.base.replace("BASE", str(model_folder)), c.specific, 1, c.labels) for c in configs]
+    with pytest.raises(grpc.RpcError) as caught:
+        reload(running.address, known)
+    assert caught.value.code().name == code
+    assert words in caught.value.details()
+    assert running.models.shown() == {MODEL: [3]}
+
+
+def test_the_config_file_is_followed_and_a_broken_one_is_not(running, model_folder):
+    running.config_file.write_text("model_config_list { nonsense")
+    until(lambda: any("not taken over" in line for line in running.told))
+    assert running.models.shown() == {MODEL: [3]}
+    write_model_config(running.config_file, [ModelConfig(MODEL, str(model_folder), (12,), labels={"stable": 12})])
+    until(lambda: running.models.shown() == {MODEL: [12]})
+
+
+def test_two_models_are_served_side_by_side(running, model_folder, tmp_path):
+    shutil.copytree(model_folder / "12", tmp_path / "second" / "1")
+    reload(running.address, [ModelConfig(MODEL, str(model_folder)), ModelConfig("second", str(tmp_path / "second"))])
+    assert running.models.shown() == {MODEL: [12], "second": [1]}
+
+
+OVMSCLIENT = """
+import sys
+import numpy as np
+from ovmsclient import make_grpc_client, make_http_client
+from ovmsclient.tfs_compat.base.errors import ModelNotFoundError
+slices = np.load(sys.argv[3])
+for client in (make_grpc_client(sys.argv[1]), make_http_client(sys.argv[2])):
+    assert client.get_model_status("toy") == {12: {"state": "AVAILABLE", "error_code": 0, "error_message": "OK"}}, \
+        client.get_model_status("toy")
+    metadata = client.get_model_metadata("toy")
+    assert metadata["model_version"] == 12, metadata
+    assert metadata["inputs"]["slices_hu"]["dtype"] == "DT_INT16", metadata
+    found = client.predict({"slices_hu": slices}, "toy")
+    expected = 0.5 * np.clip((slices.astype(np.float32) + 1250) / 1500, 0, 1)
+    np.testing.assert_allclose(found["lesion_probability"], expected, atol=1e-6)
+    np.testing.assert_array_equal(found["lesion_mask"], expected >= 0.25)
+    try:
+        client.predict({"slices_hu": slices}, "other")
+        raise SystemExit("an unknown model was answered")
+    except ModelNotFoundError:
+        pass
+"""
+
+
+def test_ovmsclient_works_unchanged(model_folder, tmp_path):
+    np.save(tmp_path / "slices.npy", np.random.default_rng(4).integers(-1400, 400, (2, 9, 11), np.int16))
+    server = start(Settings(models=(ModelConfig(MODEL, str(model_folder)),), port=0, rest_port=0))
+    try:
+        # In a process of its own: it brings its own copy of TF Serving's messages.
+        command = [sys.executable, "-c", OVMSCLIENT, server.address, server.rest_address, tmp_path / "slices.npy"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    finally:
+        server.stop()
+    assert done.returncode == 0, done.stderr
