@@ -21,6 +21,7 @@ import requests
 from google.api_core import exceptions as api
 from google.auth import exceptions as auth
 from google.cloud import storage
+from google.cloud.storage.exceptions import InvalidResponse
 from google.cloud.storage.retry import DEFAULT_RETRY
 
 from components.ct.atomic import written_whole
@@ -67,7 +68,7 @@ class Place:
 
     def uri(self, relative: str = "") -> str:
         """The address of the folder, or of an object in it."""
-        return f"{SCHEME}{self.bucket}/{self.name(relative)}"
+        return f"{SCHEME}{self.bucket}/{self.name(relative)}".rstrip("/")
 
 
 def is_gcs(path: str) -> bool:
@@ -259,7 +260,7 @@ def _told(uri: str) -> Iterator[None]:
         reason = {404: "not found", 403: "not permitted", 401: "not permitted"}[error.code]
         raise InputError(f"{uri}: {reason} ({error.code:d}); {_CREDENTIALS}") from error
     except auth.DefaultCredentialsError as error:
-        raise InputError(f"{uri}: no Google credentials found; {_CREDENTIALS}") from error
+        raise InputError(f"{uri}: no usable Google credentials; {_CREDENTIALS}") from error
     except (api.GoogleAPICallError, api.RetryError, auth.GoogleAuthError, OSError) as error:
         if isinstance(error, OSError) and not isinstance(error, requests.RequestException | ConnectionError):
             raise  # of this machine's disk
@@ -268,4 +269,6 @@ def _told(uri: str) -> Iterator[None]:
 
 def _cause(error: Exception) -> str:
     cause = error.cause if isinstance(error, api.RetryError) and error.cause else error
+    if isinstance(cause, InvalidResponse):
+        return f"it answered {cause.response.status_code}"
     return f"{type(cause).__name__}: {cause}"[:200]

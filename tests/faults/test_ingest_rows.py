@@ -122,7 +122,8 @@ def test_row_03_endless_503_from_a_bucket_ends_at_the_deadline(bucket, tmp_path,
     bucket.faults.append(Fault(asks_for, status=503, times=10_000))
     message = refused(URI, tmp_path)
     assert message.startswith(URI)
-    assert "the server goes on failing (ServiceUnavailable: 503" in message
+    assert "the server goes on failing (" in message
+    assert "503" in message
 
 
 @pytest.mark.parametrize("status", [403, 404])
@@ -132,7 +133,7 @@ def test_row_04_a_refusal_over_http_is_final(mirror, file_server, tmp_path, stat
     assert len(file_server.requests) == 1
 
 
-@pytest.mark.parametrize(("status", "says"), [(401, "not permitted (401)"), (403, "not permitted (403)")])
+@pytest.mark.parametrize(("status", "says"), [(401, "no usable Google credentials"), (403, "not permitted (403)")])
 def test_row_04_a_refusal_from_a_bucket_is_final_and_hints_at_credentials(bucket, tmp_path, status, says):
     bucket.faults.append(Fault("scans/case_1.nii.gz?", status=status, times=99))
     message = refused(URI, tmp_path)
@@ -149,7 +150,7 @@ def test_row_04_a_wrong_bucket_or_prefix_is_named_at_once_with_a_hint_at_credent
 def test_row_04_missing_credentials_are_told(monkeypatch, tmp_path):
     monkeypatch.delenv("STORAGE_EMULATOR_HOST", raising=False)
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "none.json"))
-    assert refused(URI, tmp_path).startswith(f"{URI}: no Google credentials found; check the name")
+    assert refused(URI, tmp_path).startswith(f"{URI}: no usable Google credentials; check the name")
 
 
 def test_row_05_an_html_page_saved_as_a_volume_is_known_by_its_first_bytes(cohort, tmp_path):
@@ -316,4 +317,4 @@ def test_row_11_an_object_that_changes_between_two_parts_is_not_taken(bucket, tm
         Fault("scans/case_1.nii.gz?", cut_after=40),
         Fault("scans/case_1.nii.gz?", before=lambda: bucket.put(name, bucket.get(name)[::-1])),
     ]
-    assert "changed while it was read" in refused(URI, tmp_path)
+    assert "changed while it was read" in refused(URI, tmp_path, Fetching())

@@ -1,0 +1,283 @@
+"""Rows 12 to 27 of the fault table: volumes that are damaged, impossible, mismatched or personal."""
+
+import gzip
+import itertools
+import struct
+import tracemalloc
+import zlib
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from components.ct.cases import read_cases
+from components.ct.errors import CohortError, VolumeError
+from components.ct.intensity import read_ct
+from components.ct.metrics import dice
+from components.ct.volume import read_volume, write_on_file_grid
+from components.ingest.ingest import ingest
+from tests.ingest.conftest import SHAPE, mask_of
+
+SCAN = np.random.default_rng(3).integers(-1000, 400, SHAPE).astype(np.int16)
+AFFINE = np.diag([-1.0, 1, 3, 1])
+# Byte offsets in a NIfTI-1 header (nifti1.h)
+DIM, DATATYPE, PIXDIM, SLOPE, SFORM = 40, 70, 76, 112, 280
+
+
+def nifti_bytes(voxels=SCAN, affine=AFFINE):
+    return bytearray(nib.Nifti1Image(voxels, affine).to_bytes())
+
+
+def written(path, content):
+    path.write_bytes(gzip.compress(bytes(content), mtime=0) if path.name.endswith(".gz") else bytes(content))
+    return path
+
+
+def refused(path):
+    """Why a file is not read; as a scan, too."""
+    with pytest.raises(VolumeError) as raised:
+        read_volume(path)
+    with pytest.raises(VolumeError):
+        read_ct(path)
+    message = str(raised.value)
+    assert message.startswith(f"{path}: ")
+    assert "\n" not in message
+    return message
+
+
+def with_bytes(at, form, *values):
+    content = nifti_bytes()
+    struct.pack_into(f"<{form}", content, at, *values)
+    return content
+
+
+def test_row_12_any_flipped_bit_in_the_voxels_is_found(tmp_path):
+    content = bytearray(gzip.compress(nifti_bytes(), mtime=0))
+    for at in range(20, len(content), 7):
+        damaged = bytearray(content)
+        damaged[at] ^= 1
+        path = tmp_path / "a.nii.gz"
+        path.write_bytes(damaged)
+        refused(path)
+
+
+def test_row_12_a_wrong_checksum_is_named(tmp_path):
+    content = bytearray(gzip.compress(nifti_bytes(), mtime=0))
+    content[-8] ^= 1
+    (tmp_path / "a.nii.gz").write_bytes(content)
+    assert "damaged gzip stream" in refused(tmp_path / "a.nii.gz")
+
+
+@pytest.mark.parametrize("lost", [1, 4, 8, 9, 100])
+def test_row_13_a_truncated_gzip_file_is_refused(tmp_path, lost):
+    (tmp_path / "a.nii.gz").write_bytes(gzip.compress(nifti_bytes())[:-lost])
+    refused(tmp_path / "a.nii.gz")
+
+
+@pytest.mark.parametrize("kept", [0, 3, 300, 352, 400])
+def test_row_13_a_truncated_plain_file_is_refused(tmp_path, kept):
+    refused(written(tmp_path / "a.nii", nifti_bytes()[:kept]))
+
+
+@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
+def test_row_14_a_small_file_that_declares_a_huge_volume_allocates_nothing(tmp_path, name):
+    content = with_bytes(DIM, "4h", 3, 30000, 30000, 1000)
+    path = written(tmp_path / name, content + bytes(2048 - len(content) % 2048))
+    tracemalloc.start()
+    message = refused(path)
+    peak_bytes = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert "declares 1,800,000.4 MB of voxels" in message
+    assert peak_bytes < 5e6
+
+
+@pytest.mark.parametrize("dims", [(0, 5, 4), (6, -5, 4), (6, 5, 0)])
+def test_row_15_dimensions_below_one_are_refused(tmp_path, dims):
+    message = refused(written(tmp_path / "a.nii.gz", with_bytes(DIM, "4h", 3, *dims)))
+    assert f"declares dimensions {list(dims)}; every one must be at least 1" in message
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 0.0, -1.0])
+def test_row_16_a_spacing_that_is_none_is_refused(tmp_path, value):
+    message = refused(written(tmp_path / "a.nii.gz", with_bytes(PIXDIM + 8, "f", value)))
+    assert "voxel spacing" in message
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_row_16_an_affine_that_is_not_finite_is_refused(tmp_path, value):
+    assert "affine is not finite" in refused(written(tmp_path / "a.nii.gz", with_bytes(SFORM, "f", value)))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_row_17_voxels_that_are_no_numbers_are_refused_with_their_count(tmp_path, value):
+    voxels = SCAN.astype(np.float32)
+    voxels.flat[:3] = value
+    assert "3 voxels are NaN or infinite" in refused(written(tmp_path / "a.nii.gz", nifti_bytes(voxels)))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("at", [SLOPE, SLOPE + 4])
+def test_row_18_a_scaling_that_is_not_finite_is_refused(tmp_path, value, at):
+    assert "expected finite numbers" in refused(written(tmp_path / "a.nii.gz", with_bytes(at, "f", value)))
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (nifti_bytes(np.zeros((6, 5, 4, 2), np.int16)), "has dimensions [6, 5, 4, 2]; expected one 3-D volume"),
+        (nifti_bytes(np.zeros((6, 5), np.int16)), "has dimensions [6, 5]; expected one 3-D volume"),
+        (nifti_bytes(np.zeros(SHAPE, [(c, "u1") for c in "RGB"])), "stores RGB voxels; expected integers or real"),
+        (nifti_bytes(np.zeros(SHAPE, np.complex64)), "stores complex64 voxels; expected integers or real"),
+        (with_bytes(DATATYPE, "h", 999), "stores type 999 voxels; expected integers or real"),
+    ],
+)
+def test_row_19_what_is_no_scalar_volume_is_refused_saying_what_is_expected(tmp_path, content, says):
+    assert says in refused(written(tmp_path / "a.nii.gz", content))
+
+
+@pytest.fixture
+def findings(tmp_path, save):
+    """A function that takes scans and masks through ingest and validation, and gives what was found of each case."""
+
+    def found(scans, masks, affines=None):
+        for index, (scan, mask) in enumerate(itertools.zip_longest(scans, masks, fillvalue=None)):
+            save(tmp_path / "in" / "scans" / f"case_{index}.nii.gz", scan, AFFINE)
+            mask_affine = (affines or {}).get(index, AFFINE)
+            save(tmp_path / "in" / "infection_masks" / f"case_{index}.nii.gz", mask, mask_affine)
+        ingest(str(tmp_path / "in"), tmp_path / "cases")
+        return validated(tmp_path)
+
+    return found
+
+
+def validated(folder):
+    """What validation says of the cases under `folder`, and which it accepts."""
+    from components.validate.validate import Outputs, validate
+
+    names = ("accepted", "facts", "profile", "data_docs", "report")
+    outputs = Outputs(*(folder / "validated" / name for name in names))
+    outcome = validate(folder / "cases", outputs, on_invalid="skip", workers=1)
+    said = {finding.case_id: finding.says for finding in outcome.findings if finding.is_critical}
+    return said, [case.case_id for case in read_cases(outputs.accepted)]
+
+
+def noise(seed):
+    return np.random.default_rng(seed).integers(-1000, 400, SHAPE).astype(np.int16)
+
+
+def test_rows_20_22_23_24_25_bad_cases_are_told_and_left_out_and_the_rest_goes_on(findings):
+    windowed = np.random.default_rng(9).integers(0, 256, SHAPE).astype(np.uint8)
+    unknown = np.random.default_rng(9).integers(0, 100, SHAPE).astype(np.uint8)
+    lesion = mask_of(1, 1, 1)
+    scans = [noise(0), noise(1), noise(2), noise(3), noise(4), windowed, unknown, noise(5), noise(5), noise(6)]
+    masks = [lesion] * len(scans)
+    masks[0] = mask_of(1, 1, 1)[:, :, :3]  # row 20, shape
+    masks[2] = mask_of(0.5, 1, dtype="float32")  # row 22
+    masks[3] = mask_of(1, 2, 7)  # row 22
+    masks[4] = mask_of()  # row 25
+    masks[8] = mask_of(1, 1)
+    moved = AFFINE.copy()
+    moved[2, 3] = 40
+    said, accepted = findings(scans, masks, {1: moved})  # case_1: row 20, affine
+    assert accepted == ["case_4", "case_5", "case_7", "case_9"]
+    assert said.keys() == {"case_0", "case_1", "case_2", "case_3", "case_6", "case_8"} | (said.keys() & {"case_9"})
+    assert "scan and mask lie on different grids: scan 6×5×4" in said["case_0"]
+    assert "mask 6×5×3" in said["case_0"]
+    assert "scan and mask lie on different grids" in said["case_1"]
+    assert "40" in said["case_1"]
+    assert "0.5" in said["case_2"]
+    assert "expected 0 and 1" in said["case_2"]
+    assert "2, 7" in said["case_3"]
+    assert "neither HU (air below -200) nor 8-bit" in said["case_6"]
+    assert "has the very scan of case case_7" in said["case_8"]
+
+
+CODES = ["".join(flips) for axes in itertools.permutations(("LR", "PA", "IS")) for flips in itertools.product(*axes)]
+
+
+@pytest.mark.parametrize("oblique", [False, True], ids=["straight", "oblique"])
+@pytest.mark.parametrize("code", CODES)
+def test_row_21_a_mask_comes_back_on_the_scans_grid_in_all_48_orientations(tmp_path, code, oblique):
+    to_code = nib.orientations.ornt_transform(
+        nib.orientations.axcodes2ornt("RAS"), nib.orientations.axcodes2ornt(tuple(code))
+    )
+    canonical = nib.Nifti1Image(SCAN, np.diag([0.7, 0.8, 2.5, 1]))
+    stored = canonical.as_reoriented(to_code)
+    affine = stored.affine
+    if oblique:
+        turn = np.eye(4)
+        turn[:2, :2] = [[np.cos(0.2), -np.sin(0.2)], [np.sin(0.2), np.cos(0.2)]]
+        affine = turn @ affine
+    nib.save(nib.Nifti1Image(np.asanyarray(stored.dataobj), affine), tmp_path / "scan.nii.gz")
+    volume = read_volume(tmp_path / "scan.nii.gz")
+    np.testing.assert_array_equal(volume.voxels, SCAN)
+    write_on_file_grid(tmp_path / "mask.nii.gz", (volume.voxels > 0).astype(np.uint8), volume.file_grid)
+    mask = nib.load(tmp_path / "mask.nii.gz")
+    assert nib.aff2axcodes(mask.affine) == tuple(code)
+    np.testing.assert_array_equal(np.asanyarray(mask.dataobj), np.asanyarray(stored.dataobj) > 0)
+    np.testing.assert_allclose(mask.affine, affine, atol=1e-5)
+
+
+def test_row_24_what_does_not_pair_is_listed_and_fails_or_is_skipped(cohort, tmp_path, save, capsys):
+    save(cohort / "scans" / "lonely.nii.gz")
+    save(cohort / "infection_masks" / "orphan.nii.gz", mask_of(1))
+    save(cohort / "scans" / "case_0_ct.nii")
+    problems = [
+        "case_0.nii.gz and case_0_ct.nii are two scans of one case; keep one",
+        "scan lonely.nii.gz has no mask; expected one named lonely.nii.gz",
+        "mask orphan.nii.gz has no scan; expected one named orphan.nii.gz",
+    ]
+    with pytest.raises(CohortError) as raised:
+        ingest(str(cohort), tmp_path / "out")
+    assert str(raised.value) == f"{cohort}: 3 problems: {'; '.join(problems)}"
+    cases = ingest(str(cohort), tmp_path / "out", on_invalid="skip")
+    assert [case.case_id for case in cases] == ["case_0", "case_1", "case_2", "case_3"]
+    assert (tmp_path / "out" / "skipped.txt").read_text().splitlines() == problems
+    assert all(f"skipped: {problem}" in capsys.readouterr().out for problem in problems[:1])
+
+
+def test_row_25_the_dice_of_empty_masks_is_what_the_policy_says():
+    empty, lesion = np.zeros(SHAPE, bool), mask_of(1) > 0
+    assert dice(empty, empty) == 1
+    assert dice(empty, lesion) == dice(lesion, empty) == 0
+
+
+PERSON = b"Meier^Hans"
+
+
+def personal_bytes():
+    """A volume with a person's name in every field and extension that takes text."""
+    image = nib.Nifti1Image(SCAN, AFFINE)
+    for field in ("descrip", "aux_file", "db_name", "intent_name"):
+        image.header[field] = PERSON
+    image.header.extensions.append(nib.nifti1.Nifti1Extension("comment", PERSON))
+    return image.to_bytes()
+
+
+def test_row_26_personal_data_in_headers_is_in_no_output_and_no_log(cohort, tmp_path, capfd):
+    for name in ("scans/case_0.nii.gz", "infection_masks/case_1.nii.gz"):
+        written(cohort / name, personal_bytes())
+    damaged = gzip.compress(personal_bytes())[:-1]
+    (cohort / "scans" / "case_2.nii.gz").write_bytes(damaged)
+    ingest(str(cohort), tmp_path / "out", on_invalid="skip")
+    for path in (tmp_path / "out").rglob("*"):
+        if path.is_file():
+            content = path.read_bytes()
+            content = zlib.decompress(content, wbits=31) if path.suffix == ".gz" else content
+            assert PERSON not in content
+            assert b"Meier" not in content
+    assert "Meier" not in "".join(capfd.readouterr())
+
+
+def test_row_27_names_in_file_names_become_pseudonyms_in_every_output_and_log(tmp_path, save, capfd):
+    for name in ("Meier_Hans", "Doe_Jane"):
+        save(tmp_path / "in" / "scans" / f"{name}.nii.gz")
+        save(tmp_path / "in" / "infection_masks" / f"{name}.nii.gz", mask_of(1))
+    save(tmp_path / "in" / "scans" / "Weiss_Eva.nii.gz")
+    (tmp_path / "key").write_text("0123456789abcdef")
+    cases = ingest(str(tmp_path / "in"), tmp_path / "out", pseudonym_key=tmp_path / "key", on_invalid="skip")
+    assert len(cases) == 2
+    everything = "".join(capfd.readouterr())
+    for path in (tmp_path / "out").rglob("*"):
+        everything += str(path.relative_to(tmp_path)) + (path.read_text("latin-1") if path.is_file() else "")
+    assert not [name for name in ("Meier", "Hans", "Doe", "Jane", "Weiss", "Eva") if name in everything]
