@@ -40,11 +40,11 @@ compile: setup ## Write the pipeline packages for the Kubeflow UI to build/*.yam
 
 .PHONY: test
 test: setup ## Run the tests, but for the slow ones
-	@$(PYTHON) -m pytest -m "not slow"
+	@$(PYTHON) -m pytest -n auto --dist loadfile -m "not slow"
 
 .PHONY: test-all
 test-all: setup ## Run all tests, whole training runs among them
-	@$(PYTHON) -m pytest
+	@$(PYTHON) -m pytest -n auto --dist loadfile
 
 .PHONY: lint
 lint: setup ## Check style, format and types

@@ -17,7 +17,7 @@ def batch_prediction(
     label: str = "",
     shards: int = 4,
     min_lesion_ml: float = 0.0,
-):
+) -> None:
     """Deal the scans out, segment each part, bring the parts together.
 
     Args:

@@ -35,7 +35,7 @@ class BatchLimits:
     workers: int = 2
 
 
-@dataclass
+@dataclass(eq=False)  # one is found in the queue by itself: arrays have no single answer to "equal?"
 class _Waiting:
     model: SavedModel
     signature: str

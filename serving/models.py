@@ -120,7 +120,8 @@ class Model:
             Refusal: There is none such.
         """
         shown = self.shown
-        version = asked.version
+        # 0 is the newest to OpenVINO's clients, who always send a number; where there is a version 0, it is meant.
+        version = asked.version if asked.version or 0 in shown.versions else None
         if asked.label:
             if asked.label not in shown.labels:
                 raise invalid(f"Unrecognized servable version label: {asked.label}")
@@ -209,7 +210,7 @@ class Models:
         model = self._named(asked, nowhere)
         version = model.choose(asked)[0] if asked.label else asked.version
         known = dict(model.statuses)
-        if version is None:
+        if version is None or (version == 0 and 0 not in known):
             return known
         if version not in known:
             raise not_found(f"Could not find version {version} of model {asked.name}")

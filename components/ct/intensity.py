@@ -44,11 +44,13 @@ def detect_intensity(voxels: NDArray) -> Intensity:
 
 
 def to_hu(voxels: NDArray, intensity: Intensity) -> NDArray[np.int16]:
-    """Turn stored numbers into int16 HU; raw HU is clipped below at `FLOOR_HU`."""
+    """Turn stored numbers into int16 HU, raw HU clipped below at `FLOOR_HU`; what is so already is not copied."""
     forward = forward_in_memory(voxels)
     stored = voxels[forward]
     if intensity is Intensity.HU:
         if stored.dtype == np.int16:
+            if stored.min() >= FLOOR_HU:
+                return voxels
             return np.maximum(stored, np.int16(FLOOR_HU))[forward]
         return np.rint(np.clip(stored, FLOOR_HU, _CEILING_HU)).astype(np.int16)[forward]
     if intensity is Intensity.WINDOWED:

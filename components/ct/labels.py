@@ -3,13 +3,15 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from components.ct.volume import forward_in_memory
+
 ANY_LABEL = 0  # 0 is the background in every convention, so it is free to mean "the mask is binary as it is"
 _BLOCK = 1 << 22
 
 
 def label_values(voxels: NDArray) -> NDArray[np.float64]:
     """The distinct values of a mask, sorted."""
-    flat = voxels.ravel(order="K")
+    flat = voxels[forward_in_memory(voxels)].ravel(order="K")
     values = np.empty(0)
     for start in range(0, flat.size, _BLOCK):
         values = np.union1d(values, _distinct(flat[start : start + _BLOCK]))
@@ -38,6 +40,8 @@ def binary_lesion(voxels: NDArray, label: int = ANY_LABEL) -> NDArray[np.uint8] 
 
 
 def _distinct(block: NDArray) -> NDArray[np.float64]:
+    if block.dtype.kind in "iub" and int(block.max()) - int(block.min()) <= 1:
+        return np.array(sorted({float(block.min()), float(block.max())}))  # 0 and 1, as a rule: nothing to count
     # Masks fit 8 bits as a rule, whatever type they are stored in; counting is ten times faster than sorting.
     with np.errstate(invalid="ignore"):
         small = block.astype(np.uint8, copy=False)

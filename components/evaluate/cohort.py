@@ -33,7 +33,7 @@ class Group:
         cases: how many.
         patients: of how many patients.
         mean: mean Dice.
-        interval: of the mean, over patients; None for fewer than two of them.
+        interval: of the mean, over patients; None where there is none, as for one patient.
         median: median Dice.
         worst_decile: mean Dice of the worst tenth of the cases, at least one.
     """
@@ -80,15 +80,15 @@ def mean_interval(patients: Sequence[str], values: Sequence[float]) -> Interval 
 
     Args:
         patients: the patient of each case.
-        values: one of each case, finite.
+        values: one of each case.
 
     Returns:
-        None for fewer than two patients, of which nothing can be said.
+        None for fewer than two patients, or with a value that is not finite: nothing can be said of these.
     """
     sums: dict[str, NDArray[np.float64]] = defaultdict(lambda: np.zeros(2))
     for patient, value in zip(patients, values, strict=True):
         sums[patient] += (value, 1)
-    if len(sums) < 2:
+    if len(sums) < 2 or not np.isfinite(values).all():
         return None
     each = np.array([sums[patient] for patient in sorted(sums)])
     draws = np.random.default_rng(_SEED).integers(len(each), size=(RESAMPLES, len(each)))

@@ -1,5 +1,6 @@
 """A scan with the radiologist's mask, as axial slices; and the cases that a model never saw."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,8 +39,10 @@ class LabelledScan:
     @classmethod
     def read(cls, folder: Path, case: Case) -> "LabelledScan":
         """Read a case of an ingested cohort; `VolumeError` unless both files are as they were recorded."""
-        scan, _ = read_ct(case.verified_scan(folder))
-        mask = read_volume(case.verified_mask(folder))
+        with ThreadPoolExecutor(1) as aside:
+            mask_read = aside.submit(lambda: read_volume(case.verified_mask(folder)))
+            scan, _ = read_ct(case.verified_scan(folder))
+        mask = mask_read.result()
         if mask.voxels.shape != scan.voxels.shape:
             raise VolumeError(
                 f"case {case.case_id}: its scan has {scan.voxels.shape} voxels, its mask {mask.voxels.shape}; "

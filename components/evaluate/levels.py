@@ -13,6 +13,8 @@ from components.ct.metrics import Confusion
 
 LEVELS = 256
 THRESHOLDS = np.arange(1, LEVELS) / LEVELS
+_FINE = 4096  # steps in which probabilities are summed up: their mean is off by 1/8192 at most
+_FINE_CENTRES = ((np.arange(_FINE) + 0.5) / _FINE).reshape(LEVELS, -1)
 _BINS = 16  # of the reliability curve, each of 16 levels
 
 
@@ -22,7 +24,7 @@ class LevelCounts:
     Attributes:
         lesion: (256,) int64, voxels of lesion at each level.
         background: (256,) int64, voxels of background at each level.
-        mass: (256,) float64, the sum of the probabilities at each level.
+        mass: (256,) float64, the sum of the probabilities at each level, each of them to 1/8192.
     """
 
     def __init__(self) -> None:
@@ -43,19 +45,13 @@ class LevelCounts:
     def add(self, probability: NDArray[np.float32], truth: NDArray[np.bool_]) -> None:
         """Count (n, h, w) probabilities, finite, and the mask of the same voxels."""
         for voxels, lesion in zip(probability, truth, strict=True):
-            if voxels.max(initial=0) < 1 / LEVELS:  # as in most slices outside the lungs
-                in_lesion = np.zeros(LEVELS, np.int64)
-                in_lesion[0] = np.count_nonzero(lesion)
-                self.background[0] += lesion.size
-                self.mass[0] += voxels.sum(dtype=np.float64)
-            else:
-                # Interpolation may pass 0 or 1 by a rounding error.
-                levels = np.clip(voxels * LEVELS, 0, LEVELS - 1).astype(np.uint8)
-                in_lesion = np.bincount(levels[lesion], minlength=LEVELS)
-                self.background += np.bincount(levels.ravel(), minlength=LEVELS)
-                self.mass += np.bincount(levels.ravel(), weights=voxels.ravel(), minlength=LEVELS)
-            self.lesion += in_lesion
-            self.background -= in_lesion
+            # Interpolation may pass 0 or 1 by a rounding error.
+            fine = np.clip(voxels * _FINE, 0, _FINE - 1).astype(np.intp)
+            np.add(fine, _FINE, out=fine, where=lesion)
+            background, in_lesion = np.bincount(fine.ravel(), minlength=2 * _FINE).reshape(2, LEVELS, -1)
+            self.background += background.sum(axis=1)
+            self.lesion += in_lesion.sum(axis=1)
+            self.mass += ((background + in_lesion) * _FINE_CENTRES).sum(axis=1)
 
     def confusion(self, threshold: float) -> Confusion:
         """The confusion at one of `THRESHOLDS`."""

@@ -20,7 +20,8 @@ _LONGEST_EDGE = 640  # pixels: a report holds three, within 5 MB
 def shown_slice(truth: NDArray[np.bool_], prediction: NDArray[np.bool_]) -> int:
     """Which of (n, h, w) slices to show: the one with most lesion, or most prediction, or the middle one."""
     for mask in (truth, prediction):
-        area = np.count_nonzero(mask, axis=(1, 2))
+        # Slice by slice: along axes, NumPy first makes integers of a whole volume.
+        area = np.array([np.count_nonzero(lesion) for lesion in mask])
         if area.any():
             return int(area.argmax())
     return len(truth) // 2

@@ -2,6 +2,7 @@
 
 import csv
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -58,10 +59,15 @@ def score(
     scan: LabelledScan, prediction: NDArray[np.bool_], image_size: int, champion_dice: float | None = None
 ) -> CaseScore:
     """Compare a predicted mask, (n, rows, columns), with the scan's own."""
-    case, voxel_ml, counted = scan.case, scan.voxel_ml, confusion(scan.truth, prediction)
+    case, voxel_ml = scan.case, scan.voxel_ml
+    # Threads, since all of these are array arithmetic outside the interpreter's lock.
+    with ThreadPoolExecutor() as pool:
+        surfaces = pool.submit(surface_agreement, scan.truth, prediction, scan.spacing_mm)
+        detection = pool.submit(detect_lesions, scan.truth, prediction)
+        ceiling = pool.submit(ceiling_dice, scan.truth, image_size)
+        counted = confusion(scan.truth, prediction)
+    surface, found = surfaces.result(), detection.result()
     nothing = Confusion(0, 0, counted.truth, counted.total - counted.truth)
-    surface = surface_agreement(scan.truth, prediction, scan.spacing_mm)
-    found = detect_lesions(scan.truth, prediction)
     return CaseScore(
         case_id=case.case_id,
         patient_id=case.patient_id,
@@ -72,7 +78,7 @@ def score(
         predicted_ml=counted.predicted * voxel_ml,
         volume_error_ml=(counted.predicted - counted.truth) * voxel_ml,
         dice=counted.dice,
-        ceiling_dice=ceiling_dice(scan.truth, image_size),
+        ceiling_dice=ceiling.result(),
         champion_dice=champion_dice,
         surface_dice=surface.surface_dice,
         hd95_mm=surface.hd95_mm,

@@ -18,7 +18,7 @@ from components.ct.workers import each_case
 from components.ingest.directory import find_folders, scans_in, volumes_in
 from components.ingest.naming import Naming
 from components.ingest.pairing import Pair, pair_by_name
-from components.ingest.patients import patients_of
+from components.ingest.patients import patients_of, write_patients
 from components.ingest.sources import Fetching, fetch_cohort
 
 POLICIES = ("fail", "skip")
@@ -38,7 +38,7 @@ def ingest(
     fetching: Fetching | None = None,
     workers: int | None = None,
 ) -> list[Case]:
-    """Copy a cohort into `output`: `scans/`, `masks/` and `cases.csv`, all of it or nothing.
+    """Copy a cohort into `output`: `scans/`, `masks/` and `cases.csv`, all of it or nothing; a source in turn.
 
     The copies have the source's voxels, grid, type and scaling, without the header's free text and extensions; a
     DICOM series becomes a NIfTI file in HU. Masks that say which voxels are lesion are copied as uint8 of 0 and 1;
@@ -87,6 +87,7 @@ def ingest(
             ]
             _settle(problems, cases, source, on_invalid, artifact)
             write_cases(artifact, cases)
+            write_patients(artifact, {case.case_id: case.patient_id for case in cases})
             if push_to:
                 _push(artifact, push_to)
     return sorted(cases, key=lambda case: case.case_id)

@@ -1,7 +1,7 @@
 """Which scans are of one patient, so that they never part in a split."""
 
 import csv
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 from components.ct.errors import CohortError
@@ -37,6 +37,14 @@ def patients_of(case_ids: Iterable[str], source: Path, present: Collection[str] 
         )
     known = {case_id: patient_id for _, case_id, patient_id in (*_read(_KNOWN), *rows)}
     return {case_id: known.get(case_id, case_id) for case_id in case_ids}
+
+
+def write_patients(folder: Path, patient_of: Mapping[str, str]) -> None:
+    """Write `patients.csv`, so that the folder is itself a source in which patients stay together."""
+    with (folder / PATIENTS).open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(("case_id", "patient_id"))
+        table.writerows(sorted(patient_of.items()))
 
 
 def _read(path: Path) -> list[tuple[int, str, str]]:

@@ -1,5 +1,7 @@
 """The KFP interface of the train step."""
 
+from typing import Optional
+
 from kfp import dsl
 
 from components import images
@@ -16,6 +18,9 @@ def train(
     epochs: int = 30,
     batch_size: int = 8,
     seed: int = 0,
+    require_gpu: bool = False,
+    checkpoint_dir: Optional[str] = None,  # noqa: UP045 - the one spelling that KFP knows
+    changes: dict = {},  # noqa: B006 - a KFP default is copied into each run
 ) -> None:
     """Train a 2-D U-Net and keep the weights of the epoch with the best validation Dice.
 
@@ -29,19 +34,30 @@ def train(
         epochs: Length of the run; an epoch of the default recipe has 256 slices whatever the cohort's size.
         batch_size: Slices in a training step.
         seed: Seed of weights, order and augmentation.
+        require_gpu: Fail where no GPU is visible, and never train on the CPU instead.
+        checkpoint_dir: Folder on a volume that outlives the pod; a retried step goes on there after its last
+            finished epoch. Without it the checkpoints lie beside the model, which a new pod does not see.
+        changes: Settings of the recipe that differ from the preset, such as {"learning_rate": 0.001}.
     """
-    from dataclasses import replace
     from pathlib import Path
 
     from components.ct.errors import told_in_one_line
 
     with told_in_one_line():
-        from components.train import recipe, training
+        from components.train import checkpoint, devices, recipe, training
         from components.train import report as pages
 
-        chosen = replace(recipe.preset_recipe(preset), epochs=epochs, batch_size=batch_size)
+        if require_gpu:
+            devices.require_gpu()
+        chosen = recipe.preset_recipe(preset)
+        chosen = recipe.changed_recipe(chosen, {**changes, "epochs": epochs, "batch_size": batch_size})
         run = training.train(
-            Path(shards.path), Path(model.path), recipe=chosen, seed=seed, tensorboard=Path(tensorboard.path)
+            Path(shards.path),
+            Path(model.path),
+            recipe=chosen,
+            seed=seed,
+            tensorboard=Path(tensorboard.path),
+            checkpoints=checkpoint.checkpoint_folder(checkpoint_dir),
         )
         pages.write_report(Path(report.path), run, preset)
     for name, value in run.summary().items():

@@ -18,27 +18,29 @@ _PACKAGE = "lung_ct"
 
 @keras.saving.register_keras_serializable(_PACKAGE)
 class WindowHU(layers.Layer):
-    """Scale a window of Hounsfield units to 0 to 1, and clip what lies outside.
+    """Scale a window of Hounsfield units to 0 to 1 (or to `top`), and clip what lies outside.
 
     Always computes in float32: bfloat16 tells HU values of lung tissue apart in steps of 4 only.
     """
 
-    def __init__(self, lower_hu: float, upper_hu: float, **kwargs: Any):
+    def __init__(self, lower_hu: float, upper_hu: float, top: float = 1.0, **kwargs: Any):
         super().__init__(**{**kwargs, "dtype": "float32"})
         self.lower_hu = lower_hu
         self.upper_hu = upper_hu
+        self.top = top
 
     def call(self, slices_hu: Any) -> Any:
         """Window slices of any shape."""
-        return keras.ops.clip((slices_hu - self.lower_hu) / (self.upper_hu - self.lower_hu), 0.0, 1.0)
+        share = (slices_hu - self.lower_hu) / (self.upper_hu - self.lower_hu)
+        return keras.ops.clip(share, 0.0, 1.0) * self.top
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         """The input's shape."""
         return input_shape
 
     def get_config(self) -> dict[str, Any]:
-        """Both ends of the window."""
-        return {**super().get_config(), "lower_hu": self.lower_hu, "upper_hu": self.upper_hu}
+        """Both ends of the window, and what they become."""
+        return {**super().get_config(), "lower_hu": self.lower_hu, "upper_hu": self.upper_hu, "top": self.top}
 
 
 @keras.saving.register_keras_serializable(_PACKAGE)
@@ -74,6 +76,7 @@ def build_network(
     *,
     filters: Sequence[int] = (16, 32, 64, 128, 256),
     window_hu: tuple[float, float] | None = (-1250.0, 250.0),
+    window_top: float = 1.0,
     batch_norm: bool = True,
     dtype: str = "float32",
 ) -> keras.Model:
@@ -82,7 +85,8 @@ def build_network(
     Args:
         image_size: edge of the grid, divisible by 2 for each level but the first.
         filters: of each level, from the full grid down.
-        window_hu: the window that becomes 0 to 1; None feeds raw values.
+        window_hu: the window that becomes 0 to `window_top`; None feeds raw values.
+        window_top: 1, or 255 as in an 8-bit picture.
         batch_norm: normalise after each 3×3 convolution.
         dtype: policy of the inner layers, such as "mixed_bfloat16"; weights and answer are always float32.
 
@@ -93,7 +97,7 @@ def build_network(
     slices_hu = keras.Input((image_size, image_size), name="slices_hu", dtype="float32")
     x = layers.Reshape((image_size, image_size, 1), dtype="float32")(slices_hu)
     if window_hu is not None:
-        x = WindowHU(*window_hu, name="window")(x)
+        x = WindowHU(*window_hu, window_top, name="window")(x)
     passed_on = []
     for width in filters[:-1]:
         x = _convolve_twice(x, width, batch_norm, dtype)
@@ -106,6 +110,17 @@ def build_network(
         x = _convolve_twice(x, width, batch_norm, dtype)
     x = layers.Conv2D(1, 1, activation="sigmoid", dtype="float32", name="probability")(x)
     return keras.Model(slices_hu, layers.Reshape((image_size, image_size), dtype="float32")(x), name="unet")
+
+
+def flip_averaged(network: keras.Model) -> keras.Model:
+    """The network that answers with the mean of its answers for a slice and for the slice's mirror image.
+
+    The lungs are nearly symmetric, so that both are fair questions. It costs each answer twice its time, and no time
+    in training.
+    """
+    slices_hu = keras.Input(network.input_shape[1:], name="slices_hu", dtype="float32")
+    mirrored = keras.ops.flip(network(keras.ops.flip(slices_hu, axis=2)), axis=2)
+    return keras.Model(slices_hu, layers.Average(dtype="float32")([network(slices_hu), mirrored]), name="flip_averaged")
 
 
 def load_model(path: Path) -> keras.Model:

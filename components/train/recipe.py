@@ -1,6 +1,8 @@
 """What a training run is made of, as data: the published presets, and every switch between them."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 from components.ct.errors import InputError
 
@@ -41,6 +43,7 @@ class Recipe:
     Attributes:
         window_hu: lower and upper end of the Hounsfield window that the network scales to 0 to 1; None feeds
             raw values.
+        window_top: what the window's upper end becomes: 1, or 255 as in an 8-bit picture.
         filters: of each level of the U-Net, from the full grid down.
         batch_norm: normalise after each convolution.
         focal_weight: weight of the binary focal cross-entropy.
@@ -58,10 +61,13 @@ class Recipe:
         learning_rate: at the start.
         cosine_decay: let it fall to 0 along a half cosine by the end; otherwise it stays.
         weight_decay: AdamW's; 0 is Adam.
-        ema_momentum: validate and keep a moving average of the weights; None keeps the weights themselves.
+        mixed_precision: compute in 16 bits where the machine does so natively; otherwise in float32.
+        flip_averaging: let the trained network answer with the mean over a slice and its mirror image, for twice
+            the time; docs/ablation.md has what it gains.
     """
 
     window_hu: tuple[float, float] | None = (-1250.0, 250.0)
+    window_top: float = 1.0
     filters: tuple[int, ...] = (16, 32, 64, 128, 256)
     batch_norm: bool = True
     focal_weight: float = 0.5
@@ -77,12 +83,14 @@ class Recipe:
     learning_rate: float = 2e-3
     cosine_decay: bool = True
     weight_decay: float = 1e-4
-    ema_momentum: float | None = None
+    mixed_precision: bool = True
+    flip_averaging: bool = False
 
 
-# The two published experiments of the project's predecessor, as it ran them: raw values, Adam as it comes.
+# The two published experiments of the project's predecessor, as it ran them: the values of 8-bit files as they are,
+# Adam as it comes.
 _SEED_FOCAL = Recipe(
-    window_hu=None,
+    window_top=255.0,
     batch_norm=False,
     focal_weight=1.0,
     focal_alpha=0.8,
@@ -94,9 +102,10 @@ _SEED_FOCAL = Recipe(
     learning_rate=1e-3,
     cosine_decay=False,
     weight_decay=0.0,
+    mixed_precision=False,
 )
 _SEED_FOCAL_DICE = Recipe(
-    window_hu=None,
+    window_top=255.0,
     batch_norm=False,
     focal_weight=0.8,
     focal_alpha=0.8,
@@ -109,6 +118,7 @@ _SEED_FOCAL_DICE = Recipe(
     learning_rate=1e-3,
     cosine_decay=False,
     weight_decay=0.0,
+    mixed_precision=False,
 )
 
 PRESETS = {"default": Recipe(), "seed-focal": _SEED_FOCAL, "seed-focal-dice": _SEED_FOCAL_DICE}
@@ -120,3 +130,36 @@ def preset_recipe(name: str) -> Recipe:
         return PRESETS[name]
     except KeyError:
         raise InputError(f"preset {name!r}: no such recipe; expected one of {', '.join(PRESETS)}") from None
+
+
+def changed_recipe(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
+    """The recipe with other values of some settings, as JSON gives them.
+
+    Args:
+        recipe: such as a preset.
+        changes: values by the names of `Recipe`; `augmentation` is null, or values by the names of `Augmentation`.
+
+    Raises:
+        InputError: no such setting, or no value for it.
+    """
+    values = _known(Recipe, changes)
+    if isinstance(values.get("augmentation"), Mapping):
+        values["augmentation"] = replace(
+            recipe.augmentation or Augmentation(), **_known(Augmentation, values["augmentation"])
+        )
+    for name in ("filters", "window_hu"):
+        if isinstance(values.get(name), list):
+            values[name] = tuple(values[name])
+    return replace(recipe, **values)
+
+
+def _known(settings: type, changes: Mapping[str, Any]) -> dict[str, Any]:
+    names = {setting.name for setting in fields(settings)}
+    unknown = sorted(set(changes) - names)
+    if unknown:
+        raise InputError(f"recipe setting {', '.join(unknown)}: not known; expected {', '.join(sorted(names))}")
+    for name, value in changes.items():
+        default = getattr(settings(), name)
+        if isinstance(default, int | float) and not isinstance(value, int | float):
+            raise InputError(f"recipe setting {name} is {value!r}; expected a number, such as {default}")
+    return dict(changes)

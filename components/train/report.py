@@ -8,7 +8,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from components.report.page import BLUE, VERMILION, write_page
-from components.train.training import Training
+from components.train.record import Training
 
 
 def write_report(path: Path, run: Training, preset: str) -> None:

@@ -1,73 +1,51 @@
-"""A training run: from shards to the best checkpoint, with its history."""
+"""A training run: from shards to the best network, with its history; taken up where it was cut off."""
 
 import contextlib
 import dataclasses
 import json
-import time
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import keras
+import tensorflow as tf
+from numpy.typing import NDArray
 
 from components.ct.atomic import written_whole
 from components.ct.cases import sha256_of
 from components.ct.errors import InputError
+from components.slice.shards import shard_paths
 from components.slice.split import Split
+from components.train.checkpoint import Checkpoint, CheckpointFolder
+from components.train.epochs import EpochEnd
 from components.train.events import EventFile
-from components.train.examples import ValidationSlices, survey, training_batches, validation_slices
+from components.train.examples import Survey, survey, training_batches, validation_slices
 from components.train.losses import FocalDiceLoss, PooledDice
-from components.train.network import build_network
+from components.train.network import build_network, flip_averaged
 from components.train.precision import mixed_precision_policy
 from components.train.recipe import Recipe
-from components.train.validation import mean_case_dice, predict_slices
+from components.train.record import TRAINING, Training
 
-MODEL, TRAINING = "model.keras", "training.json"
+__all__ = ["MODEL", "TRAINING", "Training", "train"]
+
+MODEL, CHECKPOINTS = "model.keras", "checkpoints"
 _VALIDATION_SLICES = 256  # at most, each epoch
-_BAR_CELLS = 20
 
 
-@dataclass
-class Training:
-    """What a run came to: the content of `training.json`.
-
-    Attributes:
-        history: values by epoch: `loss` and `dice` of the training slices as augmented, `val_loss`, `val_dice`.
-        best_epoch: the one whose weights were kept, from 1; 0 before the first.
-        best_val_dice: its validation Dice.
-        seconds: wall time of the run.
-        epoch_seconds: wall time of each epoch with its validation.
-        model_sha256: of `model.keras`.
-    """
-
-    recipe: Recipe
-    image_size: int
-    seed: int
-    precision: str
-    parameters: int
-    slices: int
-    slices_with_lesion: int
-    history: dict[str, list[float]] = field(
-        default_factory=lambda: {"loss": [], "dice": [], "val_loss": [], "val_dice": []}
-    )
-    best_epoch: int = 0
-    best_val_dice: float = -1.0
-    seconds: float = 0.0
-    epoch_seconds: list[float] = field(default_factory=list)
-    model_sha256: str = ""
-
-    def summary(self) -> dict[str, float]:
-        """The numbers that stand for the run in a list of runs."""
-        return {
-            "val_dice": self.best_val_dice,
-            "best_epoch": self.best_epoch,
-            "seconds": self.seconds,
-            "slices": self.slices,
-        }
-
-
-def train(shards: Path, output: Path, *, recipe: Recipe, seed: int = 0, tensorboard: Path | None = None) -> Training:
+def train(
+    shards: Path,
+    output: Path,
+    *,
+    recipe: Recipe,
+    seed: int = 0,
+    tensorboard: Path | None = None,
+    checkpoints: Path | None = None,
+) -> Training:
     """Train a network and keep the weights of the epoch with the best validation Dice.
+
+    After each epoch the run's state is written below `checkpoints`, in a folder named by what is trained: recipe,
+    seed and shards. The same call again, after the process was killed, goes on from there.
 
     Args:
         shards: output of slice.
@@ -75,34 +53,29 @@ def train(shards: Path, output: Path, *, recipe: Recipe, seed: int = 0, tensorbo
         recipe: what to train, how, and how long.
         seed: of weights, order and augmentation.
         tensorboard: folder for event files.
+        checkpoints: folder for the state of unfinished runs, by default inside `output`.
 
     Raises:
-        InputError: a parameter or a shard cannot be used.
+        InputError: a parameter or a shard cannot be used, memory does not suffice, or the loss became NaN; then the
+            best network so far is left with the checkpoints.
     """
-    started = time.monotonic()
     _require_usable(recipe)
     size = Split.read(shards).image_size
     found = survey(shards, size)
-    validation = validation_slices(shards, size, _VALIDATION_SLICES)
     keras.utils.set_random_seed(seed)
-    policy = mixed_precision_policy()
-    model = _compiled(recipe, size, policy, steps=_steps_per_epoch(recipe, found.slices) * recipe.epochs)
+    policy = mixed_precision_policy() if recipe.mixed_precision else "float32"
+    model = _network(recipe, size, policy)
     run = Training(recipe, size, seed, policy, model.count_params(), found.slices, found.with_lesion)
-    _announce(run)
-    output.mkdir(parents=True, exist_ok=True)
+    _compile(model, recipe, steps=run.steps_per_epoch() * recipe.epochs)
+    print(run.introduction(), flush=True)
+    folder = CheckpointFolder((checkpoints or output / CHECKPOINTS) / _identity(run, shards))
     with contextlib.closing(EventFile(tensorboard or output / "tensorboard")) as events:
-        model.fit(
-            training_batches(shards, size, found, recipe, seed=seed),
-            epochs=recipe.epochs,
-            steps_per_epoch=_steps_per_epoch(recipe, found.slices),
-            callbacks=[*_averaging(recipe), _EpochEnd(run, output, validation, events)],
-            verbose=0,
-            shuffle=False,  # the stream is
-        )
-    run.seconds = round(time.monotonic() - started, 1)
+        best = _fit(model, run, shards, found, folder, events)
+    output.mkdir(parents=True, exist_ok=True)
+    _save_network(output / MODEL, run, best)
     run.model_sha256 = sha256_of(output / MODEL)
-    with written_whole(output / TRAINING) as temporary:
-        temporary.write_text(json.dumps(dataclasses.asdict(run), indent=2) + "\n")
+    run.write(output)
+    folder.remove()
     return run
 
 
@@ -112,101 +85,117 @@ def _require_usable(recipe: Recipe) -> None:
             raise InputError(f"{name} is {getattr(recipe, name)}; expected 1 or more")
 
 
-def _steps_per_epoch(recipe: Recipe, slices: int) -> int:
-    return -(-(recipe.slices_per_epoch or slices) // recipe.batch_size)
+def _identity(run: Training, shards: Path) -> str:
+    """A name for what is trained, so that runs which share a folder never take up each other's checkpoints."""
+    content = {
+        "recipe": dataclasses.asdict(run.recipe),
+        "seed": run.seed,
+        "precision": run.precision,
+        "shards": [
+            (path.name, sha256_of(path)) for split in ("train", "validation") for path in shard_paths(shards, split)
+        ],
+    }
+    return sha256(json.dumps(content).encode()).hexdigest()[:16]
 
 
-def _compiled(recipe: Recipe, size: int, policy: str, steps: int) -> keras.Model:
-    """The network with its loss and optimizer, for a run of so many steps."""
-    model = _network(recipe, size, policy)
+def _fit(
+    model: keras.Model, run: Training, shards: Path, found: Survey, folder: CheckpointFolder, events: EventFile
+) -> list[NDArray]:
+    """Train what is left to train; give the weights of the best epoch."""
+    begun = folder.newest()
+    if begun:
+        _take_up(model, run, begun, folder, events)
+    done = begun.epoch if begun else 0
+    validation = validation_slices(shards, run.image_size, _VALIDATION_SLICES)
+    end = EpochEnd(run, validation, folder, events, best=begun.best if begun else [])
+    if done < run.recipe.epochs:
+        steps = run.steps_per_epoch()
+        stream = training_batches(shards, run.image_size, found, run.recipe, seed=run.seed, skipped=done * steps)
+        with _told_when_memory_ends(run):
+            model.fit(
+                stream,
+                initial_epoch=done,
+                epochs=run.recipe.epochs,
+                steps_per_epoch=steps,
+                callbacks=[end],
+                verbose=0,
+                shuffle=False,  # the stream is
+            )
+    if end.broken:
+        raise InputError(f"training: {end.broken}; {_kept_best(run, end.best, folder)}")
+    return end.best
+
+
+def _take_up(model: keras.Model, run: Training, begun: Checkpoint, folder: CheckpointFolder, events: EventFile) -> None:
+    model.set_weights(begun.weights)
+    model.optimizer.build(model.trainable_variables)
+    for variable, value in zip(model.optimizer.variables, begun.optimizer, strict=True):
+        variable.assign(value)
+    run.take_up(begun.state, begun.epoch)
+    for epoch in range(begun.epoch):
+        events.write(epoch, {name: series[epoch] for name, series in run.history.items()})
+    print(f"going on after epoch {begun.epoch} of {run.recipe.epochs}, from {folder.folder}", flush=True)
+
+
+def _kept_best(run: Training, best: list[NDArray], folder: CheckpointFolder) -> str:
+    remedy = f"lower learning_rate ({run.recipe.learning_rate:g}), or look for scans with impossible values"
+    if not best:
+        return f"no epoch was finished; {remedy}"
+    path = folder.folder / "best.keras"
+    _save_network(path, run, best)
+    return f"epoch {run.best_epoch}, validation Dice {run.best_val_dice:.3f}, is kept as {path}; {remedy}"
+
+
+@contextlib.contextmanager
+def _told_when_memory_ends(run: Training) -> Iterator[None]:
+    try:
+        yield
+    except (tf.errors.ResourceExhaustedError, MemoryError) as error:
+        batch, size = run.recipe.batch_size, run.image_size
+        remedy = f"try batch_size={batch // 2}" if batch > 1 else "try a smaller image_size"
+        raise InputError(
+            f"training: out of memory with batches of {batch} slices of {size}×{size}; {remedy}"
+        ) from error
+
+
+def _network(recipe: Recipe, size: int, dtype: str) -> keras.Model:
+    return build_network(
+        size,
+        filters=recipe.filters,
+        window_hu=recipe.window_hu,
+        window_top=recipe.window_top,
+        batch_norm=recipe.batch_norm,
+        dtype=dtype,
+    )
+
+
+def _compile(model: keras.Model, recipe: Recipe, steps: int) -> None:
+    """Give the network its loss and optimizer, for a run of so many steps."""
     rate: Any = recipe.learning_rate
     if recipe.cosine_decay:
         warmup = min(50, steps // 10)
         rate = keras.optimizers.schedules.CosineDecay(
             recipe.learning_rate / 100, steps - warmup, warmup_target=recipe.learning_rate, warmup_steps=warmup
         )
-    ema = {"use_ema": recipe.ema_momentum is not None, "ema_momentum": recipe.ema_momentum or 0.99}
     optimizer = (
-        keras.optimizers.AdamW(rate, weight_decay=recipe.weight_decay, **ema)
+        keras.optimizers.AdamW(rate, weight_decay=recipe.weight_decay)
         if recipe.weight_decay
-        else keras.optimizers.Adam(rate, **ema)
+        else keras.optimizers.Adam(rate)
     )
     loss = FocalDiceLoss(
         recipe.focal_weight, recipe.focal_alpha, recipe.focal_gamma, recipe.dice_weight, recipe.dice_per
     )
     # XLA was three times slower than TensorFlow's own kernels on a CPU.
     model.compile(optimizer, loss, metrics=[PooledDice()], jit_compile=keras.backend.backend() == "jax")
-    return model
 
 
-def _network(recipe: Recipe, size: int, dtype: str) -> keras.Model:
-    return build_network(
-        size, filters=recipe.filters, window_hu=recipe.window_hu, batch_norm=recipe.batch_norm, dtype=dtype
-    )
-
-
-def _averaging(recipe: Recipe) -> list[keras.callbacks.Callback]:
-    """Between epochs the averaged weights are in the model; it comes first, so that the others see them."""
-    return [] if recipe.ema_momentum is None else [keras.callbacks.SwapEMAWeights(swap_on_epoch=True)]
-
-
-def _announce(run: Training) -> None:
-    recipe = run.recipe
-    print(
-        f"training on {run.slices} slices, {run.slices_with_lesion} with lesion, {run.image_size}×{run.image_size}; "
-        f"{run.parameters:,} parameters, {run.precision}; "
-        f"{recipe.epochs} epochs of {_steps_per_epoch(recipe, run.slices)} batches of {recipe.batch_size}",
-        flush=True,
-    )
-
-
-class _EpochEnd(keras.callbacks.Callback):
-    """Validates, keeps the best weights, and tells of each epoch in one line and one event."""
-
-    def __init__(self, run: Training, output: Path, validation: ValidationSlices, events: EventFile):
-        super().__init__()
-        self._run = run
-        self._output = output
-        self._validation = validation
-        self._events = events
-        # In float32 whatever the training's policy, so that any machine can serve it.
-        self._served = _network(run.recipe, run.image_size, "float32")
-        self._started = time.monotonic()
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        probability = predict_slices(self.model, self._validation.slices_hu)
-        share = self._validation.lesion.astype("float32") / 255
-        values = {name: float(value) for name, value in (logs or {}).items()}
-        values["val_loss"] = float(self.model.loss(share, probability))
-        values["val_dice"] = mean_case_dice(probability, self._validation)
-        improved = values["val_dice"] > self._run.best_val_dice
-        if improved:
-            self._run.best_epoch, self._run.best_val_dice = epoch + 1, values["val_dice"]
-            self._save()
-        for name, series in self._run.history.items():
-            series.append(values[name])
-        self._events.write(epoch, values)
-        seconds = time.monotonic() - self._started
-        self._started += seconds
-        self._run.epoch_seconds.append(round(seconds, 2))
-        print(epoch_line(self._run, improved), flush=True)
-
-    def _save(self) -> None:
-        self._served.set_weights(self.model.get_weights())
-        with written_whole(self._output / f"best-{MODEL}") as temporary:
-            whole = temporary.with_suffix(".keras")  # Keras tells the format by the ending
-            self._served.save(whole)
-            whole.replace(temporary)
-        (self._output / f"best-{MODEL}").replace(self._output / MODEL)
-
-
-def epoch_line(run: Training, improved: bool) -> str:
-    """The last epoch of a run in words, such as `epoch 3/30 [##........] loss 0.31, ...`."""
-    done, of = len(run.history["loss"]), run.recipe.epochs
-    bar = "#" * (done * _BAR_CELLS // of)
-    last = {name: series[-1] for name, series in run.history.items()}
-    return (
-        f"epoch {done:>{len(str(of))}}/{of} [{bar:.<{_BAR_CELLS}}] loss {last['loss']:.4f}, "
-        f"Dice {last['dice']:.3f}, validation Dice {last['val_dice']:.3f}{' (best)' if improved else ''}, "
-        f"{run.epoch_seconds[-1]:.1f} s"
-    )
+def _save_network(path: Path, run: Training, weights: list[NDArray]) -> None:
+    """Write a network in float32 whatever the training's policy, so that any machine can serve it."""
+    network = _network(run.recipe, run.image_size, "float32")
+    network.set_weights(weights)
+    if run.recipe.flip_averaging:
+        network = flip_averaged(network)
+    with written_whole(path) as temporary:
+        whole = temporary.with_suffix(".keras")  # Keras tells the format by the ending
+        network.save(whole)
+        whole.replace(temporary)

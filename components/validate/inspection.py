@@ -23,6 +23,7 @@ from components.validate.resize_audit import ResizeAudit, audit_resize
 
 _SAME_GRID_WITHIN = 0.1  # of the smallest voxel edge: more than what headers lose by rounding to float32
 _LABELS_SHOWN = 8
+_VOXELS_COUNTED = 1 << 24  # at most, for percentiles: a larger volume's rows are thinned
 _LEAST_LUNG_HEIGHT_MM = 150  # a scan that is lower does not show a lung whole
 
 
@@ -105,20 +106,20 @@ def _with_scan(found: Inspection, scan: Volume) -> tuple[Inspection, NDArray[np.
     if intensity is Intensity.UNKNOWN:
         return replace(found, facts=facts), None
     hu = to_hu(scan.voxels, intensity)
-    histogram = HuHistogram.of(hu)
-    return replace(found, facts=_with_hu(facts, histogram), hu_shares=histogram.shares(HU_EDGES)), hu
+    histogram = HuHistogram.of(hu, every=-(-hu.size // _VOXELS_COUNTED))
+    forward = hu[forward_in_memory(hu)]
+    facts = replace(_with_hu(facts, histogram), hu_min=float(forward.min()), hu_max=float(forward.max()))
+    return replace(found, facts=facts, hu_shares=histogram.shares(HU_EDGES)), hu
 
 
 def _with_hu(facts: CaseFacts, histogram: HuHistogram) -> CaseFacts:
     return replace(
         facts,
-        hu_min=histogram.percentile(1e-9),
         hu_p01=histogram.percentile(1),
         hu_p25=histogram.percentile(25),
         hu_p50=histogram.percentile(50),
         hu_p75=histogram.percentile(75),
         hu_p99=histogram.percentile(99),
-        hu_max=histogram.percentile(100),
         hu_mean=histogram.mean,
         hu_sd=histogram.deviation,
         air_share=histogram.share_below(AIR_BELOW_HU),

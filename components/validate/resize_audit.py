@@ -14,6 +14,7 @@ from components.validate.lesions import Lesions
 
 THRESHOLDS = np.arange(0.05, 1, 0.05)
 _HALF = 9  # the index of 0.5 in them
+_SLICES = 16  # taken at a time, to bound memory
 
 
 @dataclass(frozen=True)
@@ -50,16 +51,20 @@ def audit_resize(case_id: str, slices_mask: NDArray, lesions: Lesions, image_siz
     fit = GridFit(slices_mask.shape[1], slices_mask.shape[2], image_size)
     counts = np.zeros((2, len(THRESHOLDS) + 1), np.int64)  # background and lesion voxels, by thresholds reached
     kept = np.zeros(lesions.count + 1, bool)
-    part, *box = lesions.box
+    slices, *box = lesions.box
     near = tuple(_widened(edge, 2 * -(-max(fit.height, fit.width) // image_size)) for edge in box)
-    for labels, mask in zip(lesions.labels, slices_mask[part], strict=True):
-        if labels.any():
-            # A hair is added for rounding: a share of exactly one half reaches the threshold 0.5.
-            share = fit.invert(fit_mask(mask[None], image_size) / np.float32(255))[0] + np.float32(1e-4)
-            kept[labels[share[*box] >= THRESHOLDS[_HALF]]] = True
-            reached = (share[near] / np.float32(THRESHOLDS[0])).astype(np.uint8)
-            combined = np.minimum(reached, len(THRESHOLDS)) + counts.shape[1] * (mask[near] != 0)
-            counts += np.bincount(combined.ravel(), minlength=counts.size).reshape(counts.shape)
+    lesion_at = tuple(
+        slice(edge.start - wide.start, edge.stop - wide.start) for edge, wide in zip(box, near, strict=True)
+    )
+    masks = slices_mask[slices]
+    for start in range(0, len(masks), _SLICES):
+        part = masks[start : start + _SLICES]
+        share = fit.invert(fit_mask(part, image_size), near) / np.float32(255)
+        # A hair is added for rounding: a share of exactly one half reaches the threshold 0.5.
+        reached = np.minimum((share + np.float32(1e-4)) / np.float32(THRESHOLDS[0]), len(THRESHOLDS)).astype(np.uint8)
+        kept[lesions.labels[start : start + _SLICES][reached[:, *lesion_at] > _HALF]] = True
+        reached[part[:, *near] != 0] += counts.shape[1]
+        counts += np.bincount(reached.ravel(), minlength=counts.size).reshape(counts.shape)
     background, lesion = counts[:, ::-1].cumsum(axis=1)[:, -2::-1]  # voxels that reach each threshold
     dice = 2 * lesion / (lesion + background + lesions.voxels)
     best = int(dice.argmax())

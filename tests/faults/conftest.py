@@ -1,8 +1,9 @@
-"""What the rows need: the servers, and the small cohorts of ingest's own tests."""
+"""What the rows need: the servers, and the small cohorts and models of other rooms' own tests."""
 
 from tests.ingest.conftest import cohort, save
 from tests.ingest.test_sources import mirror
+from tests.serving.conftest import model_folder, scan
 from tests.storage.file_server import file_server
 from tests.storage.gcs_server import gcs, gcs_server
 
-__all__ = ["cohort", "file_server", "gcs", "gcs_server", "mirror", "save"]
+__all__ = ["cohort", "file_server", "gcs", "gcs_server", "mirror", "model_folder", "save", "scan"]

@@ -1,5 +1,6 @@
 """Rows 1 to 11 of the fault table: sources that break. Every fault is injected into a real server, file or disk."""
 
+import gzip
 import hashlib
 import io
 import shutil
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 import zipfile
 from dataclasses import replace
 
@@ -191,6 +193,18 @@ def test_row_07_a_zip_bomb_is_stopped_while_it_streams(mirror, file_server, tmp_
         archive.writestr("coronacases_001.nii", bytes(64 << 20))
     fetching = serve_scans(mirror, file_server, bomb.getvalue())
     assert "unpacks to more than 17 MB at coronacases_001.nii" in refused("zenodo", tmp_path, fetching)
+
+
+def test_row_07_a_gzip_bomb_is_stopped_while_it_streams(cohort, tmp_path):
+    scan = cohort / "scans" / "case_1.nii.gz"
+    honest = gzip.decompress(scan.read_bytes())
+    scan.write_bytes(gzip.compress(honest + bytes(256 << 20), compresslevel=1))
+    tracemalloc.start()
+    message = refused(str(cohort), tmp_path, workers=1)
+    peak_bytes = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert "case_1.nii.gz: holds more bytes than the 240 of voxels that its header declares" in message
+    assert peak_bytes < 20e6
 
 
 def run_ingest(source, out, fetching="Fetching()", before="", wrapper=()):

@@ -87,7 +87,7 @@ def test_row_14_a_small_file_that_declares_a_huge_volume_allocates_nothing(tmp_p
     message = refused(path)
     peak_bytes = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert "declares 1,800,000.4 MB of voxels" in message
+    assert "declares 1,800,000.0 MB of voxels" in message
     assert peak_bytes < 5e6
 
 
@@ -140,7 +140,7 @@ def findings(tmp_path, save):
     """A function that takes scans and masks through ingest and validation, and gives what was found of each case."""
 
     def found(scans, masks, affines=None):
-        for index, (scan, mask) in enumerate(itertools.zip_longest(scans, masks, fillvalue=None)):
+        for index, (scan, mask) in enumerate(zip(scans, masks, strict=True)):
             save(tmp_path / "in" / "scans" / f"case_{index}.nii.gz", scan, AFFINE)
             mask_affine = (affines or {}).get(index, AFFINE)
             save(tmp_path / "in" / "infection_masks" / f"case_{index}.nii.gz", mask, mask_affine)
@@ -168,26 +168,24 @@ def noise(seed):
 def test_rows_20_22_23_24_25_bad_cases_are_told_and_left_out_and_the_rest_goes_on(findings):
     windowed = np.random.default_rng(9).integers(0, 256, SHAPE).astype(np.uint8)
     unknown = np.random.default_rng(9).integers(0, 100, SHAPE).astype(np.uint8)
-    lesion = mask_of(1, 1, 1)
     scans = [noise(0), noise(1), noise(2), noise(3), noise(4), windowed, unknown, noise(5), noise(5), noise(6)]
-    masks = [lesion] * len(scans)
-    masks[0] = mask_of(1, 1, 1)[:, :, :3]  # row 20, shape
+    masks = [mask_of(*[0] * index, 1, 1) for index in range(len(scans))]
+    masks[0] = masks[0][:, :, :3]  # row 20, shape
     masks[2] = mask_of(0.5, 1, dtype="float32")  # row 22
     masks[3] = mask_of(1, 2, 7)  # row 22
     masks[4] = mask_of()  # row 25
-    masks[8] = mask_of(1, 1)
     moved = AFFINE.copy()
     moved[2, 3] = 40
     said, accepted = findings(scans, masks, {1: moved})  # case_1: row 20, affine
     assert accepted == ["case_4", "case_5", "case_7", "case_9"]
-    assert said.keys() == {"case_0", "case_1", "case_2", "case_3", "case_6", "case_8"} | (said.keys() & {"case_9"})
+    assert said.keys() == {"case_0", "case_1", "case_2", "case_3", "case_6", "case_8"}
     assert "scan and mask lie on different grids: scan 6×5×4" in said["case_0"]
     assert "mask 6×5×3" in said["case_0"]
     assert "scan and mask lie on different grids" in said["case_1"]
     assert "40" in said["case_1"]
     assert "0.5" in said["case_2"]
     assert "expected 0 and 1" in said["case_2"]
-    assert "2, 7" in said["case_3"]
+    assert "2 7" in said["case_3"]
     assert "neither HU (air below -200) nor 8-bit" in said["case_6"]
     assert "has the very scan of case case_7" in said["case_8"]
 

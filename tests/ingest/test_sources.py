@@ -125,6 +125,14 @@ def test_the_output_is_pushed_to_a_bucket_with_its_table_last(gcs, cohort, tmp_p
         case.verified_scan(tmp_path / "back")
 
 
+def test_what_was_pushed_is_a_source_in_which_patients_stay_together(gcs, cohort, tmp_path):
+    (cohort / "patients.csv").write_text('case_id,patient_id\ncase_0,"p, 1"\ncase_1,"p, 1"\n')
+    cases = ingest(str(cohort), tmp_path / "out", push_to=URI)
+    again = ingest(URI, tmp_path / "again", masks="masks")
+    assert [replace(case, source="hospital") for case in again] == cases
+    assert again[0].patient_id == again[1].patient_id == "p, 1"
+
+
 def test_somewhere_else_than_a_bucket_is_nowhere_to_push_to(cohort, tmp_path):
     with pytest.raises(InputError, match="push_to is '/tmp/x'; expected gs://bucket/prefix, or nothing"):
         ingest(str(cohort), tmp_path / "out", push_to="/tmp/x")

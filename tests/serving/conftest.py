@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import nibabel as nib
@@ -47,24 +48,31 @@ def content_server(model_folder):
     yield from served(model_folder, tensor_content=True)
 
 
-@pytest.fixture
-def server_process(model_folder) -> Iterator[tuple[subprocess.Popen, str]]:
-    """A server started by the command line, and its address."""
+@contextmanager
+def serving(*arguments: object) -> Iterator[tuple[subprocess.Popen, str]]:
+    """Start a server by the command line on a free port; yield the process and its gRPC address."""
     process = subprocess.Popen(
-        [*COMMAND, "serve", "--model-base", str(model_folder), "--model", MODEL, "--port", "0"],
+        [*COMMAND, "serve", "--port", "0", *map(str, arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
     try:
         line = process.stdout.readline()
-        found = re.fullmatch(r"serving toy version 12 on (127\.0\.0\.1:\d+)\n", line)
+        found = re.fullmatch(r"serving .* on (127\.0\.0\.1:\d+)\n", line)
         assert found, line + (process.stderr.read() if process.poll() is not None else "")
         yield process, found[1]
     finally:
         if process.poll() is None:
             process.send_signal(signal.SIGKILL)
         process.communicate()
+
+
+@pytest.fixture
+def server_process(model_folder) -> Iterator[tuple[subprocess.Popen, str]]:
+    """A server of version 12 of the toy model in a process of its own, and its address."""
+    with serving("--model-base", model_folder, "--model", MODEL) as started:
+        yield started
 
 
 @pytest.fixture

@@ -80,7 +80,7 @@ def test_a_new_configuration_is_taken_over_by_request(running, model_folder, sca
 @pytest.mark.parametrize(
     ("configs", "code", "words"),
     [
-        ([], "INVALID_ARGUMENT", "at least one model"),
+        ([], "INVALID_ARGUMENT", "only a model_config_list"),
         ([ModelConfig("", "/m")], "INVALID_ARGUMENT", "name and a base_path"),
         ([ModelConfig(MODEL, "/nowhere")], "FAILED_PRECONDITION", "no version folders in /nowhere"),
         ([ModelConfig(MODEL, "BASE", (3,), labels={"x": 99})], "FAILED_PRECONDITION", "label x to version 99"),
@@ -116,11 +116,15 @@ from ovmsclient import make_grpc_client, make_http_client
 from ovmsclient.tfs_compat.base.errors import ModelNotFoundError
 slices = np.load(sys.argv[3])
 for client in (make_grpc_client(sys.argv[1]), make_http_client(sys.argv[2])):
-    assert client.get_model_status("toy") == {12: {"state": "AVAILABLE", "error_code": 0, "error_message": "OK"}}, \
-        client.get_model_status("toy")
+    for version in (0, 12):  # 0 is its default: the newest
+        status = client.get_model_status("toy", version)
+        assert status == {12: {"state": "AVAILABLE", "error_code": 0, "error_message": ""}}, status
     metadata = client.get_model_metadata("toy")
-    assert metadata["model_version"] == 12, metadata
-    assert metadata["inputs"]["slices_hu"]["dtype"] == "DT_INT16", metadata
+    if "model_spec" in metadata:  # TF Serving's JSON, which its HTTP client hands on as it is
+        assert metadata["model_spec"]["version"] == "12", metadata
+    else:
+        assert metadata["model_version"] == 12, metadata
+        assert metadata["inputs"]["slices_hu"]["dtype"] == "DT_INT16", metadata
     found = client.predict({"slices_hu": slices}, "toy")
     expected = 0.5 * np.clip((slices.astype(np.float32) + 1250) / 1500, 0, 1)
     np.testing.assert_allclose(found["lesion_probability"], expected, atol=1e-6)

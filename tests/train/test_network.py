@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from components.ct.errors import InputError
-from components.train.network import FusedBatchNormalization, build_network, load_model
+from components.train.network import FusedBatchNormalization, build_network, flip_averaged, load_model
 
 SMALL = (4, 8, 8)
 
@@ -58,6 +58,18 @@ def test_a_saved_network_comes_back_with_the_same_answers(tmp_path):
     model.save(tmp_path / "model.keras")
     slices_hu = np.random.default_rng(0).normal(-700, 300, (2, 32, 32)).astype(np.float32)
     np.testing.assert_array_equal(load_model(tmp_path / "model.keras")(slices_hu), model(slices_hu))
+
+
+def test_a_flip_averaged_network_answers_for_a_slice_and_its_mirror_image_alike(tmp_path):
+    network = build_network(32, filters=SMALL)
+    flip_averaged(network).save(tmp_path / "model.keras")
+    averaged = load_model(tmp_path / "model.keras")
+    slices_hu = np.random.default_rng(0).normal(-700, 300, (2, 32, 32)).astype(np.float32)
+    answer, mirrored = np.asarray(averaged(slices_hu)), np.asarray(averaged(slices_hu[:, :, ::-1]))[:, :, ::-1]
+    np.testing.assert_allclose(answer, mirrored, atol=1e-6)
+    by_hand = (np.asarray(network(slices_hu)) + np.asarray(network(slices_hu[:, :, ::-1]))[:, :, ::-1]) / 2
+    np.testing.assert_allclose(answer, by_hand, atol=1e-6)
+    assert averaged.count_params() == network.count_params()
 
 
 def test_a_model_with_code_in_it_is_refused(tmp_path):

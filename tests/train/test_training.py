@@ -80,18 +80,19 @@ def test_the_same_seed_trains_the_same_network(finished, shards, tmp_path):
 
 
 def test_each_epoch_is_told_in_one_line(shards, tmp_path, capsys):
-    train(shards, tmp_path, recipe=dataclasses.replace(TINY, epochs=2), seed=1)
+    train(shards, tmp_path, recipe=dataclasses.replace(TINY, epochs=2, flip_averaging=True), seed=1)
+    assert load_model(tmp_path / "model.keras").name == "flip_averaged"
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("epoch")]
     assert [line[:34] for line in lines] == ["epoch 1/2 [##########..........] l", "epoch 2/2 [####################] l"]
     assert "(best)" in lines[0]
 
 
 @pytest.mark.parametrize("preset", ["seed-focal", "seed-focal-dice"])
-def test_the_published_presets_pass_once_through_the_slices_with_raw_values(shards, tmp_path, preset):
+def test_the_published_presets_pass_once_through_the_slices_with_the_values_of_8_bit_files(shards, tmp_path, preset):
     recipe = dataclasses.replace(preset_recipe(preset), epochs=1)
     run = train(shards, tmp_path, recipe=recipe)
     assert np.isfinite(run.history["loss"]).all()
-    assert "window" not in [layer.name for layer in load_model(tmp_path / "model.keras").layers]
+    assert load_model(tmp_path / "model.keras").get_layer("window").top == 255
 
 
 def test_an_unknown_preset_is_told_with_those_there_are():

@@ -1,5 +1,6 @@
 """Cohorts against the expectations."""
 
+import json
 import re
 from dataclasses import replace
 
@@ -9,8 +10,10 @@ import pytest
 
 from components.ct.cases import read_cases, write_cases
 from components.ct.errors import CohortError, InputError
+from components.validate.data_docs import RESULT_PAGE, SUITE, SUITE_PAGE
 from components.validate.facts import COLUMNS
-from components.validate.validate import FACTS, FINDINGS, Outputs, validate
+from components.validate.profile import Profile
+from components.validate.validate import DRIFT, FACTS, FINDINGS, RESIZE_AUDIT, Outputs, validate
 
 SHAPE = (40, 36, 5)  # of the small cohort's volumes
 
@@ -178,3 +181,54 @@ def test_the_page_needs_no_network_and_no_name_in_it_runs(small_cohort, run, tmp
     assert "&lt;script&gt;" in page
     assert re.findall(r"""(?:src|href)="(?!data:image/png;base64,)|url\(|@import|https?://""", page) == []
     assert "case_5" in page
+
+
+def test_the_librarys_own_pages_ask_no_address_for_anything(run, tmp_path):
+    run()
+    for name in (RESULT_PAGE, SUITE_PAGE):
+        page = (tmp_path / "data_docs" / name).read_text()
+        assert "lesion_voxels" in page
+        assert re.findall(r"""<script|<link|<img|(?:src|href)=["'](?:https?:)?//|@import|url\(""", page) == []
+
+
+def test_the_suite_is_kept_with_its_severities(run, tmp_path):
+    run()
+    suite = json.loads((tmp_path / "data_docs" / SUITE).read_text())
+    assert {one["severity"] for one in suite["expectations"]} == {"critical", "warning"}
+    assert all({"says", "remedy"} <= set(one["meta"]) for one in suite["expectations"])
+
+
+def test_a_later_cohort_is_compared_with_the_profile_of_an_earlier_one(small_cohort, run, tmp_path, write_case):
+    run()
+    reference = Profile.read(tmp_path / "profile")
+    same = run(reference=reference)
+    assert same.summary()["drifted_facts"] == 0
+    assert [drift.value for drift in same.drifts] == [0] * len(same.drifts)
+    draw = np.random.default_rng(9)
+    for index in range(6):
+        mask = np.zeros(SHAPE)
+        mask[4:30, 4:30] = 1
+        rewrite(small_cohort, f"case_{index}", write_case, scan=draw.normal(-400, 60, SHAPE), mask=mask)
+    later = run(reference=reference)
+    assert len(later.accepted) == 6  # drift is told, and stops nothing
+    assert {"hu_distribution", "lesion_share"} <= {one.fact for one in later.findings if one.case_id is None}
+    drifts = pd.read_csv(tmp_path / "facts" / DRIFT).set_index("fact")
+    assert drifts.value.hu_distribution > 0.25
+    assert "population stability index" in (tmp_path / "report.html").read_text()
+
+
+def test_the_resize_audit_is_a_table_and_a_number(run, tmp_path):
+    summary = run().summary()
+    audit = pd.read_csv(tmp_path / "facts" / RESIZE_AUDIT)
+    assert audit.case_id.tolist() == [f"case_{index}" for index in range(6)]
+    assert (audit.image_size == 32).all()
+    assert 0.8 < summary["resize_ceiling_dice"] < 1  # 40 pixels to 32 cells
+    assert summary["resize_ceiling_dice"] == pytest.approx(audit.ceiling_dice.mean())
+
+
+def test_the_number_of_workers_changes_nothing(run, tmp_path):
+    tables = []
+    for workers in (1, 3):
+        run(workers=workers)
+        tables.append([(tmp_path / "facts" / name).read_bytes() for name in (FACTS, FINDINGS, RESIZE_AUDIT)])
+    assert tables[0] == tables[1]

@@ -1,0 +1,13 @@
+#!/bin/sh
+# Takes out of a virtual environment what no step runs, and compiles the rest.
+set -eu
+venv=$1
+packages=$(echo "$venv"/lib/python3*/site-packages)
+
+rm -rf "$packages/tensorflow/include"
+rm -rf "$packages"/clang "$packages"/libclang-*.dist-info  # TensorFlow lists it, and never imports it
+find "$packages" -type f \( -name '*.pyi' -o -name '*.h' -o -name '*.hpp' -o -name '*.pxd' -o -name '*.a' \) -delete
+for package in numpy scipy pandas matplotlib nibabel pydicom sklearn; do
+  [ ! -d "$packages/$package" ] || find "$packages/$package" -type d -name tests -prune -exec rm -rf {} +
+done
+"$venv/bin/python" -m compileall -q -j 0 --invalidation-mode unchecked-hash "$packages" || true

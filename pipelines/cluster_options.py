@@ -1,0 +1,159 @@
+"""What a cluster is told about the steps beyond the picture in `training.py`: resources, retries, caching, pools.
+
+The pipeline itself stays as it reads, and as it runs on one machine; `for_cluster` builds it anew with settings on
+its tasks and an exit handler around them.
+"""
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from kfp import dsl, kubernetes
+from kfp.dsl import pipeline_context
+
+from components.ct.errors import InputError
+from pipelines.run_summary import summarize_run
+
+_TMP = "/tmp"
+# A verdict, and a version, belong to their own run; and only ingest can see whether a source has changed.
+NEVER_CACHED = frozenset({"ingest", "evaluate", "export", "refuse"})
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one step needs.
+
+    Attributes:
+        shown: its name in the UI.
+        cpu: cores requested; more may be used where the node has them to spare.
+        memory: requested, and the limit.
+        timeout_s: the pod is ended after that.
+        retries: how often it is tried again. Steps write whole outputs under final names, or none.
+    """
+
+    shown: str
+    cpu: str
+    memory: str
+    timeout_s: int
+    retries: int
+
+
+_STEPS: Mapping[str, Step] = MappingProxyType(
+    {
+        "ingest": Step("Ingest scans and masks", "1", "4G", 6 * 3600, retries=3),
+        "validate": Step("Validate the cohort", "2", "8G", 2 * 3600, retries=1),
+        "slice": Step("Slice to the network's grid", "2", "8G", 4 * 3600, retries=1),
+        "train": Step("Train the U-Net", "4", "16G", 24 * 3600, retries=1),
+        "evaluate": Step("Evaluate on native grids", "2", "8G", 4 * 3600, retries=1),
+        "export": Step("Export the model version", "2", "8G", 3600, retries=2),
+        "refuse": Step("Say why nothing is exported", "100m", "1G", 600, retries=1),
+        "plan-shards": Step("Deal the scans out", "500m", "1G", 1800, retries=2),
+        "predict": Step("Segment a part of the scans", "2", "8G", 12 * 3600, retries=2),
+        "gather": Step("Bring the parts together", "1", "4G", 2 * 3600, retries=1),
+    }
+)
+_OTHER = Step("", "1", "4G", 4 * 3600, retries=0)
+
+
+@dataclass(frozen=True)
+class ClusterOptions:
+    """How the pipeline is compiled for a cluster.
+
+    Attributes:
+        gpus: GPUs for the train step; 0 trains on processors.
+        gpu_type: the resource that the GPUs are, such as nvidia.com/gpu.
+        node_selector: labels of the train step's nodes.
+        tolerate: keys of the taints that the train step's pods tolerate; the GPU's own is always among them.
+        model_claim: a volume claim for served models; None where they go to a bucket.
+        model_mount: where it is mounted, the start of `model_base`.
+        steps_on_model_claim: the steps that see it.
+        secret: a Secret mounted for the ingest step under /run/secrets/<its name>, or None.
+        image_pull_secret: a Secret to fetch the images with, or None.
+        cached: steps that may take an earlier run's outputs. Kubeflow's key holds the image, the parameters and the
+            inputs' names, but not their content: name a step only where the source's digest is one of its parameters.
+        exit_handler: whether a last step sums the run up, however it ended.
+    """
+
+    gpus: int = 0
+    gpu_type: str = "nvidia.com/gpu"
+    node_selector: Mapping[str, str] = field(default_factory=dict)
+    tolerate: tuple[str, ...] = ()
+    model_claim: str | None = None
+    model_mount: str = "/models"
+    steps_on_model_claim: tuple[str, ...] = ("export", "predict")
+    secret: str | None = None
+    image_pull_secret: str | None = None
+    cached: tuple[str, ...] = ()
+    exit_handler: bool = True
+
+
+def for_cluster(
+    pipeline: dsl.graph_component.GraphComponent, options: ClusterOptions | None = None
+) -> dsl.graph_component.GraphComponent:
+    """Build a pipeline anew with a cluster's settings on its tasks; the one given stays as it is.
+
+    Args:
+        pipeline: what `dsl.pipeline` made.
+        options: the settings.
+
+    Raises:
+        InputError: a step is to be cached whose outputs would be stale.
+    """
+    options = options or ClusterOptions()
+    if never := NEVER_CACHED.intersection(options.cached):
+        raise InputError(f"{', '.join(sorted(never))}: never taken from the cache; name other steps")
+    draw = pipeline.pipeline_func
+
+    @functools.wraps(draw)
+    def on_cluster(*inputs: object, **named: object) -> object:
+        if options.exit_handler:
+            summary = summarize_run(pipeline=pipeline.name)
+            with dsl.ExitHandler(summary, name="run"):
+                outputs = draw(*inputs, **named)
+        else:
+            outputs = draw(*inputs, **named)
+        for task in pipeline_context.Pipeline.get_default_pipeline().tasks.values():
+            _settle(task, options)
+        return outputs
+
+    return dsl.pipeline(name=pipeline.name, description=pipeline.description)(on_cluster)
+
+
+def _settle(task: dsl.PipelineTask, options: ClusterOptions) -> None:
+    """Set on a task what its step needs."""
+    kind = task.component_spec.name
+    if kind == "summarize-run":
+        task.set_display_name("Sum the run up").set_caching_options(False)
+        task.set_cpu_request("100m").set_memory_request("256M").set_memory_limit("1G")
+        return
+    step = _STEPS.get(kind, _OTHER)
+    if step.shown:
+        task.set_display_name(step.shown)
+    task.set_cpu_request(step.cpu).set_memory_request(step.memory).set_memory_limit(step.memory)
+    task.set_caching_options(kind in options.cached)
+    kubernetes.set_timeout(task, step.timeout_s)
+    kubernetes.empty_dir_mount(task, volume_name="tmp", mount_path=_TMP)
+    if step.retries:
+        task.set_retry(step.retries, backoff_duration="30s", backoff_factor=2, backoff_max_duration="600s")
+    if kind == "train":
+        _send_to_pool(task, options)
+    if options.model_claim and kind in options.steps_on_model_claim:
+        kubernetes.mount_pvc(task, pvc_name=options.model_claim, mount_path=options.model_mount)
+    if options.secret and kind == "ingest":
+        kubernetes.use_secret_as_volume(task, secret_name=options.secret, mount_path=f"/run/secrets/{options.secret}")
+    if options.image_pull_secret:
+        kubernetes.set_image_pull_secrets(task, [options.image_pull_secret])
+
+
+def _send_to_pool(task: dsl.PipelineTask, options: ClusterOptions) -> None:
+    """Ask for GPUs and the nodes that have them."""
+    tolerate = list(options.tolerate)
+    if options.gpus:
+        task.set_accelerator_type(options.gpu_type).set_accelerator_limit(options.gpus)
+        if options.gpu_type not in tolerate:
+            tolerate.append(options.gpu_type)
+    for label, value in options.node_selector.items():
+        kubernetes.add_node_selector(task, label_key=label, label_value=value)
+    for key in tolerate:
+        kubernetes.add_toleration(task, key=key, operator="Exists", effect="NoSchedule")

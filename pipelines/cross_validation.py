@@ -1,0 +1,56 @@
+"""The cross-validation pipeline: how well a recipe does on every case of a cohort, fold by fold."""
+
+from kfp import dsl
+
+from components.cross_validation.component import assign_folds, fold_table, take_fold
+from components.evaluate.component import evaluate
+from components.ingest.component import ingest
+from components.slice.component import slice
+from components.train.component import train
+from components.validate.component import validate
+
+
+@dsl.pipeline(
+    name="lung-infection-cross-validation",
+    description="Train and judge a 2-D U-Net on each fold of a cohort, folds drawn by patient; nothing is published.",
+)
+def cross_validation(
+    source: str = "phantom:12",
+    masks: str = "infection_masks",
+    label: int = 0,
+    on_invalid: str = "fail",
+    folds: int = 5,
+    folds_file: str = "",
+    image_size: int = 128,
+    preset: str = "default",
+    epochs: int = 30,
+    batch_size: int = 8,
+    seed: int = 0,
+) -> None:
+    """Ingest, validate and slice once; train and evaluate each fold; put the folds together.
+
+    Args:
+        source: Where scans and masks come from: a folder, or phantom:<cases> for a synthetic cohort.
+        masks: Folder of masks inside the source.
+        label: Label of the lesion in masks with several; 0 where masks hold 0 and 1 alone.
+        on_invalid: What an invalid case does: fail the run, or skip it.
+        folds: How many folds, 3 or more.
+        folds_file: JSON file with a benchmark's own folds, a list of lists of case ids; empty draws them.
+        image_size: Edge of the network's grid in pixels, a multiple of 16.
+        preset: Training recipe.
+        epochs: Epochs of a fixed number of slices each.
+        batch_size: Slices in a training step.
+        seed: Seed of the synthetic cohort, the folds, the weights and the augmentation.
+    """
+    ingested = ingest(source=source, masks=masks, label=label, seed=seed)
+    cases = ingested.outputs["cases"]
+    accepted = validate(cases=cases, on_invalid=on_invalid).outputs["accepted"]
+    shards = slice(cases=cases, accepted=accepted, image_size=image_size, seed=seed).outputs["shards"]
+    assigned = assign_folds(accepted=accepted, shards=shards, folds=folds, folds_file=folds_file, seed=seed)
+    # One at a time: on a cluster raise it to the number of accelerators; on one machine folds would share the cores.
+    with dsl.ParallelFor(assigned.outputs["Output"], parallelism=1) as number:
+        taken = take_fold(shards=shards, assignment=assigned.outputs["assignment"], number=number)
+        fold_shards = taken.outputs["fold_shards"]
+        trained = train(shards=fold_shards, preset=preset, epochs=epochs, batch_size=batch_size, seed=seed)
+        evaluated = evaluate(cases=cases, shards=fold_shards, model=trained.outputs["model"], min_dice=0.0)
+    fold_table(numbers=assigned.outputs["Output"], evaluations=dsl.Collected(evaluated.outputs["evaluation"]))

@@ -1,0 +1,105 @@
+"""Every metric against an implementation of its own, on random and hand-made masks: the largest difference of each.
+
+The other side is the `surface-distance` package for Dice and surfaces, a flood fill for lesions, and definitions
+written out voxel by voxel or pair by pair for the rest.
+
+Run: python -m tests.bench.evaluate_agreement [rounds]
+"""
+
+import sys
+import warnings
+from collections import defaultdict
+from collections.abc import Iterator
+from statistics import fmean
+
+import numpy as np
+from surface_distance import metrics as package
+
+from components.ct.lesions import detect_lesions
+from components.ct.metrics import confusion, volume_ml
+from components.ct.surface import surface_agreement
+from components.evaluate.detection import slice_auc
+from components.evaluate.levels import LevelCounts
+from tests.ct.test_lesions import parts
+
+SPACING_MM = (5.0, 0.7, 1.1)
+
+
+def pairs(rounds: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Hand-made pairs, touching the border and of one voxel among them, then random ones. Neither is empty."""
+    ball = sum((axis - 8) ** 2 for axis in np.ogrid[:16, :16, :16]) < 36
+    corner, voxel = np.zeros_like(ball), np.zeros_like(ball)
+    corner[:5, :5, :5] = voxel[8, 8, 8] = True
+    yield from [(ball, ball), (ball, np.roll(ball, 2, axis=0)), (ball, corner), (corner, voxel), (ball, ~ball)]
+    draw = np.random.default_rng(0)
+    for _ in range(rounds):
+        shape = tuple(draw.integers(2, 10, 3))
+        pair = [draw.random(shape) < draw.uniform(0.02, 0.9) for _ in range(2)]
+        for mask in pair:
+            mask[tuple(draw.integers(0, edge) for edge in shape)] = True
+        yield pair[0], pair[1]
+
+
+def both(truth: np.ndarray, prediction: np.ndarray, draw: np.random.Generator) -> Iterator[tuple[str, float, float]]:
+    """The name of each metric, ours, and the other's."""
+    ours, voxels = (
+        confusion(truth, prediction),
+        list(zip(truth.ravel().tolist(), prediction.ravel().tolist(), strict=True)),
+    )
+    hits, marked, lesion = voxels.count((True, True)), int(prediction.sum()), int(truth.sum())
+    yield "Dice", ours.dice, package.compute_dice_coefficient(truth, prediction)
+    yield "IoU", ours.iou, hits / (marked + lesion - hits)
+    yield "sensitivity", ours.sensitivity, hits / lesion
+    yield "precision", ours.precision, hits / marked
+    left_alone = voxels.count((False, False))
+    if left_alone + marked - hits:
+        yield "specificity", ours.specificity, left_alone / (left_alone + marked - hits)
+    yield "volume mL", volume_ml(truth, SPACING_MM), sum(a for a, _ in voxels) * 5.0 * 0.7 * 1.1 / 1000
+    distances = package.compute_surface_distances(truth, prediction, SPACING_MM)
+    surface = surface_agreement(truth, prediction, SPACING_MM)
+    yield "surface Dice at 3 mm", surface.surface_dice, package.compute_surface_dice_at_tolerance(distances, 3.0)
+    yield "95 % Hausdorff mm", surface.hd95_mm, package.compute_robust_hausdorff(distances, 95)
+    found = detect_lesions(truth, prediction)
+    marks, lesions = ({tuple(map(int, at)) for at in np.argwhere(mask)} for mask in (prediction, truth))
+    yield "lesions", found.lesions, len(parts(truth))
+    yield "lesions found", found.found, sum(bool(part & marks) for part in parts(truth))
+    yield "false lesions", found.false_lesions, sum(not part & lesions for part in parts(prediction))
+    probability = np.clip(0.4 * truth + 0.6 * draw.random(truth.shape), 0, 1).astype(np.float32)
+    yield from of_probabilities(truth, probability)
+
+
+def of_probabilities(truth: np.ndarray, probability: np.ndarray) -> Iterator[tuple[str, float, float]]:
+    """The metrics that need probabilities."""
+    counts = LevelCounts()
+    counts.add(probability, truth)
+    error = 0.0
+    for low in np.arange(16) / 16:
+        here = (probability >= low) & ((probability < low + 1 / 16) | (low == 15 / 16))
+        if here.any():
+            error += here.mean() * abs(probability[here].mean(dtype=np.float64) - truth[here].mean())
+    yield "calibration error (to 1/8192)", counts.reliability().expected_calibration_error, error
+    has_lesion, highest = truth.any(axis=(1, 2)), probability.max(axis=(1, 2))
+    if has_lesion.any() and not has_lesion.all():
+        ordered = [(a > b) + (a == b) / 2 for a in highest[has_lesion] for b in highest[~has_lesion]]
+        yield "slice AUC", slice_auc(has_lesion, highest) or 0.0, fmean(ordered)
+    if not truth.all():
+        differences = probability[truth][:, None] - probability[~truth]
+        wins = (differences > 0).mean() + (differences == 0).mean() / 2
+        yield "voxel AUC (of 256 levels)", counts.roc().auc, wins  # type: ignore[union-attr]
+
+
+def main(rounds: int) -> None:
+    """Print a table."""
+    warnings.simplefilter("ignore")  # the package calls NumPy and SciPy by names that are to go
+    differences: dict[str, list[float]] = defaultdict(list)
+    draw = np.random.default_rng(1)
+    for truth, prediction in pairs(rounds):
+        for name, ours, other in both(truth, prediction, draw):
+            differences[name].append(abs(ours - other))
+    print("| metric | pairs of masks | largest difference |\n|---|---|---|")
+    for name, found in differences.items():
+        print(f"| {name} | {len(found)} | {max(found):.1e} |")
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 300)

@@ -1,0 +1,38 @@
+"""Loss and Dice by epoch of several runs side by side, from results of `train_cross_validation`.
+
+Run: python -m tests.bench.train_curves results.jsonl docs/ablation-curves.svg
+"""
+
+import json
+import sys
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from components.report.page import BLUE, GREEN, ORANGE, PURPLE, VERMILION
+
+
+def main(results: Path, picture: Path) -> None:
+    """Draw one line for each preset and fold, of training slices; lines of one preset share their colour."""
+    rows = [json.loads(line) for line in results.read_text().splitlines()]
+    presets = list(dict.fromkeys(row["preset"] for row in rows))
+    colours = dict(zip(presets, (BLUE, VERMILION, ORANGE, GREEN, PURPLE), strict=False))
+    styles = dict(zip(presets, ("solid", "dashed", "dotted", "dashdot", "solid"), strict=False))
+    figure = Figure(figsize=(9, 3.2), layout="constrained")
+    for axes, name in zip(figure.subplots(1, 2), ("loss", "dice"), strict=True):
+        told: set[str] = set()
+        for row in rows:
+            preset, series = row["preset"], row["history"][name]
+            label = None if preset in told else preset
+            told.add(preset)
+            axes.plot(
+                range(1, len(series) + 1), series, color=colours[preset], linestyle=styles[preset], lw=1, label=label
+            )
+        axes.set(xlabel="epoch", ylabel={"loss": "training loss (each recipe's own)", "dice": "training Dice"}[name])
+        axes.grid(color="#dddddd")
+        axes.legend(frameon=False)
+    figure.savefig(picture, metadata={"Date": None})
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -1,0 +1,99 @@
+"""Surface Dice and Hausdorff distance: by hand, at the empty corners, and against the `surface-distance` package."""
+
+import warnings
+
+import numpy as np
+import pytest
+from surface_distance import metrics as independent
+
+from components.ct.bounding_box import bounding_box
+from components.ct.surface import SurfaceAgreement, surface_agreement, weighted_percentile
+
+SPACING_MM = (2.0, 0.5, 1.0)
+
+
+def cube(shape=(12, 12, 12), at=(3, 3, 3), edge=4) -> np.ndarray:
+    mask = np.zeros(shape, bool)
+    mask[tuple(slice(start, start + edge) for start in at)] = True
+    return mask
+
+
+def by_package(truth, prediction, spacing_mm, tolerance_mm) -> tuple[float, float]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # it calls SciPy by names that are to go
+        distances = independent.compute_surface_distances(truth, prediction, spacing_mm)
+    return (
+        independent.compute_surface_dice_at_tolerance(distances, tolerance_mm),
+        independent.compute_robust_hausdorff(distances, 95),
+    )
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_random_masks_give_what_the_package_gives(seed):
+    draw = np.random.default_rng(seed)
+    shape = tuple(draw.integers(1, 10, 3))
+    truth, prediction = draw.random(shape) < draw.uniform(0.1, 0.9), draw.random(shape) < draw.uniform(0.1, 0.9)
+    truth.flat[0] = prediction.flat[-1] = True
+    spacing_mm = tuple(draw.uniform(0.3, 5, 3))
+    ours = surface_agreement(truth, prediction, spacing_mm, tolerance_mm=2.0)
+    assert (ours.surface_dice, ours.hd95_mm) == pytest.approx(by_package(truth, prediction, spacing_mm, 2.0))
+
+
+def test_smooth_lesions_give_what_the_package_gives():
+    z, y, x = np.ogrid[:30, :40, :40]
+    truth = ((z - 14) ** 2 + (y - 20) ** 2 + (x - 18) ** 2 < 100) | ((z - 5) ** 2 + (y - 8) ** 2 + (x - 30) ** 2 < 9)
+    prediction = (z - 15) ** 2 + (y - 21) ** 2 + (x - 21) ** 2 < 121
+    ours = surface_agreement(truth, prediction, SPACING_MM)
+    assert (ours.surface_dice, ours.hd95_mm) == pytest.approx(by_package(truth, prediction, SPACING_MM, 3.0))
+    assert 0 < ours.surface_dice < 1
+
+
+def test_a_mask_agrees_with_itself_even_at_the_border_of_the_scan():
+    for mask in (cube(), cube(at=(0, 0, 0)), np.ones((2, 3, 4), bool), cube(edge=1)):
+        assert surface_agreement(mask, mask, SPACING_MM, tolerance_mm=0.0) == SurfaceAgreement(1.0, 0.0)
+
+
+@pytest.mark.parametrize(("axis", "spacing_mm"), list(enumerate(SPACING_MM)))
+def test_two_voxels_apart_by_hand(axis, spacing_mm):
+    # Equal voxels four steps apart along one axis: half of the eight corners lie four steps from the other voxel,
+    # those that face it three.
+    at = np.array([3, 3, 3])
+    truth, prediction = cube(edge=1, at=at), cube(edge=1, at=at + 4 * np.eye(3, dtype=int)[axis])
+    found = surface_agreement(truth, prediction, SPACING_MM, tolerance_mm=3 * spacing_mm)
+    assert found.hd95_mm == pytest.approx(4 * spacing_mm)
+    assert found.surface_dice == pytest.approx(0.5)
+
+
+def test_the_tolerance_itself_still_agrees():
+    truth, prediction = cube(edge=1, at=(3, 3, 3)), cube(edge=1, at=(4, 3, 3))
+    assert surface_agreement(truth, prediction, (1.0, 1.0, 1.0), tolerance_mm=1.0).surface_dice == 1.0
+    assert surface_agreement(truth, prediction, (1.0, 1.0, 1.0), tolerance_mm=0.999).surface_dice == pytest.approx(0.5)
+
+
+def test_where_both_masks_are_empty_the_surfaces_agree():
+    empty = np.zeros((3, 3, 3), bool)
+    assert surface_agreement(empty, empty, SPACING_MM) == SurfaceAgreement(1.0, 0.0)
+
+
+def test_where_one_mask_is_empty_the_distance_is_the_scans_diagonal():
+    empty = np.zeros((12, 12, 12), bool)
+    diagonal = 11 * (2.0**2 + 0.5**2 + 1.0**2) ** 0.5
+    for pair in ((empty, cube()), (cube(), empty)):
+        found = surface_agreement(*pair, SPACING_MM)
+        assert found.surface_dice == 0.0
+        assert found.hd95_mm == pytest.approx(diagonal)
+
+
+def test_percentiles_are_weighted():
+    values, weights = np.array([3.0, 1.0, 2.0]), np.array([1.0, 8.0, 1.0])
+    assert weighted_percentile(values, weights, 80) == 1.0
+    assert weighted_percentile(values, weights, 81) == 2.0
+    assert weighted_percentile(values, weights, 100) == 3.0
+
+
+def test_the_box_is_the_smallest_around_all_masks():
+    first, second = np.zeros((5, 6, 7), bool), np.zeros((5, 6, 7), bool)
+    assert bounding_box(first, second) is None
+    first[1, 2, 3] = second[4, 0, 6] = True
+    assert bounding_box(first) == (slice(1, 2), slice(2, 3), slice(3, 4))
+    assert bounding_box(first, second) == (slice(1, 5), slice(0, 3), slice(3, 7))

@@ -1,0 +1,79 @@
+"""The KFP interface: every output that the UI shows is there, and each parameter reaches its rule."""
+
+import json
+
+import pytest
+from kfp import dsl
+
+from components.evaluate.component import evaluate
+from components.evaluate.rules import Limits
+
+
+@pytest.fixture
+def run(cohort, tmp_path):
+    def call(**parameters):
+        kinds = {"evaluation": dsl.Artifact, "metrics": dsl.Metrics, "classification": dsl.ClassificationMetrics}
+        kinds |= {"report": dsl.HTML, "model_card": dsl.Markdown}
+        outputs = {name: kind(name=name, uri=str(tmp_path / "out" / name)) for name, kind in kinds.items()}
+        given = {name: dsl.Artifact(uri=str(getattr(cohort, name))) for name in ("cases", "shards", "model")}
+        return evaluate.python_func(**given, **outputs, **parameters), outputs
+
+    return call
+
+
+def test_the_outputs_hold_finite_numbers_a_curve_a_table_and_two_pages(run):
+    (verdict, test_dice), outputs = run()
+    assert (verdict, test_dice) == ("pass", 1.0)
+    assert outputs["metrics"].metadata["test_dice"] == 1.0
+    json.dumps(outputs["metrics"].metadata, allow_nan=False)
+    shown = outputs["classification"].metadata
+    json.dumps(shown, allow_nan=False)
+    assert len(shown["confidenceMetrics"]) == 257
+    rows = [row["row"] for row in shown["confusionMatrix"]["rows"]]
+    assert sum(map(sum, rows)) == 32 * 32 * 35 + 64 * 48 * 4 + 32 * 32 * 2
+    assert rows[0][0] == 12 * 12 * 31 + 12 * 12 * 3
+    assert (rows[0][1], rows[1][0]) == (0, 0)
+    for name, beginning in (("report", "<!doctype html>"), ("model_card", "# Model card")):
+        with open(outputs[name].path) as file:
+            assert file.read().startswith(beginning)
+
+
+def test_every_parameter_reaches_the_gate(run, tmp_path):
+    run(
+        min_dice=0.1,
+        min_dice_ci=0.2,
+        min_case_dice=0.3,
+        min_source_dice=0.4,
+        max_false_positive_ml=5.0,
+        hard_cases=["test_1"],
+    )
+    with open(tmp_path / "out" / "evaluation" / "verdict.json") as file:
+        limits = {rule["name"]: rule["limit"] for rule in json.load(file)["rules"]}
+    assert limits == {
+        "mean_dice": 0.1,
+        "mean_dice_low": 0.2,
+        "worst_case_dice": 0.3,
+        "mean_dice of synthetic": 0.4,
+        "false_positive_ml": 5.0,
+    }
+    assert "without 1 named as hard" in (tmp_path / "out" / "report").read_text()
+
+
+def test_a_limit_that_makes_no_sense_ends_in_one_line(run, capsys):
+    with pytest.raises(SystemExit, match="error: min_dice is 2; expected a number from 0 to 1"):
+        run(min_dice=2)
+
+
+def test_the_defaults_of_the_component_are_those_of_the_rules():
+    inputs, defaults = evaluate.component_spec.inputs, Limits()
+    for name in (
+        "min_dice",
+        "min_dice_ci",
+        "min_case_dice",
+        "min_source_dice",
+        "max_false_positive_ml",
+        "max_regression",
+    ):
+        assert inputs[name].default == getattr(defaults, name)
+    assert inputs["champion"].default is None
+    assert inputs["champion"].optional

@@ -1,0 +1,179 @@
+"""The report and the model card of a made-up evaluation: looked at in a browser, and read."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from made_up_scores import scored
+
+from components.ct.cases import Case
+from components.evaluate.champion import Comparison
+from components.evaluate.cohort import Interval, groups
+from components.evaluate.labelled_scan import HeldOut
+from components.evaluate.levels import LevelCounts
+from components.evaluate.model_card import write_model_card
+from components.evaluate.outcome import Evaluation
+from components.evaluate.overlay import overlay, shown_slice
+from components.evaluate.report import write_report
+from components.evaluate.rules import Limits, gate_rules
+from components.evaluate.threshold import choose_threshold
+from components.evaluate.verdict import judge
+from tests.report.headless import DESKTOP, PHONE, chromium
+
+DIGEST = "a" * 64
+WORST_FIRST = ["case_0", "case_1", "case_2", "case_3", "healthy"]
+
+
+def made_up(limits: Limits = Limits(0.5), training: dict | None = None) -> Evaluation:  # noqa: B008
+    scores = [
+        scored(
+            0.3 + 0.15 * index,
+            f"case_{index}",
+            source="ab"[index % 2],
+            lesion_ml=3.0**index,
+            predicted_ml=3.0**index * 1.1,
+            volume_error_ml=3.0**index * 0.1,
+            champion_dice=0.4,
+        )
+        for index in range(4)
+    ]
+    scores.append(
+        scored(
+            1.0, "healthy", source="b", lesion_ml=0.0, predicted_ml=0.0, lesions=0, lesions_found=0, champion_dice=1.0
+        )
+    )
+    draw, counts = np.random.default_rng(0), LevelCounts()
+    truth = draw.random((2, 64, 64)) < 0.2
+    counts.add(np.clip(0.5 * truth + 0.5 * draw.random(truth.shape), 0, 1).astype(np.float32), truth)
+    comparison = Comparison("version 3", 0.12, Interval(-0.01, 0.3), 2)
+    asked = gate_rules(scores, limits, comparison, has_champion=True)
+    cases = [Case(row.case_id, row.patient_id, row.source, "s", "m", "hu", "b" * 64, "c" * 64) for row in scores]
+    return Evaluation(
+        verdict=judge(asked.rules, scores, DIGEST, 0.5, asked.not_applied),
+        scores=scores,
+        choice=choose_threshold([counts]),
+        counts=counts,
+        slice_auc=0.9,
+        groups=groups(scores, ["case_0"]),
+        comparison=comparison,
+        held_out=HeldOut(cases[:2], cases[2:3], cases, 128),
+        training=training or {"history": {"loss": [0.9, 0.5], "val_loss": [1.0, 0.7]}, "seed": 7, "precision": "a|b"},
+        limits=limits,
+    )
+
+
+@pytest.fixture
+def overlays(tmp_path):
+    folder = tmp_path / "overlays"
+    folder.mkdir()
+    draw = np.random.default_rng(0)
+    slice_hu = draw.integers(-1000, 200, (90, 120), dtype=np.int16)
+    truth, prediction = np.zeros((2, 90, 120), bool)
+    truth[20:50, 30:70], prediction[25:60, 28:66] = True, True
+    for name in WORST_FIRST:
+        (folder / f"{name}.svg").write_bytes(overlay(name, slice_hu, truth, prediction, (0.7, 0.7)))
+    return folder
+
+
+def test_the_report_is_readable_on_a_phone_and_on_a_desk_and_asks_for_nothing(tmp_path, overlays):
+    write_report(tmp_path / "report.html", made_up(), overlays)
+    page = (tmp_path / "report.html").read_text()
+    pictures = """Promise.all([...document.querySelectorAll("img")].map(image => image.decode())).then(() =>
+        [document.querySelectorAll("img").length, document.querySelectorAll("svg image").length,
+         [...document.querySelectorAll("svg")].every(svg => svg.getBoundingClientRect().height > 100)])"""
+    with chromium(tmp_path) as browser:
+        for size in (PHONE, DESKTOP):
+            shown = browser.show(page, size, pictures)
+            assert shown.problems == []
+            assert shown.requests == []
+            assert shown.overflow_px == 0
+            assert shown.answer == [6, 3, True]
+            assert shown.text.startswith(
+                "Passed: mean Dice over 5 test cases is 0.6200, which is at least the limit of 0.5"
+            )
+            for said in (
+                "A model that marks nothing at all",
+                "Worst case: case_0",
+                "Median case: case_2",
+                "Best case: healthy",
+                "without 1 named as hard",
+                "ceiling of the 128×128 grid",
+                "change of the mean Dice against version 3 on the same cases",
+                "2 test cases may have been among those version 3 was trained on",
+            ):
+                assert said in shown.text
+    assert len(page.encode()) < 5_000_000
+
+
+def test_the_table_begins_with_the_worst_case_and_sorts_by_its_headings(tmp_path, overlays):
+    write_report(tmp_path / "report.html", made_up(), overlays)
+    names = '[...document.querySelector("table.sortable").tBodies[0].rows].map(row => row.cells[0].textContent)'
+    click = 'document.querySelectorAll("table.sortable")[0].querySelectorAll("th button")[COLUMN].click()'
+    with chromium(tmp_path) as browser:
+        page = (tmp_path / "report.html").read_text()
+        assert browser.show(page, DESKTOP, names).answer == WORST_FIRST
+        by_volume = browser.show(page, DESKTOP, f"{click.replace('COLUMN', '8')}; {names}").answer
+        assert by_volume == ["healthy", "case_0", "case_1", "case_2", "case_3"]
+
+
+def test_a_refusal_names_the_rule_that_decided_before_all_else(tmp_path, overlays):
+    write_report(tmp_path / "report.html", made_up(Limits(0.5, max_regression=0.0, min_case_dice=0.4)), overlays)
+    text = (tmp_path / "report.html").read_text()
+    sentence = "Refused: Dice of the worst case (case_0) is 0.3000, which misses the limit of 0.4."
+    assert sentence in text
+    assert text.index(sentence) < text.index("<table")
+
+
+def test_the_card_holds_what_it_promises(tmp_path):
+    write_model_card(tmp_path / "card.md", made_up(), "CC BY 4.0 | or so")
+    card = (tmp_path / "card.md").read_text()
+    for heading in (
+        "Model details",
+        "Intended use",
+        "Factors",
+        "Metrics",
+        "Data",
+        "Quantitative analyses",
+        "Ethical considerations",
+        "Caveats and recommendations",
+    ):
+        assert f"\n## {heading}\n" in card
+    for said in (DIGEST, "CC BY 4.0 \\| or so", "| Training: precision | a\\|b |", "| training | 2 | 2 | a, b | hu |"):
+        assert said in card
+    assert "history" not in card
+    # Every row of a table has as many cells as its head.
+    rows = [line.replace("\\|", "") for line in card.splitlines()]
+    for above, line in pairwise(rows):
+        if above.startswith("|") and line.startswith("|"):
+            assert above.count("|") == line.count("|"), line
+
+
+def test_the_report_of_many_cases_stays_small(tmp_path, overlays):
+    found = made_up()
+    many = [scored(0.3, f"c_{index}", champion_dice=0.3) for index in range(2000)]
+    found.scores.extend(many)
+    for row in many:
+        (overlays / f"{row.case_id}.svg").symlink_to("case_0.svg")
+    write_report(tmp_path / "report.html", found, overlays)
+    assert (tmp_path / "report.html").stat().st_size < 5_000_000
+
+
+def test_an_outline_follows_the_mask_and_is_closed_at_the_border():
+    mask = np.zeros((4, 6), bool)
+    mask[0:2, 0:3] = True
+    picture = overlay("x", np.zeros((4, 6), np.int16), mask, np.zeros_like(mask), (2.0, 1.0)).decode()
+    assert 'viewBox="0 0 6 8"' in picture
+    assert picture.count("<path") == 1
+    (path,) = (part.split('"')[0] for part in picture.split(' d="')[1:])
+    points = np.array([point.split() for point in path.strip("MZ").split("L")], float)
+    assert (points[:, 0].min(), points[:, 0].max()) == (0, 3)
+    assert (points[:, 1].min(), points[:, 1].max()) == (0, 4)
+
+
+def test_the_slice_with_most_lesion_is_shown():
+    truth, prediction = np.zeros((5, 4, 4), bool), np.zeros((5, 4, 4), bool)
+    assert shown_slice(truth, prediction) == 2
+    prediction[4, 0, 0] = True
+    assert shown_slice(truth, prediction) == 4
+    truth[1, :2], truth[3, 0] = True, True
+    assert shown_slice(truth, prediction) == 1

@@ -1,0 +1,42 @@
+"""What the export step is given: a trained model, its verdict, and slices to check the exported files with."""
+
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from components.ct.cases import sha256_of
+from components.evaluate.verdict import JudgedCase, Rule, Verdict
+from components.slice.shards import write_shard
+from components.slice.split import Split
+
+SIZE = 32
+
+
+def small_network(*last: keras.Layer) -> keras.Model:
+    """A network with fixed random weights that depends on each pixel's surroundings."""
+    keras.utils.set_random_seed(1)
+    inputs = keras.Input((SIZE, SIZE))
+    x = keras.layers.Reshape((SIZE, SIZE, 1))(inputs)
+    x = keras.layers.Rescaling(1 / 750)(x)
+    x = keras.layers.Conv2D(4, 3, padding="same", activation="relu")(x)
+    x = keras.layers.Conv2D(1, 3, padding="same", activation="sigmoid")(x)
+    x = keras.layers.Reshape((SIZE, SIZE))(x)
+    for layer in last:
+        x = layer(x)
+    return keras.Model(inputs, x)
+
+
+def write_exportable(folder: Path, network: keras.Model, value: float = 0.8, limit: float = 0.5) -> tuple[Path, ...]:
+    """Write model, evaluation and shards; the verdict rests on one rule that `value` is at least `limit`."""
+    model, evaluation, shards = folder / "model", folder / "evaluation", folder / "shards"
+    for made in (model, evaluation, shards / "test"):
+        made.mkdir(parents=True)
+    network.save(model / "model.keras")
+    rule = Rule("mean_dice", "mean Dice over 1 test case", value, limit)
+    case = JudgedCase("case", "ab" * 32, "cd" * 32, value)
+    Verdict((rule,), sha256_of(model / "model.keras"), 0.4, 0.8, (case,)).write(evaluation)
+    Split({"train": ["a"], "validation": ["b"], "test": ["case"]}, SIZE, 0).write(shards)
+    slices = np.random.default_rng(0).integers(-1000, 300, (5, SIZE, SIZE)).astype(np.int16)
+    write_shard(shards / "test" / "case.tfrecord", "case", np.arange(5), slices, np.zeros(slices.shape, np.uint8))
+    return model, evaluation, shards

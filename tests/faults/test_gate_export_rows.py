@@ -1,0 +1,150 @@
+"""Rows 37 to 43 of the fault table: what must never be published, and what must never be half published."""
+
+import json
+import math
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import keras
+import pytest
+import tensorflow as tf
+
+from components.ct.errors import InputError
+from components.evaluate.verdict import require_pass
+from components.export.export import export_version
+from serving.version_folders import numbered_folders, version_folders
+from tests.export.exportable import small_network, write_exportable
+from tests.serving.conftest import COMMAND
+from tests.storage.gcs_server import BUCKET
+
+
+@pytest.fixture
+def model_base(tmp_path):
+    return tmp_path / "models" / "lung"
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """A version that the export step wrote, for tests that work on a copy of it."""
+    folder = tmp_path_factory.mktemp("exported")
+    return export_version(*write_exportable(folder, small_network()), str(folder / "models"), "lung")
+
+
+@pytest.mark.parametrize("dice", [math.nan, math.inf, -math.inf])
+def test_row_37_a_dice_that_is_not_finite_is_refused(tmp_path, model_base, dice):
+    model, evaluation, shards = write_exportable(tmp_path, small_network(), value=0.8)
+    path = evaluation / "verdict.json"
+    content = json.loads(path.read_text())
+    content["rules"][0]["value"] = dice  # json writes NaN and Infinity, as a careless evaluation would
+    path.write_text(json.dumps(content))
+    with pytest.raises(InputError, match="states 'pass', but its rules give 'fail'"):
+        export_version(model, evaluation, shards, str(model_base), "lung")
+    content["verdict"] = "fail"
+    path.write_text(json.dumps(content))
+    with pytest.raises(InputError, match="there is no finite number to judge by"):
+        export_version(model, evaluation, shards, str(model_base), "lung")
+    assert not model_base.exists()
+
+
+def test_row_38_the_limit_itself_passes_and_the_number_below_it_does_not(tmp_path):
+    from components.ct.cases import sha256_of
+
+    for name, value in (("at", 0.7), ("below", math.nextafter(0.7, 0))):
+        model, evaluation, _ = write_exportable(tmp_path / name, small_network(), value=value, limit=0.7)
+        verdict, digest = evaluation / "verdict.json", sha256_of(model / "model.keras")
+        if name == "at":
+            assert require_pass(verdict, digest).passed
+        else:
+            with pytest.raises(InputError, match=r"0\.6999999999999\d* misses|0\.69999.*misses the limit of 0\.7"):
+                require_pass(verdict, digest)
+
+
+EXPORT = """
+import sys
+from pathlib import Path
+from components.export.export import export_version
+export_version(*map(Path, sys.argv[1:4]), sys.argv[4], "lung")
+"""
+
+
+def test_row_39_an_export_killed_in_the_middle_shows_no_version(tmp_path, model_base):
+    parts = write_exportable(tmp_path, small_network())
+    command = [sys.executable, "-c", EXPORT, *map(str, parts), str(model_base)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    try:
+        deadline = time.monotonic() + 120
+        # The graph is written and its checks are under way: the worst moment to die.
+        while not list(model_base.glob(".staging-*/saved_model.pb")):
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    assert numbered_folders(model_base) == {}
+    assert export_version(*parts, str(model_base), "lung") == str(model_base / "1")
+
+
+def test_row_40_a_version_that_exists_is_never_overwritten(tmp_path, model_base):
+    (model_base / "7").mkdir(parents=True)
+    (model_base / "7" / "saved_model.pb").write_bytes(b"precious")
+    (model_base / "8").mkdir()
+    (model_base / "8" / "half").touch()
+    assert export_version(*write_exportable(tmp_path, small_network()), str(model_base), "lung").endswith("/9")
+    assert (model_base / "7" / "saved_model.pb").read_bytes() == b"precious"
+    assert [path.name for path in (model_base / "8").iterdir()] == ["half"]
+
+
+def test_row_41_an_upload_ends_with_saved_model_pb_and_every_object_has_its_precondition(gcs, tmp_path):
+    base = f"gs://{BUCKET}/models/lung"
+    gcs.put("models/lung/4/variables/half", b"a dead upload's")
+    assert export_version(*write_exportable(tmp_path, small_network()), base, "lung") == f"{base}/5"
+    names = [name for name in gcs.names() if name.startswith("models/lung/5/")]
+    assert names[-1] == "models/lung/5/saved_model.pb"
+    assert "models/lung/5/assets.extra/MANIFEST.sha256" in names
+    uploads = [path for method, path in gcs.requests if method == "POST"]
+    assert len(uploads) >= len(names)
+    assert all("ifGenerationMatch=0" in path for path in uploads)
+
+
+@keras.saving.register_keras_serializable("tests")
+class Unsteady(keras.layers.Layer):
+    """Answers otherwise each time it is asked."""
+
+    def call(self, x):
+        return tf.clip_by_value(x + tf.random.uniform(tf.shape(x), -0.02, 0.02), 0, 1)
+
+
+def test_row_42_a_saved_model_that_differs_from_the_judged_one_is_not_published(tmp_path, model_base):
+    parts = write_exportable(tmp_path, small_network(Unsteady()))
+    with pytest.raises(InputError, match=r"differs from the evaluated model by 0\.0.*nothing was published"):
+        export_version(*parts, str(model_base), "lung")
+    assert list(model_base.iterdir()) == []
+
+
+def test_row_43_files_tampered_with_are_named(exported, tmp_path):
+    version = tmp_path / "1"
+    shutil.copytree(exported, version)
+    sound = subprocess.run([*COMMAND, "verify", version], capture_output=True, text=True, timeout=60)
+    assert (sound.returncode, sound.stderr) == (0, "")
+    weights = next((version / "variables").glob("*.data-*"))
+    content = bytearray(weights.read_bytes())
+    content[len(content) // 2] ^= 1
+    weights.write_bytes(content)
+    found = subprocess.run([*COMMAND, "verify", version], capture_output=True, text=True, timeout=60)
+    assert found.returncode == 1
+    assert f"variables/{weights.name} was changed" in found.stderr
+    assert found.stderr.count("\n") == 1
+
+
+def test_an_export_carries_all_that_its_receiver_needs(exported):
+    (version,) = version_folders(Path(exported).parent).values()
+    extra = {path.name for path in (version / "assets.extra").iterdir()}
+    assert extra == {"MANIFEST.sha256", "preprocessing.json", "tf_serving_warmup_requests", "verdict.json"}
+    contract = json.loads((version / "assets.extra" / "preprocessing.json").read_text())
+    assert contract["signatures"]["network"]["shape"] == [None, 32, 32]

@@ -1,0 +1,108 @@
+"""What the images hold is what the code needs, read from the Dockerfile, the lock and the imports."""
+
+import ast
+import importlib.metadata
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+DOCKERFILE = (ROOT / "images" / "Dockerfile").read_text()
+OURS = ("components", "pipelines", "serving")
+LOCK = {entry["name"]: entry for entry in tomllib.loads((ROOT / "uv.lock").read_text())["package"]}
+
+
+def locked_with(name: str, extras: tuple[str, ...] = ()) -> set[str]:
+    """A package and all that it brings, from the lock."""
+    found: set[str] = set()
+    waiting = [(name, extras)]
+    while waiting:
+        name, extras = waiting.pop()
+        entry = LOCK[name]
+        needs = [*entry.get("dependencies", [])]
+        for extra in extras:
+            needs += entry.get("optional-dependencies", {}).get(extra, [])
+        if name in found and not extras:
+            continue
+        found.add(name)
+        waiting += [(need["name"], tuple(need.get("extra", ()))) for need in needs]
+    return found
+
+
+def imported() -> dict[str, set[str]]:
+    """Top-level modules that our code imports, and where."""
+    places: dict[str, set[str]] = {}
+    for package in OURS:
+        for path in (ROOT / package).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text())):
+                names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+                names += [node.module] if isinstance(node, ast.ImportFrom) and node.module and not node.level else []
+                for name in names:
+                    places.setdefault(name.split(".")[0], set()).add(str(path.relative_to(ROOT)))
+    return places
+
+
+def test_the_code_imports_nothing_that_only_developers_have():
+    project = LOCK["lung-ct-pipelines"]
+    installed = locked_with("lung-ct-pipelines", tuple(project.get("optional-dependencies", {})))
+    distributions = importlib.metadata.packages_distributions()
+    missing = {
+        module: sorted(places)
+        for module, places in imported().items()
+        if module not in sys.stdlib_module_names
+        and module not in OURS
+        and not {name.lower().replace("_", "-") for name in distributions.get(module, [])} & installed
+        and module not in OPTIONAL
+    }
+    assert missing == {}
+
+
+# Imported where a user asked for it, with a message of its own where it is not installed.
+OPTIONAL = {"docker"}
+
+
+def test_ingest_and_validate_run_without_what_the_data_image_leaves_out():
+    left_out = re.findall(r"--no-install-package (\S+)", DOCKERFILE)
+    assert "tensorflow" in left_out
+    modules = {"tensorflow", "keras", "tensorboard", "tensorflow_serving", "clang", "h5py"}
+    code = (
+        f"import sys; sys.modules.update(dict.fromkeys({modules}, None));"
+        "import components.ingest.ingest, components.ingest.sources, components.validate.validate"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+@pytest.mark.parametrize("target", ["data", "cpu", "gpu"])
+def test_every_image_is_labelled_and_runs_as_a_numeric_user(target):
+    stage = re.search(rf"^FROM runtime AS {target}\n(.*?)(?=^FROM|\Z)", DOCKERFILE, re.MULTILINE | re.DOTALL)
+    assert stage is not None
+    for label in ("source", "revision", "version"):
+        assert f"org.opencontainers.image.{label}=" in stage[1]
+    runtime = re.search(r"^FROM \S+ AS runtime\n(.*?)(?=^FROM)", DOCKERFILE, re.MULTILINE | re.DOTALL)
+    assert runtime is not None
+    assert re.search(r"^USER [1-9]\d*:[1-9]\d*$", runtime[1], re.MULTILINE)
+    assert "USER" not in stage[1]
+
+
+def test_everything_that_is_copied_exists_and_reaches_the_engine():
+    allowed = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    copies = re.findall(r"^COPY (?!--from)(.+)$", DOCKERFILE, re.MULTILINE)
+    sources = {source for copy in copies for source in copy.split()[:-1]}
+    assert sources <= allowed
+    assert all((ROOT / source).exists() for source in sources)
+
+
+def test_code_comes_after_the_locked_packages():
+    locked = DOCKERFILE[: DOCKERFILE.index("AS code")]
+    assert not re.search(r"^COPY (components|pipelines|serving)", locked, re.MULTILINE)
+
+
+def test_hadolint_finds_nothing():
+    if shutil.which("hadolint") is None:
+        pytest.skip("hadolint is not installed")
+    subprocess.run(["hadolint", ROOT / "images" / "Dockerfile"], check=True)

@@ -1,0 +1,216 @@
+"""Upload, submit, follow and schedule, against a real HTTP server of the API's paths and models."""
+
+import pytest
+from kfp import compiler, dsl
+
+from components.ct.errors import InputError
+from pipelines.cluster import Cluster, Ended, follow, package_version, run_link, schedule, submit, upload
+from tests.pipelines.kfp_server import running
+
+
+@dsl.component(base_image="python", install_kfp_package=False)
+def count(cases: int) -> int:
+    return cases
+
+
+@pytest.fixture(autouse=True)
+def no_settings_of_this_machine(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("KF_PIPELINES_ENDPOINT", "KF_PIPELINES_UI_ENDPOINT", "KF_PIPELINES_IAP_OAUTH2_CLIENT_ID"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def api():
+    with running() as server:
+        yield server
+
+
+@pytest.fixture
+def package(tmp_path):
+    return compiled(tmp_path / "counting.yaml", 5)
+
+
+def compiled(path, default):
+    @dsl.pipeline(name="counting")
+    def counting(cases: int = default):
+        count(cases=cases)
+
+    compiler.Compiler().compile(counting, str(path))
+    return path
+
+
+def test_the_same_pipeline_compiled_twice_has_one_version_name(tmp_path):
+    first, again = (package_version(compiled(tmp_path / f"{name}.yaml", 5)) for name in ("first", "again"))
+    other = package_version(compiled(tmp_path / "other.yaml", 6))
+    assert first == again != other
+
+
+def test_uploading_twice_stores_one_version(api, package):
+    first, again = (upload(Cluster(api.url), package) for _ in range(2))
+    assert (first.is_new, again.is_new) == (True, False)
+    assert (first.pipeline_id, first.version_id) == (again.pipeline_id, again.version_id)
+    assert [version["display_name"] for version in api.versions.values()] == [package_version(package)]
+
+
+def test_a_changed_pipeline_becomes_a_second_version_of_the_same_pipeline(api, tmp_path):
+    first = upload(Cluster(api.url), compiled(tmp_path / "first.yaml", 5))
+    second = upload(Cluster(api.url), compiled(tmp_path / "second.yaml", 6))
+    assert second.is_new
+    assert second.pipeline_id == first.pipeline_id
+    assert len(api.pipelines) == 1
+    assert len(api.versions) == 2
+
+
+@pytest.mark.parametrize("lost", [1, 2])
+def test_an_upload_whose_answer_was_lost_ends_in_the_same_state_when_repeated(api, package, lost):
+    api.lost_writes = lost
+    for _ in range(lost):
+        with pytest.raises(InputError, match="503"):
+            upload(Cluster(api.url), package)
+    uploaded = upload(Cluster(api.url), package)
+    assert list(api.pipelines) == [uploaded.pipeline_id]
+    assert list(api.versions) == [uploaded.version_id]
+
+
+def test_a_run_refers_to_the_uploaded_version_and_carries_the_parameters(api, package):
+    uploaded = upload(Cluster(api.url), package)
+    run_id = submit(
+        Cluster(api.url), uploaded, {"cases": 7}, experiment="lung", name="a run", pipeline_root="gs://bucket/root"
+    )
+    run = api.runs[run_id]
+    assert run["pipeline_version_reference"] == {
+        "pipeline_id": uploaded.pipeline_id,
+        "pipeline_version_id": uploaded.version_id,
+    }
+    assert run["runtime_config"] == {"parameters": {"cases": 7}, "pipeline_root": "gs://bucket/root"}
+    assert api.experiments[run["experiment_id"]]["display_name"] == "lung"
+
+
+def test_runs_of_one_experiment_share_it(api, package):
+    uploaded = upload(Cluster(api.url), package)
+    for name in ("first", "second"):
+        submit(Cluster(api.url), uploaded, {}, experiment="lung", name=name)
+    assert len(api.experiments) == 1
+    assert len(api.runs) == 2
+
+
+def test_the_namespace_and_the_token_reach_the_server(package, tmp_path):
+    token_file = tmp_path / "token"
+    token_file.write_text("secret-word\n")
+    with running(token="secret-word", namespace="radiology") as api:
+        cluster = Cluster(api.url, namespace="radiology", token_file=token_file)
+        submit(cluster, upload(cluster, package), {}, experiment="lung", name="a run")
+        assert {item["namespace"] for item in api.experiments.values()} == {"radiology"}
+        assert {item["namespace"] for item in api.pipelines.values()} == {"radiology"}
+
+
+def test_without_a_token_the_refusal_says_what_to_do(package):
+    with running(token="secret-word") as api, pytest.raises(InputError, match=r"401.*token is missing.*--token-file"):
+        upload(Cluster(api.url), package)
+
+
+def test_following_a_run_tells_each_change_and_how_it_ended(api, package):
+    cluster = Cluster(api.url)
+    run_id = submit(cluster, upload(cluster, package), {}, experiment="lung", name="a run")
+    ingest, train = ({"task_id": name, "display_name": name} for name in ("ingest", "train"))
+    api.states = [
+        {"state": "PENDING"},
+        {"state": "RUNNING", "run_details": {"task_details": [ingest | {"state": "RUNNING"}]}},
+        {"state": "RUNNING", "run_details": {"task_details": [ingest | {"state": "RUNNING"}]}},
+        {
+            "state": "FAILED",
+            "error": {"message": "train: exit code 1"},
+            "run_details": {"task_details": [ingest | {"state": "SUCCEEDED"}, train | {"state": "FAILED"}]},
+        },
+    ]
+    assert list(follow(cluster, run_id, timeout_s=30, poll_s=0)) == [
+        ("ingest", "RUNNING"),
+        ("ingest", "SUCCEEDED"),
+        ("train", "FAILED"),
+        Ended(run_id, "FAILED", "train: exit code 1"),
+    ]
+
+
+def test_a_cancelled_run_ends_the_wait(api, package):
+    cluster = Cluster(api.url)
+    run_id = submit(cluster, upload(cluster, package), {}, experiment="lung", name="a run")
+    api.states = [{"state": "CANCELED"}]
+    assert list(follow(cluster, run_id, timeout_s=30, poll_s=0)) == [Ended(run_id, "CANCELED", "")]
+
+
+def test_a_run_that_does_not_end_is_told_with_its_link(api, package):
+    cluster = Cluster(api.url)
+    run_id = submit(cluster, upload(cluster, package), {}, experiment="lung", name="a run")
+    api.states = [{"state": "RUNNING"}]
+    with pytest.raises(InputError, match=f"has not ended.*it goes on: {api.url}/#/runs/details/{run_id}"):
+        list(follow(cluster, run_id, timeout_s=0, poll_s=0))
+
+
+def test_a_schedule_of_the_same_name_is_replaced(api, package):
+    cluster = Cluster(api.url)
+    uploaded = upload(cluster, package)
+    for cron in ("0 0 3 * * 1", "0 30 4 * * 1"):
+        schedule(cluster, uploaded, {"cases": 3}, experiment="lung", name="weekly", cron=cron)
+    (kept,) = api.schedules.values()
+    assert kept["trigger"]["cron_schedule"] == {"cron": "0 30 4 * * 1"}
+    assert kept["mode"] == "ENABLE"
+    assert kept["no_catchup"] is True
+    assert kept["runtime_config"]["parameters"] == {"cases": 3}
+
+
+def test_a_refused_schedule_leaves_the_present_one(api, package):
+    cluster = Cluster(api.url)
+    uploaded = upload(cluster, package)
+    kept = schedule(cluster, uploaded, {}, experiment="lung", name="weekly", cron="0 0 3 * * 1")
+    api.refuse["POST recurringruns"] = (400, "invalid cron")
+    with pytest.raises(InputError, match="400: invalid cron"):
+        schedule(cluster, uploaded, {}, experiment="lung", name="weekly", cron="0 0 99 * * 1")
+    assert list(api.schedules) == [kept]
+
+
+def test_a_schedule_without_seconds_is_refused_before_anything_is_sent(api, package):
+    uploaded = upload(Cluster(api.url), package)
+    before = len(api.requests)
+    with pytest.raises(InputError, match="six fields, seconds first"):
+        schedule(Cluster(api.url), uploaded, {}, experiment="lung", name="weekly", cron="0 3 * * 1")
+    assert len(api.requests) == before
+
+
+def test_an_address_where_nobody_answers_is_told_in_one_line(package):
+    with running() as api:
+        gone = api.url
+    with pytest.raises(InputError, match=f"{gone} does not answer") as told:
+        upload(Cluster(gone, namespace="radiology"), package)
+    assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "told"), [("", "is no pipeline package"), ("a: [", "is no pipeline package"), ("a: 1", "no pipeline")]
+)
+def test_a_file_that_is_no_package_is_refused(api, tmp_path, content, told):
+    path = tmp_path / "package.yaml"
+    path.write_text(content)
+    with pytest.raises(InputError, match=told):
+        upload(Cluster(api.url), path)
+    assert api.requests == []
+
+
+@pytest.mark.parametrize(("token", "told"), [(None, "cannot be read"), ("", "holds no token"), ("a b", "no token")])
+def test_a_token_file_that_is_none_is_refused(tmp_path, package, token, told):
+    token_file = tmp_path / "token"
+    if token is not None:
+        token_file.write_text(token)
+    with pytest.raises(InputError, match=told):
+        upload(Cluster("http://127.0.0.1:9", token_file=token_file), package)
+
+
+def test_an_address_without_a_scheme_is_refused(package):
+    with pytest.raises(InputError, match="expected http"):
+        upload(Cluster("localhost:8888"), package)
+
+
+def test_links_lead_into_the_clusters_own_pages():
+    assert run_link(Cluster("https://kubeflow.example/pipeline/"), "7") == (
+        "https://kubeflow.example/pipeline/#/runs/details/7"
+    )

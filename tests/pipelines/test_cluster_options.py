@@ -1,0 +1,137 @@
+"""What a cluster is told about the steps, read from the compiled package, and that local runs stay as they are."""
+
+import pytest
+import yaml
+from kfp import compiler, dsl, local
+
+from components.ct.errors import InputError
+from pipelines.batch_prediction import batch_prediction
+from pipelines.cluster_options import ClusterOptions, for_cluster
+from pipelines.training import training
+
+
+def compiled(pipeline, path):
+    compiler.Compiler().compile(pipeline, str(path))
+    spec, *platform = yaml.safe_load_all(path.read_text())
+    return spec, platform[0]["platforms"]["kubernetes"]["deploymentSpec"]["executors"] if platform else {}
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory):
+    options = ClusterOptions(gpus=2, node_selector={"pool": "gpu"}, model_claim="models", secret="pseudonyms")
+    return compiled(for_cluster(training, options), tmp_path_factory.mktemp("package") / "training.yaml")
+
+
+def tasks_of(spec):
+    """Every task with a container, by its component's name."""
+    found = {}
+    for component in [*spec["components"].values(), spec["root"]]:
+        for name, task in component.get("dag", {}).get("tasks", {}).items():
+            if "dag" not in spec["components"][task["componentRef"]["name"]]:
+                found[name] = task
+    return found
+
+
+def resources(spec, step):
+    return spec["deploymentSpec"]["executors"][f"exec-{step}"]["container"]["resources"]
+
+
+def cached(spec):
+    return {name for name, task in tasks_of(spec).items() if task["cachingOptions"].get("enableCache")}
+
+
+def test_nothing_is_taken_from_the_cache_unless_it_is_named(package, tmp_path):
+    assert cached(package[0]) == set()
+    spec, _ = compiled(for_cluster(training, ClusterOptions(cached=("slice",))), tmp_path / "training.yaml")
+    assert cached(spec) == {"slice"}
+
+
+@pytest.mark.parametrize("step", ["ingest", "evaluate", "export"])
+def test_a_source_a_verdict_and_a_version_are_never_cached(step):
+    with pytest.raises(InputError, match=f"{step}: never taken from the cache"):
+        for_cluster(training, ClusterOptions(cached=(step,)))
+
+
+def test_every_step_has_resources_a_timeout_retries_and_a_name(package):
+    spec, platform = package
+    tasks = tasks_of(spec)
+    assert len(tasks) == 8
+    for name in set(tasks) - {"summarize-run"}:
+        assert {"resourceCpuRequest", "resourceMemoryRequest", "resourceMemoryLimit"} <= set(resources(spec, name))
+        assert int(platform[f"exec-{name}"]["activeDeadlineSeconds"]) > 0
+        assert tasks[name]["retryPolicy"]["maxRetryCount"] >= 1
+        assert tasks[name]["taskInfo"]["name"] != name
+
+
+def test_only_the_train_step_goes_to_the_gpu_pool(package):
+    spec, platform = package
+    steps = set(tasks_of(spec))
+    assert {step for step in steps if "accelerator" in resources(spec, step)} == {"train"}
+    accelerator = resources(spec, "train")["accelerator"]
+    assert accelerator["resourceType"] == "nvidia.com/gpu"
+    assert accelerator["resourceCount"] == "2"
+    assert {step for step, config in platform.items() if "nodeSelector" in config} == {"exec-train"}
+    assert platform["exec-train"]["nodeSelector"]["labels"] == {"pool": "gpu"}
+    assert [toleration["key"] for toleration in platform["exec-train"]["tolerations"]] == ["nvidia.com/gpu"]
+
+
+def test_without_gpus_nothing_asks_for_one(tmp_path):
+    spec, platform = compiled(for_cluster(training), tmp_path / "training.yaml")
+    assert "accelerator" not in resources(spec, "train")
+    assert "tolerations" not in platform["exec-train"]
+
+
+def test_the_model_claim_is_mounted_where_versions_are_written_and_the_secret_where_names_are(package):
+    _, platform = package
+    assert {step for step, config in platform.items() if "pvcMount" in config} == {"exec-export"}
+    assert {step for step, config in platform.items() if "secretAsVolume" in config} == {"exec-ingest"}
+
+
+def test_the_last_step_is_told_how_the_run_ended(package):
+    task = package[0]["root"]["dag"]["tasks"]["summarize-run"]
+    assert task["triggerPolicy"]["strategy"] == "ALL_UPSTREAM_TASKS_COMPLETED"
+    assert task["inputs"]["parameters"]["status"]["taskFinalStatus"]["producerTask"] == "exit-handler-1"
+
+
+def test_the_parameters_and_their_descriptions_are_the_pipelines_own(package):
+    plain = training.pipeline_spec.root.input_definitions
+    assert for_cluster(training).pipeline_spec.root.input_definitions == plain
+    assert package[0]["pipelineInfo"]["name"] == training.name
+
+
+def test_the_pipeline_given_stays_as_it_is(tmp_path):
+    before = training.pipeline_spec.SerializeToString(deterministic=True)
+    for_cluster(training, ClusterOptions(gpus=1))
+    assert training.pipeline_spec.SerializeToString(deterministic=True) == before
+
+
+def test_compiling_twice_gives_the_same_package(tmp_path):
+    first, again = tmp_path / "first.yaml", tmp_path / "again.yaml"
+    for path in (first, again):
+        compiler.Compiler().compile(for_cluster(training), str(path))
+    assert first.read_text() == again.read_text()
+
+
+def test_batch_prediction_compiles_with_its_fan_out(tmp_path):
+    spec, _ = compiled(for_cluster(batch_prediction), tmp_path / "batch.yaml")
+    assert {"plan-shards", "predict", "gather", "summarize-run"} == set(tasks_of(spec))
+
+
+@dsl.component(base_image="python", install_kfp_package=False)
+def ingest(cases: dsl.Output[dsl.Dataset]) -> None:
+    from pathlib import Path
+
+    Path(cases.path).write_text("5 cases")
+
+
+@dsl.pipeline(name="ingesting")
+def ingesting():
+    ingest()
+
+
+@pytest.mark.filterwarnings("ignore:.*have no effect in the current local runner")
+def test_the_local_runner_takes_the_settings_of_a_cluster(tmp_path):
+    local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(tmp_path))
+    for_cluster(ingesting, ClusterOptions(exit_handler=False))()
+    (written,) = tmp_path.glob("*/ingest/cases")
+    assert written.read_text() == "5 cases"

@@ -1,0 +1,116 @@
+"""Labels, the `models.config` they stand in, and the ledger of how they came there."""
+
+import json
+
+import pytest
+
+from components.ct.errors import InputError
+from components.export.manifest import write_manifest
+from serving.cli import main
+from serving.model_config import ModelConfig, read_model_config, write_model_config
+from serving.promotion import Labels
+
+
+@pytest.fixture
+def base(tmp_path):
+    """A model base with the versions 1, 2 and 3, whose test Dice are 0.71, 0.72 and 0.73."""
+    for number in (1, 2, 3):
+        extra = tmp_path / "lung" / str(number) / "assets.extra"
+        extra.mkdir(parents=True)
+        (extra.parent / "saved_model.pb").write_text(str(number))
+        verdict = {"verdict": "pass", "test_dice": 0.7 + number / 100, "model_sha256": "ab" * 32}
+        (extra / "verdict.json").write_text(json.dumps(verdict))
+        write_manifest(extra.parent)
+    return tmp_path / "lung"
+
+
+@pytest.fixture
+def labels(base):
+    return Labels(base / "models.config", "lung", base)
+
+
+def test_a_promotion_writes_what_tf_serving_reads(labels, base):
+    labels.promote(1, "stable", "first")
+    labels.promote(3, "canary", "try it")
+    assert (
+        (base / "models.config").read_text()
+        == f"""model_config_list {{
+  config {{
+    name: "lung"
+    base_path: "{base}"
+    model_platform: "tensorflow"
+    model_version_policy {{
+      specific {{
+        versions: 1
+        versions: 3
+      }}
+    }}
+    version_labels {{
+      key: "canary"
+      value: 3
+    }}
+    version_labels {{
+      key: "stable"
+      value: 1
+    }}
+  }}
+}}
+"""
+    )
+
+
+def test_the_ledger_says_who_when_why_and_by_which_verdict(labels):
+    labels.promote(2, "stable", "better on site B", who="Dr. Who")
+    (change,) = labels.ledger()
+    assert (change.who, change.why, change.action) == ("Dr. Who", "better on site B", "promote")
+    assert (change.from_version, change.to_version) == (None, 2)
+    assert (change.verdict, change.test_dice, change.model_sha256) == ("pass", 0.72, "ab" * 32)
+    assert change.when.endswith("+00:00")
+
+
+def test_rollbacks_go_back_one_promotion_at_a_time(labels):
+    for number in (1, 2, 3):
+        labels.promote(number, "stable", "newer")
+    assert labels.rollback("stable", "noise").to_version == 2
+    assert labels.rollback("stable", "noise").to_version == 1
+    assert labels.labels() == {"stable": 1}
+    with pytest.raises(InputError, match="no version of lung under label stable before 1"):
+        labels.rollback("stable", "noise")
+    assert [change.to_version for change in labels.ledger()] == [1, 2, 3, 2, 1]
+
+
+def test_a_version_that_was_tampered_with_is_not_promoted(labels, base):
+    labels.promote(1, "stable", "first")
+    (base / "2" / "saved_model.pb").write_text("other")
+    with pytest.raises(InputError, match=r"saved_model\.pb was changed"):
+        labels.promote(2, "stable", "second")
+    assert labels.labels() == {"stable": 1}
+    assert len(labels.ledger()) == 1
+
+
+@pytest.mark.parametrize(
+    ("version", "label", "words"), [(9, "stable", "there are: 1, 2, 3"), (1, "a b", "expected letters")]
+)
+def test_an_impossible_promotion_is_told(labels, version, label, words):
+    with pytest.raises(InputError, match=words):
+        labels.promote(version, label, "why not")
+    assert not labels.config_file.exists()
+
+
+def test_other_models_in_the_file_are_left_alone(labels, base):
+    other = ModelConfig("other", "/models/other", newest=2, labels={"stable": 4})
+    write_model_config(base / "models.config", [other])
+    labels.promote(1, "stable", "first")
+    assert read_model_config(base / "models.config")[0] == other
+
+
+def test_the_command_line_promotes_lists_and_rolls_back(base, capsys):
+    what = ["--model-base", str(base), "--model", "lung"]
+    main(["promote", *what, "--version", "1", "--why", "first", "--who", "me"])
+    main(["promote", *what, "--version", "2", "--why", "second", "--who", "me"])
+    main(["rollback", *what, "--why", "noise on site B", "--who", "me"])
+    capsys.readouterr()
+    main(["list", *what])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:3] == ["version 1  stable", "version 2  -", "version 3  -"]
+    assert lines[-1].endswith("rollback stable: 2 -> 1 by me: noise on site B, test Dice 0.710")

@@ -1,0 +1,119 @@
+"""Encryption on both ports: what is let in, what is refused, and that nothing falls back to plaintext."""
+
+import ssl
+import urllib.request
+
+import pytest
+import trustme
+
+from components.ct.errors import InputError
+from components.ct.intensity import read_ct
+from serving.calls import ServingError
+from serving.cli import main
+from serving.client import SegmentationClient
+from serving.model_config import ModelConfig
+from serving.server import Settings, start
+from serving.tls import ClientTls, ServerTls
+from tests.serving.toy import MODEL
+
+
+@pytest.fixture(scope="module")
+def pems(tmp_path_factory):
+    """Files of an authority, a server's and a client's certificate, and of an authority that signed neither."""
+    folder = tmp_path_factory.mktemp("pems")
+    ours, theirs = trustme.CA(), trustme.CA()
+    for name, issued in (("server", ours.issue_cert("127.0.0.1")), ("client", ours.issue_cert("doctor@ward"))):
+        issued.cert_chain_pems[0].write_to_path(folder / f"{name}.pem")
+        issued.private_key_pem.write_to_path(folder / f"{name}.key")
+    ours.cert_pem.write_to_path(folder / "ca.pem")
+    theirs.cert_pem.write_to_path(folder / "other-ca.pem")
+    return folder
+
+
+def running(model_folder, tls):
+    return start(Settings(models=(ModelConfig(MODEL, str(model_folder)),), port=0, rest_port=0, tls=tls))
+
+
+@pytest.fixture(scope="module")
+def tls_server(model_folder, pems):
+    server = running(model_folder, ServerTls(pems / "server.pem", pems / "server.key"))
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def mutual_server(model_folder, pems):
+    server = running(model_folder, ServerTls(pems / "server.pem", pems / "server.key", pems / "ca.pem"))
+    yield server
+    server.stop()
+
+
+def predict(address, scan, tls):
+    with SegmentationClient(address, MODEL, timeout_s=3, tls=tls) as client:
+        return client.predict(read_ct(scan)[0])
+
+
+def test_the_right_authority_is_answered(tls_server, scan, pems):
+    assert predict(tls_server.address, scan, ClientTls(pems / "ca.pem")).version == 12
+
+
+@pytest.mark.parametrize("ca", ["other-ca.pem", None])
+def test_another_authority_is_refused_in_words(tls_server, scan, pems, ca):
+    with pytest.raises(ServingError, match="none without encryption is tried") as caught:
+        predict(tls_server.address, scan, ClientTls(pems / ca if ca else None))
+    assert caught.value.code == "UNAVAILABLE"
+
+
+def test_a_client_asked_to_encrypt_never_speaks_plaintext(server, scan, pems):
+    with pytest.raises(ServingError):
+        predict(server, scan, ClientTls(pems / "ca.pem"))
+
+
+def test_plaintext_to_an_encrypted_port_is_refused(tls_server, scan):
+    with pytest.raises(ServingError):
+        predict(tls_server.address, scan, None)
+
+
+def test_mutual_tls_lets_in_those_with_a_certificate_alone(mutual_server, scan, pems):
+    own = ClientTls(pems / "ca.pem", pems / "client.pem", pems / "client.key")
+    assert predict(mutual_server.address, scan, own).version == 12
+    with pytest.raises(ServingError):
+        predict(mutual_server.address, scan, ClientTls(pems / "ca.pem"))
+
+
+def test_the_rest_port_is_encrypted_too(mutual_server, pems):
+    url = f"https://{mutual_server.rest_address}/v1/models/toy"
+    context = ssl.create_default_context(cafile=pems / "ca.pem")
+    with pytest.raises(OSError):  # noqa: PT011 (URLError or a reset, as the handshake's end falls)
+        urllib.request.urlopen(url, timeout=10, context=context).read()
+    context.load_cert_chain(pems / "client.pem", pems / "client.key")
+    with urllib.request.urlopen(url, timeout=10, context=context) as reply:
+        assert reply.status == 200
+
+
+def test_the_command_line_takes_certificates(mutual_server, scan, pems, tmp_path):
+    mask = tmp_path / "mask.nii.gz"
+    certificates = ["--ca", pems / "ca.pem", "--client-certificate", pems / "client.pem"]
+    command = ["predict", scan, "-o", mask, "--server", mutual_server.address, "--model", MODEL, *certificates]
+    main([*map(str, command), "--client-key", str(pems / "client.key")])
+    assert mask.exists()
+
+
+@pytest.mark.parametrize(
+    ("tls", "words"),
+    [
+        (ClientTls(ca="nowhere.pem"), "nowhere.pem: cannot be read: No such file"),
+        (ClientTls(ca="server.key"), "no PEM certificate of an authority"),
+        (ClientTls(certificate="client.pem"), "go together"),
+        (ClientTls(certificate="client.pem", key="server.key"), "no PEM certificate and its private key"),
+    ],
+)
+def test_a_useless_file_is_told_before_anything_is_sent(pems, tls, words):
+    paths = {name: pems / value for name, value in vars(tls).items() if value is not None}
+    with pytest.raises(InputError, match=words):
+        SegmentationClient("127.0.0.1:1", MODEL, tls=ClientTls(**paths))
+
+
+def test_a_server_does_not_start_with_a_useless_certificate(model_folder, pems):
+    with pytest.raises(InputError, match="no PEM certificate and its private key"):
+        running(model_folder, ServerTls(pems / "server.pem", pems / "client.key"))
