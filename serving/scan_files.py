@@ -1,11 +1,11 @@
 """One scan to its mask on the scan's own grid, and what else is wanted of it."""
 
-import importlib
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 from components.ct.atomic import written_whole
+from components.ct.dicom import read_series
 from components.ct.errors import InputError
 from components.ct.intensity import Intensity, read_ct
 from components.ct.volume import Volume, write_on_file_grid
@@ -85,17 +85,8 @@ def read_scan(scan: Path) -> tuple[Volume, Intensity]:
         InputError: It is neither, or cannot be read.
     """
     if scan.is_dir():
-        return _read_series(scan), Intensity.HU
+        return read_series(scan), Intensity.HU
     return read_ct(scan)
-
-
-def _read_series(folder: Path) -> Volume:
-    try:
-        dicom = importlib.import_module("components.ingest.dicom")
-    except ModuleNotFoundError as error:
-        raise InputError(f"{folder}: DICOM series cannot be read by this version; convert it to NIfTI first") from error
-    volume: Volume = dicom.read_series(folder)
-    return volume
 
 
 def segment_scan(predict: Predict, scan: Path, outputs: Outputs, min_lesion_ml: float = 0.0) -> Segmented:

@@ -51,10 +51,11 @@ def audit_resize(case_id: str, slices_mask: NDArray, lesions: Lesions, image_siz
     fit = GridFit(slices_mask.shape[1], slices_mask.shape[2], image_size)
     counts = np.zeros((2, len(THRESHOLDS) + 1), np.int64)  # background and lesion voxels, by thresholds reached
     kept = np.zeros(lesions.count + 1, bool)
-    slices, *box = lesions.box
-    near = tuple(_widened(edge, 2 * -(-max(fit.height, fit.width) // image_size)) for edge in box)
+    slices, rows, columns = lesions.box
+    margin = 2 * -(-max(fit.height, fit.width) // image_size)
+    near = _widened(rows, margin), _widened(columns, margin)
     lesion_at = tuple(
-        slice(edge.start - wide.start, edge.stop - wide.start) for edge, wide in zip(box, near, strict=True)
+        slice(edge.start - wide.start, edge.stop - wide.start) for edge, wide in zip((rows, columns), near, strict=True)
     )
     masks = slices_mask[slices]
     for start in range(0, len(masks), _SLICES):

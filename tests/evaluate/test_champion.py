@@ -5,13 +5,13 @@ import shutil
 from pathlib import Path
 
 import pytest
-from test_evaluation import evaluate
-from tiny_cohort import SIZE, step_network
 
 from components.ct.errors import InputError
 from components.evaluate.champion import Champion, served_version
 from components.evaluate.rules import Limits
 from components.export.signatures import ServedModel
+from tests.evaluate.test_evaluation import evaluate
+from tests.evaluate.tiny_cohort import SIZE, step_network
 
 
 def publish(base: Path, version: int, at_hu: float, verdict: Path | None = None) -> Path:

@@ -5,13 +5,13 @@ from statistics import fmean, median
 
 import numpy as np
 import pytest
-from made_up_scores import scored
 
 from components.ct.grid import GridFit
 from components.ct.metrics import dice
 from components.evaluate.ceiling import ceiling_dice
 from components.evaluate.cohort import Group, groups, mean_interval
 from components.evaluate.detection import slice_auc
+from tests.evaluate.made_up_scores import scored
 
 
 def test_a_group_by_hand():

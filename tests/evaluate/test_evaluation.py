@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_cohort import Cohort, step_network, write_case
 
 from components.ct.cases import read_cases, sha256_of, write_cases
 from components.ct.errors import CohortError, InputError, VolumeError
@@ -20,6 +19,7 @@ from components.evaluate.outcome import Evaluation
 from components.evaluate.rules import Limits
 from components.evaluate.verdict import require_pass
 from components.slice.split import Split
+from tests.evaluate.tiny_cohort import Cohort, step_network, write_case
 
 DEFAULTS = Limits()
 

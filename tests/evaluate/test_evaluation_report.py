@@ -4,7 +4,6 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from made_up_scores import scored
 
 from components.ct.cases import Case
 from components.evaluate.champion import Comparison
@@ -18,6 +17,7 @@ from components.evaluate.report import write_report
 from components.evaluate.rules import Limits, gate_rules
 from components.evaluate.threshold import choose_threshold
 from components.evaluate.verdict import judge
+from tests.evaluate.made_up_scores import scored
 from tests.report.headless import DESKTOP, PHONE, chromium
 
 DIGEST = "a" * 64

@@ -6,11 +6,11 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from made_up_scores import scored
 
 from components.ct.errors import InputError
 from components.evaluate.rules import Limits, gate_rules
 from components.evaluate.verdict import Rule, Verdict, judge, read_verdict, require_pass
+from tests.evaluate.made_up_scores import scored
 
 DIGEST = "a" * 64
 

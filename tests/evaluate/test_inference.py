@@ -3,11 +3,11 @@
 import keras
 import numpy as np
 import pytest
-from tiny_cohort import SIZE, step_network
 
 from components.ct.errors import InputError
 from components.ct.grid import GridFit, fit_hu
 from components.evaluate.inference import BATCH, keras_network, lesion_probability, predict_grid
+from tests.evaluate.tiny_cohort import SIZE, step_network
 
 
 @pytest.mark.parametrize("slices", [0, 1, BATCH, BATCH + 1])

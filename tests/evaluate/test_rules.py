@@ -3,12 +3,12 @@
 import math
 
 import pytest
-from made_up_scores import scored
 
 from components.ct.errors import InputError
 from components.evaluate.champion import Champion, Comparison
 from components.evaluate.rules import TRIVIAL_ML, Limits, gate_rules
 from components.evaluate.verdict import judge
+from tests.evaluate.made_up_scores import scored
 
 DIGEST = "a" * 64
 STRICT = Limits(
