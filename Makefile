@@ -6,16 +6,20 @@
 PYTHON := .venv/bin/python
 UV := $(or $(shell command -v uv),.uv/bin/uv)
 
-# What `make run NAME=value` may set: the parameters of the training pipeline, in capitals.
-PARAMETERS := MODEL_BASE SOURCE MASKS LABEL ON_INVALID IMAGE_SIZE MIN_LESION_PIXELS PRESET EPOCHS BATCH_SIZE \
-              MIN_DICE MODEL_NAME SEED
+# What `make run NAME=value` may set, and `make cross-validate` and `make predict`: their pipelines' parameters.
+PARAMETERS := MODEL_BASE MODEL_NAME SOURCE MASKS LABEL ON_INVALID PSEUDONYM_KEY_FILE CACHE PUSH_TO REFERENCE_PROFILE \
+              IMAGE_SIZE MIN_LESION_PIXELS PRESET EPOCHS BATCH_SIZE CHANGES REQUIRE_GPU CHECKPOINT_DIR MIN_DICE \
+              MIN_DICE_CI MIN_CASE_DICE MIN_SOURCE_DICE MAX_FALSE_POSITIVE_ML MAX_REGRESSION HARD_CASES DATA_LICENCE \
+              SEED FOLDS FOLDS_FILE SERVER MODEL SHARDS MIN_LESION_ML
 given = $(foreach name,$(PARAMETERS),$(if $($(name)),'$(name)=$($(name))'))
+LOCAL = $(PYTHON) -m pipelines.cli local $(if $(RUNNER),--runner $(RUNNER))
 
 .PHONY: help
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
-	@echo "  make run takes, as NAME=value: $(PARAMETERS)"
+	@echo "  run, cross-validate and predict take the parameters of their pipelines as NAME=value, such as"
+	@echo "  make run SOURCE=path/to/cohort EPOCHS=60 MIN_DICE=0.7; RUNNER=docker runs the steps in containers"
 
 .PHONY: setup
 setup: .venv/.ready ## Install everything from uv.lock into .venv (uv itself too, where it is missing)
@@ -32,7 +36,15 @@ setup: .venv/.ready ## Install everything from uv.lock into .venv (uv itself too
 
 .PHONY: run
 run: setup ## Run the whole training pipeline here, and predict one held-out scan through the served model
-	@$(PYTHON) -m pipelines.cli local $(given)
+	@$(LOCAL) $(given)
+
+.PHONY: cross-validate
+cross-validate: setup ## Train and judge a recipe on every fold of a cohort: SOURCE=…, FOLDS=5
+	@$(LOCAL) --pipeline cross-validation $(given)
+
+.PHONY: predict
+predict: setup ## Segment a folder of scans: SOURCE=…, and MODEL=<model base> or SERVER=host:port
+	@$(LOCAL) --pipeline batch-prediction $(given)
 
 .PHONY: compile
 compile: setup ## Write the pipeline packages for the Kubeflow UI to build/*.yaml

@@ -1,4 +1,4 @@
-"""`python -m pipelines.cli`: run the training pipeline here, or compile it for the Kubeflow UI."""
+"""`python -m pipelines.cli`: run a pipeline here, compile it for the Kubeflow UI, or send it to a cluster."""
 
 import argparse
 import sys
@@ -8,11 +8,10 @@ from typing import Any
 
 from kfp import compiler
 
-from components.ct.errors import InputError, told_in_one_line
-from pipelines.training import training
-
-_PIPELINES = {"training": training}
-_CASTS = {"String": str, "Integer": int, "Double": float, "Float": float}
+from components.ct.errors import told_in_one_line
+from pipelines import cluster_commands
+from pipelines.cluster_options import for_cluster
+from pipelines.parameters import PIPELINES, parse_parameters
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -28,77 +27,58 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m pipelines.cli", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    run = commands.add_parser("local", help="run the whole training pipeline on this machine")
-    run.add_argument("parameters", nargs="*", metavar="NAME=VALUE", help=_parameter_help())
+    run = commands.add_parser("local", help="run a whole pipeline on this machine")
+    run.add_argument("parameters", nargs="*", metavar="NAME=VALUE", help="a parameter of the pipeline")
+    run.add_argument("--pipeline", choices=PIPELINES, default="training", help="default: %(default)s")
     run.add_argument("--runs", type=Path, default=Path("runs"), help="folder of all runs (default: %(default)s)")
+    run.add_argument(
+        "--runner",
+        choices=("subprocess", "docker"),
+        default="subprocess",
+        help="default: %(default)s",
+    )
     run.set_defaults(do=_local)
     package = commands.add_parser("compile", help="write the pipeline packages for the Kubeflow UI's upload")
     package.add_argument("-o", "--output", type=Path, default=Path("build"), help="folder (default: %(default)s)")
+    cluster_commands.add_compile_options(package)
     package.set_defaults(do=_compile)
+    cluster_commands.add_to(commands, PIPELINES, parse_parameters)
     return parser
-
-
-def _parameter_help() -> str:
-    inputs = training.component_spec.inputs
-    return "a parameter of the pipeline: " + ", ".join(
-        name if spec.default is None else f"{name}={spec.default}" for name, spec in inputs.items()
-    )
 
 
 def _local(arguments: argparse.Namespace) -> None:
     # Imported here: it brings the local runner, which `compile` has no use for.
-    from pipelines.local import run_training
+    from pipelines.local import RUNS
 
-    summary = run_training(arguments.runs, parse_parameters(arguments.parameters))
-    print(_told(summary, arguments.runs))
-
-
-def parse_parameters(given: Sequence[str]) -> dict[str, Any]:
-    """Turn `NAME=VALUE` words into the pipeline's typed parameters; names may be in capitals.
-
-    Raises:
-        InputError: an unknown name, or a value of another type.
-    """
-    inputs = training.component_spec.inputs
-    parameters = {}
-    for word in given:
-        name, separator, value = word.partition("=")
-        name = name.lower()
-        if not separator or name not in inputs:
-            raise InputError(f"{word}: no such parameter; expected NAME=VALUE with one of {', '.join(inputs)}")
-        cast = _CASTS[inputs[name].type]
-        try:
-            parameters[name] = cast(value)
-        except ValueError:
-            raise InputError(f"{name} is {value!r}; expected {cast.__name__}") from None
-    return parameters
+    parameters = parse_parameters(arguments.pipeline, arguments.parameters)
+    summary = RUNS[arguments.pipeline](arguments.runs, parameters, arguments.runner)
+    print("\n" + _told(summary | {"summary": arguments.runs.absolute() / "latest" / "summary.json"}))
 
 
-def _told(summary: dict[str, Any], runs: Path) -> str:
+def _told(summary: dict[str, Any]) -> str:
     """The summary as a person reads it."""
-    rows = {
-        "source": summary["source"],
-        "test Dice": f"{summary['test_dice']:.3f}",
-        "verdict": summary["verdict"],
-        "version": summary["model_version_dir"] or "none: the gate refused",
-        "report": summary["report"],
-        "mask": summary["predicted_mask"] or "none",
-        "summary": runs.absolute() / "latest" / "summary.json",
-        "seconds": f"{sum(summary['seconds'].values()):.0f} ("
-        + ", ".join(f"{step} {seconds:.0f}" for step, seconds in summary["seconds"].items())
-        + ")",
-    }
-    reasons = [f"           {reason}" for reason in summary["reasons"]]
-    lines = [f"{label:<9}  {value}" for label, value in rows.items()]
-    lines[3:3] = reasons
-    return "\n" + "\n".join(lines)
+    rows = []
+    for name, value in summary.items():
+        match value:
+            case float():
+                value = f"{value:.3f}"
+            case dict():
+                steps = ", ".join(f"{step} {seconds:.0f}" for step, seconds in value.items())
+                value = f"{sum(value.values()):.0f} ({steps})"
+            case list():
+                value = ("\n" + " " * 19).join(value)
+            case None:
+                value = "none"
+        rows.append(f"{name.replace('_', ' '):<18} {value}")
+    return "\n".join(rows)
 
 
 def _compile(arguments: argparse.Namespace) -> None:
+    options = cluster_commands.compile_options(arguments)
     arguments.output.mkdir(parents=True, exist_ok=True)
-    for name, pipeline in _PIPELINES.items():
+    for name, pipeline in PIPELINES.items():
         package = arguments.output / f"{name}.yaml"
-        compiler.Compiler().compile(pipeline, str(package))
+        compiler.Compiler().compile(for_cluster(pipeline, options), str(package))
         print(package)
 
 

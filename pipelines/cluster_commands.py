@@ -1,7 +1,7 @@
 """`submit`, `upload` and `schedule`: the subcommands that speak to a cluster, and what `compile` takes for one."""
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -10,17 +10,16 @@ from components.ct.errors import InputError
 from pipelines.cluster import Cluster, Ended, follow, run_link, schedule, submit, upload
 from pipelines.cluster_options import ClusterOptions
 
-Parse = Callable[[Sequence[str]], dict[str, Any]]
-_PACKAGE = Path("build") / "training.yaml"
+Parse = Callable[[str, Sequence[str]], dict[str, Any]]
 
 
-def add_to(commands: Any, parse: Parse, parameter_help: str) -> None:
+def add_to(commands: Any, pipelines: Collection[str], parse: Parse) -> None:
     """Add the subcommands.
 
     Args:
         commands: argparse's subcommands.
-        parse: turns NAME=VALUE words into typed parameters.
-        parameter_help: what to say of those words.
+        pipelines: names of the pipelines to choose from, the usual one first.
+        parse: turns a pipeline's NAME=VALUE words into typed parameters.
     """
     helps = {
         "upload": "store the package as a pipeline version; nothing where it is there",
@@ -29,15 +28,18 @@ def add_to(commands: Any, parse: Parse, parameter_help: str) -> None:
     }
     for name, do in {"upload": _upload, "submit": _submit, "schedule": _schedule}.items():
         command = commands.add_parser(name, help=helps[name])
+        command.add_argument(
+            "--pipeline", choices=pipelines, default=next(iter(pipelines)), help="default: %(default)s"
+        )
         _add_cluster(command)
         command.set_defaults(do=do, parse=parse)
         if name != "upload":
-            command.add_argument("parameters", nargs="*", metavar="NAME=VALUE", help=parameter_help)
+            command.add_argument("parameters", nargs="*", metavar="NAME=VALUE", help="a parameter of the pipeline")
             command.add_argument(
                 "--parameters-file", type=Path, help="file of such words, a line each; # begins a note"
             )
             command.add_argument("--experiment", default="lung-infection", help="default: %(default)s")
-            command.add_argument("--name", help="of the run or the schedule (default: by the time; training)")
+            command.add_argument("--name", help="of the run or the schedule (default: by the time; the pipeline)")
             command.add_argument("--pipeline-root", help="where artifacts go, such as gs://bucket/runs")
             command.add_argument("--service-account", help="account of the run's pods")
         if name == "submit":
@@ -82,7 +84,7 @@ def compile_options(arguments: argparse.Namespace) -> ClusterOptions:
 
 
 def _add_cluster(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--package", type=Path, default=_PACKAGE, help="default: %(default)s, as compile writes it")
+    command.add_argument("--package", type=Path, help="default: build/<pipeline>.yaml, as compile writes it")
     command.add_argument("--host", help="address of the Kubeflow Pipelines API (default: this pod's or kubectl's)")
     command.add_argument("--namespace", default="", help="yours, where Kubeflow has several users")
     command.add_argument("--token-file", type=Path, help="file with a bearer token (default: the pod's own, or none)")
@@ -102,11 +104,15 @@ def _parameters(arguments: argparse.Namespace) -> dict[str, Any]:
         except OSError as error:
             raise InputError(f"{arguments.parameters_file}: cannot be read: {error.strerror}") from error
         words = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
-    return arguments.parse([*words, *arguments.parameters])
+    return arguments.parse(arguments.pipeline, [*words, *arguments.parameters])
+
+
+def _package(arguments: argparse.Namespace) -> Path:
+    return arguments.package or Path("build") / f"{arguments.pipeline}.yaml"
 
 
 def _upload(arguments: argparse.Namespace) -> None:
-    uploaded = upload(_cluster(arguments), arguments.package)
+    uploaded = upload(_cluster(arguments), _package(arguments))
     print(f"version {uploaded.version} {'uploaded' if uploaded.is_new else 'was there already'}")
 
 
@@ -114,10 +120,10 @@ def _submit(arguments: argparse.Namespace) -> None:
     cluster, parameters = _cluster(arguments), _parameters(arguments)
     run_id = submit(
         cluster,
-        upload(cluster, arguments.package),
+        upload(cluster, _package(arguments)),
         parameters,
         experiment=arguments.experiment,
-        name=arguments.name or f"training {datetime.now():%Y-%m-%d %H:%M:%S}",
+        name=arguments.name or f"{arguments.pipeline} {datetime.now():%Y-%m-%d %H:%M:%S}",
         pipeline_root=arguments.pipeline_root,
         service_account=arguments.service_account,
     )
@@ -136,10 +142,10 @@ def _schedule(arguments: argparse.Namespace) -> None:
     cluster, parameters = _cluster(arguments), _parameters(arguments)
     made = schedule(
         cluster,
-        upload(cluster, arguments.package),
+        upload(cluster, _package(arguments)),
         parameters,
         experiment=arguments.experiment,
-        name=arguments.name or "training",
+        name=arguments.name or arguments.pipeline,
         cron=arguments.cron,
         pipeline_root=arguments.pipeline_root,
         service_account=arguments.service_account,

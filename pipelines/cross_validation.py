@@ -7,7 +7,7 @@ from components.evaluate.component import evaluate
 from components.ingest.component import ingest
 from components.slice.component import slice
 from components.train.component import train
-from components.validate.component import validate
+from components.validate.component import require_valid, validate
 
 
 @dsl.pipeline(
@@ -19,6 +19,7 @@ def cross_validation(
     masks: str = "infection_masks",
     label: int = 0,
     on_invalid: str = "fail",
+    cache: str = "",
     folds: int = 5,
     folds_file: str = "",
     image_size: int = 128,
@@ -30,10 +31,12 @@ def cross_validation(
     """Ingest, validate and slice once; train and evaluate each fold; put the folds together.
 
     Args:
-        source: Where scans and masks come from: a folder, or phantom:<cases> for a synthetic cohort.
-        masks: Folder of masks inside the source.
-        label: Label of the lesion in masks with several; 0 where masks hold 0 and 1 alone.
+        source: A folder or gs://bucket/prefix with scans and masks; zenodo for the 20-case COVID-19 set;
+            phantom:<cases> for synthetic scans.
+        masks: Name of the folder of masks in the source.
+        label: Mask value that is the lesion where masks hold several labels; 0 for masks of one lesion.
         on_invalid: What an invalid case does: fail the run, or skip it.
+        cache: Folder that keeps downloads for the next run; empty for none.
         folds: How many folds, 3 or more.
         folds_file: JSON file with a benchmark's own folds, a list of lists of case ids; empty draws them.
         image_size: Edge of the network's grid in pixels, a multiple of 16.
@@ -42,10 +45,13 @@ def cross_validation(
         batch_size: Slices in a training step.
         seed: Seed of the synthetic cohort, the folds, the weights and the augmentation.
     """
-    ingested = ingest(source=source, masks=masks, label=label, seed=seed)
+    ingested = ingest(source=source, masks=masks, label=label, seed=seed, on_invalid=on_invalid, cache=cache)
     cases = ingested.outputs["cases"]
-    accepted = validate(cases=cases, on_invalid=on_invalid).outputs["accepted"]
-    shards = slice(cases=cases, accepted=accepted, image_size=image_size, seed=seed).outputs["shards"]
+    validated = validate(cases=cases, on_invalid=on_invalid, image_size=image_size)
+    valid = require_valid(refusal=validated.outputs["refusal"])
+    accepted = validated.outputs["accepted"]
+    sliced = slice(cases=cases, accepted=accepted, image_size=image_size, seed=seed).after(valid)
+    shards = sliced.outputs["shards"]
     assigned = assign_folds(accepted=accepted, shards=shards, folds=folds, folds_file=folds_file, seed=seed)
     # One at a time: on a cluster raise it to the number of accelerators; on one machine folds would share the cores.
     with dsl.ParallelFor(assigned.outputs["Output"], parallelism=1) as number:

@@ -1,4 +1,4 @@
-"""A whole training run on this machine: the pipeline, then one held-out scan through the served model."""
+"""Whole runs on this machine: a pipeline in kfp's local runner, and what a person wants of it in one place."""
 
 import contextlib
 import json
@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -19,17 +19,24 @@ from components.ct.cases import read_cases
 from components.ct.errors import InputError
 from components.evaluate.verdict import read_verdict
 from pipelines.console import following
-from pipelines.training import training
+from pipelines.containers import container_runner, unfinished
+from pipelines.parameters import PIPELINES, defaults
 
 _SERVER_STOP_S = 20
+# Parameters that may name a folder or file of this machine, by what the steps do with it.
+_WRITTEN = ("model_base", "cache", "checkpoint_dir")
+_READ = ("source", "reference_profile", "pseudonym_key_file", "folds_file", "model")
+Parameters = Mapping[str, Any]
+Summary = dict[str, Any]
 
 
-def run_training(runs: Path, parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Run the training pipeline in subprocesses, then predict one test case through the exported model.
+def run_training(runs: Path, parameters: Parameters, runner: str = "subprocess") -> Summary:
+    """Run the training pipeline, then predict one test case through the exported model.
 
     Args:
         runs: folder of all runs; this one gets a folder named by the time, and `latest` points at it.
         parameters: the pipeline's parameters; `model_base` defaults to a folder inside the run's.
+        runner: where the steps run: "subprocess", or "docker" for containers.
 
     Returns:
         The summary, as also written to `summary.json` in the run's folder.
@@ -38,11 +45,9 @@ def run_training(runs: Path, parameters: Mapping[str, Any]) -> dict[str, Any]:
         InputError: a step refused its input, or failed; the message names the step.
     """
     run = _new_run(runs)
-    defaults = {name: spec.default for name, spec in training.component_spec.inputs.items() if spec.optional}
-    arguments = {**defaults, **parameters}
+    arguments = {**defaults("training"), **parameters}
     arguments.setdefault("model_base", str(run / "models" / arguments["model_name"]))
-    print(f"run {run}", flush=True)
-    steps, seconds = _run_pipeline(run, arguments)
+    steps, seconds = _run_pipeline("training", run, arguments, runner)
     reports = _copy_reports(steps, run / "reports")
     verdict = read_verdict(steps / "evaluate" / "evaluation" / "verdict.json")
     summary = {
@@ -56,16 +61,63 @@ def run_training(runs: Path, parameters: Mapping[str, Any]) -> dict[str, Any]:
         "seconds": seconds,
     }
     if verdict.passed:
-        version = Path(_output_parameters(steps / "export")["version_dir"])
-        started = time.monotonic()
-        mask = _predict_held_out(
-            steps / "ingest" / "cases", verdict.cases[0].case_id, version, arguments["model_name"], run
-        )
-        seconds["predict"] = round(time.monotonic() - started, 1)
-        summary |= {"model_version_dir": str(version), "predicted_mask": str(mask)}
-    with written_whole(run / "summary.json") as temporary:
-        temporary.write_text(json.dumps(summary, indent=2) + "\n")
-    return summary
+        version = _output_parameters(steps / "export")["version_dir"]
+        summary["model_version_dir"] = version
+        if not version.startswith("gs://"):
+            started = time.monotonic()
+            cases, case_id = steps / "ingest" / "cases", verdict.cases[0].case_id
+            mask = _predict_held_out(cases, case_id, Path(version), arguments["model_name"], run)
+            seconds["predict"] = round(time.monotonic() - started, 1)
+            summary["predicted_mask"] = str(mask)
+    return _written(run, summary)
+
+
+def run_cross_validation(runs: Path, parameters: Parameters, runner: str = "subprocess") -> Summary:
+    """Run the cross-validation pipeline; arguments, result and errors are those of `run_training`."""
+    run = _new_run(runs)
+    arguments = {**defaults("cross-validation"), **parameters}
+    steps, seconds = _run_pipeline("cross-validation", run, arguments, runner)
+    reports = _copy_reports(steps, run / "reports")
+    found = _output_parameters(steps / "fold-table")
+    return _written(
+        run,
+        {
+            "source": arguments["source"],
+            "mean_dice": found["mean_dice"],
+            "sd_dice": found["sd_dice"],
+            "table": str(steps / "fold-table" / "table" / "cases.csv"),
+            "report": str(reports["fold-table"]),
+            "seconds": seconds,
+        },
+    )
+
+
+def run_batch_prediction(runs: Path, parameters: Parameters, runner: str = "subprocess") -> Summary:
+    """Run the batch prediction pipeline; arguments, result and errors are those of `run_training`."""
+    if "source" not in parameters:
+        raise InputError("source is missing; give SOURCE=<folder of scans>, and MODEL=<model base> or SERVER=host:port")
+    run = _new_run(runs)
+    arguments = {**defaults("batch-prediction"), **parameters}
+    steps, seconds = _run_pipeline("batch-prediction", run, arguments, runner)
+    results = steps / "gather" / "results"
+    gallery = shutil.copyfile(steps / "gather" / "gallery", run / "gallery.html")
+    return _written(
+        run,
+        {
+            "source": arguments["source"],
+            "masks": str(results / "masks"),
+            "table": str(results / "summary.csv"),
+            "report": str(gallery),
+            "seconds": seconds,
+        },
+    )
+
+
+RUNS: dict[str, Callable[[Path, Parameters, str], Summary]] = {
+    "training": run_training,
+    "cross-validation": run_cross_validation,
+    "batch-prediction": run_batch_prediction,
+}
 
 
 def _new_run(runs: Path) -> Path:
@@ -80,23 +132,55 @@ def _new_run(runs: Path) -> Path:
     link = runs / f".latest.{os.getpid()}"
     link.symlink_to(run.name)
     link.replace(runs / "latest")
+    print(f"run {run}", flush=True)
     return run
 
 
-def _run_pipeline(run: Path, arguments: Mapping[str, Any]) -> tuple[Path, dict[str, float]]:
-    """Run the pipeline; give the folder of the steps' outputs and each step's seconds."""
+def _written(run: Path, summary: Summary) -> Summary:
+    with written_whole(run / "summary.json") as temporary:
+        temporary.write_text(json.dumps(summary, indent=2) + "\n")
+    return summary
+
+
+def _run_pipeline(name: str, run: Path, arguments: Parameters, runner: str) -> tuple[Path, dict[str, float]]:
+    """Run a pipeline; give the folder of the steps' outputs and each step's seconds."""
     root = run / "artifacts"
-    local.init(runner=local.SubprocessRunner(use_venv=False), pipeline_root=str(root))
+    root.mkdir()
+    arguments = {name: _absolute(value) if name in _WRITTEN + _READ else value for name, value in arguments.items()}
+    chosen = _container_runner(arguments) if runner == "docker" else local.SubprocessRunner(use_venv=False)
+    local.init(runner=chosen, pipeline_root=str(root))
     with following(run / "run.log") as (console, steps):
         try:
-            training(**arguments)
-        except RuntimeError as error:  # kfp's word for a step that exited non-zero
+            PIPELINES[name](**arguments)
+        except (RuntimeError, ValueError) as error:  # kfp's words for a step that exited non-zero
             reason = (
                 console.error or f"failed for a reason of its own; its last words stand above and in {run / 'run.log'}"
             )
             raise InputError(f"{steps.running}: {reason}") from error
     (pipeline_run,) = root.iterdir()
+    if missing := unfinished(pipeline_run):
+        reason = console.error or f"left no result; its last words stand above and in {run / 'run.log'}"
+        raise InputError(f"{missing[0]}: {reason}")
     return pipeline_run, steps.seconds
+
+
+def _absolute(value: str) -> str:
+    """A local path as containers see it too; addresses, and what is no path, as they are."""
+    return value if "://" in value or not Path(value).exists() else str(Path(value).absolute())
+
+
+def _container_runner(arguments: Parameters) -> local.DockerRunner:
+    """A runner whose containers see the folders that the parameters name, and a network only for what is remote."""
+    written, read = (
+        [Path(arguments[name]) for name in names if arguments.get(name) and "://" not in arguments[name]]
+        for names in (_WRITTEN, _READ)
+    )
+    remote = any(str(value).startswith(("zenodo", "gs://")) for value in arguments.values())
+    return container_runner(
+        writable=written,
+        readable=[path for path in read if path.exists()],
+        network=remote or bool(arguments.get("server")),
+    )
 
 
 def _copy_reports(steps: Path, folder: Path) -> dict[str, Path]:

@@ -7,7 +7,7 @@ from components.export.component import export, refuse
 from components.ingest.component import ingest
 from components.slice.component import slice
 from components.train.component import train
-from components.validate.component import validate
+from components.validate.component import require_valid, validate
 
 
 @dsl.pipeline(
@@ -16,50 +16,111 @@ from components.validate.component import validate
 )
 def training(
     model_base: str,
+    model_name: str = "lung-infection",
     source: str = "phantom:12",
     masks: str = "infection_masks",
     label: int = 0,
     on_invalid: str = "fail",
+    pseudonym_key_file: str = "",
+    cache: str = "",
+    push_to: str = "",
+    reference_profile: str = "",
     image_size: int = 128,
     min_lesion_pixels: int = 0,
     preset: str = "default",
     epochs: int = 30,
     batch_size: int = 8,
+    changes: dict = {},  # noqa: B006 - a KFP default is copied into each run
+    require_gpu: bool = False,
+    checkpoint_dir: str = "",
     min_dice: float = 0.5,
-    model_name: str = "lung-infection",
+    min_dice_ci: float = 0.0,
+    min_case_dice: float = 0.0,
+    min_source_dice: float = 0.0,
+    max_false_positive_ml: float = 50.0,
+    max_regression: float = 0.02,
+    hard_cases: list[str] = [],  # noqa: B006
+    data_licence: str = "not stated",
     seed: int = 0,
 ) -> None:
     """Ingest, validate, slice, train, evaluate, and export behind the Dice gate.
 
     Args:
-        model_base: Folder of the served model's versions: a mounted volume's path.
-        source: Where scans and masks come from: a folder, or phantom:<cases> for a synthetic cohort.
-        masks: Folder of masks inside the source.
-        label: Label of the lesion in masks with several; 0 where masks hold 0 and 1 alone.
+        model_base: Folder of the served model's versions, such as a mounted volume's path, or gs://bucket/prefix.
+        model_name: Name under which the model is served.
+        source: A folder or gs://bucket/prefix with scans and masks; zenodo for the 20-case COVID-19 set;
+            phantom:<cases> for synthetic scans.
+        masks: Name of the folder of masks in the source.
+        label: Mask value that is the lesion where masks hold several labels; 0 for masks of one lesion.
         on_invalid: What an invalid case does: fail the run, or skip it.
+        pseudonym_key_file: File with a secret key; case and patient ids become keyed hashes then. Empty keeps names.
+        cache: Folder that keeps downloads for the next run; empty for none.
+        push_to: gs://bucket/prefix that the clean copies of scans and masks go to as well; empty for none.
+        reference_profile: Folder of an earlier cohort's profile to compare this one with; empty for none.
         image_size: Edge of the network's grid in pixels, a multiple of 16.
         min_lesion_pixels: Leave out training slices with fewer lesion pixels; 0 keeps all.
-        preset: Training recipe.
+        preset: Training recipe: default, seed-focal or seed-focal-dice.
         epochs: Epochs of a fixed number of slices each.
         batch_size: Slices in a training step.
+        changes: Settings of the recipe that differ from the preset, such as {"learning_rate": 0.001}.
+        require_gpu: Fail where no GPU is visible, and never train on the CPU instead.
+        checkpoint_dir: Folder on a volume that outlives the pod, from which a retried training goes on; empty for none.
         min_dice: The gate: smallest mean test Dice, for each case on its own grid, that is published.
-        model_name: Name under which the model is served.
+        min_dice_ci: The gate: smallest lower end of that mean's 95 % interval; 0 asks for nothing.
+        min_case_dice: The gate: smallest Dice of the worst case with 0.5 mL of lesion or more; 0 asks for nothing.
+        min_source_dice: The gate: smallest mean Dice of each source; 0 asks for nothing.
+        max_false_positive_ml: The gate: most volume that may be marked in a test scan without lesion.
+        max_regression: The gate: how far the mean Dice may fall below the served version's, on the same cases.
+        hard_cases: Ids of cases with which and without which the mean Dice is reported.
+        data_licence: Under which terms the scans may be used, for the model card.
         seed: Seed of the synthetic cohort, the split, the weights and the augmentation.
     """
-    ingested = ingest(source=source, masks=masks, label=label, seed=seed)
+    ingested = ingest(
+        source=source,
+        masks=masks,
+        label=label,
+        seed=seed,
+        on_invalid=on_invalid,
+        pseudonym_key_file=pseudonym_key_file,
+        cache=cache,
+        push_to=push_to,
+    )
     cases = ingested.outputs["cases"]
-    validated = validate(cases=cases, on_invalid=on_invalid)
+    validated = validate(cases=cases, on_invalid=on_invalid, image_size=image_size, reference_profile=reference_profile)
+    valid = require_valid(refusal=validated.outputs["refusal"])
     sliced = slice(
         cases=cases,
         accepted=validated.outputs["accepted"],
         image_size=image_size,
         min_lesion_pixels=min_lesion_pixels,
         seed=seed,
-    )
+    ).after(valid)
     shards = sliced.outputs["shards"]
-    trained = train(shards=shards, preset=preset, epochs=epochs, batch_size=batch_size, seed=seed)
+    trained = train(
+        shards=shards,
+        preset=preset,
+        epochs=epochs,
+        batch_size=batch_size,
+        changes=changes,
+        require_gpu=require_gpu,
+        checkpoint_dir=checkpoint_dir,
+        seed=seed,
+    )
     model = trained.outputs["model"]
-    evaluated = evaluate(cases=cases, shards=shards, model=model, min_dice=min_dice)
+    evaluated = evaluate(
+        cases=cases,
+        shards=shards,
+        model=model,
+        min_dice=min_dice,
+        min_dice_ci=min_dice_ci,
+        min_case_dice=min_case_dice,
+        min_source_dice=min_source_dice,
+        max_false_positive_ml=max_false_positive_ml,
+        max_regression=max_regression,
+        champion=model_base,
+        hard_cases=hard_cases,
+        data_licence=data_licence,
+    )
     evaluation = evaluated.outputs["evaluation"]
     # A lone `If` on a named output is skipped by kfp 2.17.0's local runner; with its `Else` it runs.
     with dsl.If(evaluated.outputs["verdict"] == "pass"):

@@ -4,8 +4,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def bounding_box(*masks: NDArray[np.bool_]) -> tuple[slice, ...] | None:
-    """The smallest box around all lesion of masks of one shape; None where there is none."""
+def bounding_box(*masks: NDArray) -> tuple[slice, ...] | None:
+    """The smallest box around all lesion (everything but 0) of masks of one shape; None where there is none."""
     box: list[slice] = []
     for axis in range(masks[0].ndim):
         # What lies outside the box along the earlier axes is empty already.

@@ -18,7 +18,7 @@ _FROM_OUTSIDE = re.compile(
     r"<script\b[^>]*\bsrc\s*=[^>]*>.*?</script>|<link\b[^>]*>|<img\b[^>]*https?:[^>]*>|<script\b[^>]*>.*?</script>",
     re.DOTALL | re.IGNORECASE,
 )
-_LINK = re.compile(r"""\s(?:href|src)\s*=\s*(["'])(?:https?:)?//.*?\1""", re.DOTALL | re.IGNORECASE)
+_LINK = re.compile(r"""\s(?:href|src)\s*=\s*(["'])(?:https?:)?//.*?\1|\burl\([^)]*\)""", re.DOTALL | re.IGNORECASE)
 _STYLE = """<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
 <style>
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 0 auto; padding: 1rem; }

@@ -12,11 +12,11 @@ from components.ct.errors import VolumeError
 from components.ct.grid import axial_slices
 from components.ct.intensity import Intensity, detect_intensity, to_hu
 from components.ct.labels import is_binary, label_values
+from components.ct.lesions import Lesions
 from components.ct.volume import FileGrid, Volume, forward_in_memory, read_volume
 from components.validate.anatomy import AIR_BELOW_HU, Anatomy
 from components.validate.facts import CaseFacts
 from components.validate.histogram import HuHistogram
-from components.validate.lesions import Lesions
 from components.validate.picture import outlined, shown_slice
 from components.validate.profile import HU_EDGES
 from components.validate.resize_audit import ResizeAudit, audit_resize

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from components.ct.grid import GridFit, fit_mask
-from components.validate.lesions import Lesions
+from components.ct.lesions import Lesions
 
 THRESHOLDS = np.arange(0.05, 1, 0.05)
 _HALF = 9  # the index of 0.5 in them

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from components.ct.lesions import LesionDetection, detect_lesions
+from components.ct.lesions import LesionDetection, Lesions, detect_lesions, without_small_lesions
 
 
 def parts(mask: np.ndarray) -> list[set[tuple[int, ...]]]:
@@ -55,3 +55,29 @@ def test_empty_masks_have_no_lesions():
     assert detect_lesions(empty, empty) == LesionDetection(0, 0, 0)
     assert detect_lesions(one, empty) == LesionDetection(1, 0, 0)
     assert detect_lesions(empty, one) == LesionDetection(0, 0, 1)
+
+
+def test_lesions_lie_in_the_box_that_holds_them_and_tell_their_sizes():
+    mask = np.zeros((9, 9, 9), np.uint8)
+    mask[1, 2, 3] = mask[2, 3, 4] = 1
+    mask[4, 5:8, 5] = 255
+    lesions = Lesions.of(mask)
+    assert lesions.box == (slice(1, 5), slice(2, 8), slice(3, 6))
+    assert sorted(lesions.sizes) == [2, 3]
+    assert (lesions.count, lesions.voxels, lesions.largest) == (2, 5, 3)
+    none = Lesions.of(np.zeros((2, 3, 3)))
+    assert (none.count, none.voxels, none.largest, none.labels.size) == (0, 0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("min_ml", "voxels"), [(0, 11), (0.1, 11), (0.15, 10), (0.2, 10), (0.3, 8), (0.8, 8), (0.9, 0)]
+)
+def test_lesions_under_the_least_volume_are_cleared_whole(min_ml, voxels):
+    mask = np.zeros((10, 10, 4), np.uint8)  # voxels of 0.1 mL: a lesion of eight, one of two, and a single one
+    mask[0:2, 0:2, 0:2] = 1
+    mask[5, 5, 1] = mask[6, 6, 2] = 1
+    mask[9, 9, 3] = 1
+    cleared = without_small_lesions(mask, 0.1, min_ml)
+    assert cleared.sum() == voxels
+    assert cleared.dtype == np.uint8
+    assert mask.sum() == 11

@@ -10,7 +10,7 @@ from tests.pipelines.kfp_server import running
 from tests.pipelines.test_cluster import compiled
 
 
-def parse(words):
+def parse(pipeline, words):
     return {name: int(value) for name, value in (word.split("=") for word in words)}
 
 
@@ -28,7 +28,7 @@ def typed(api, tmp_path):
 
     def run(command, *words):
         parser = argparse.ArgumentParser()
-        add_to(parser.add_subparsers(required=True), parse, "NAME=VALUE")
+        add_to(parser.add_subparsers(required=True), ["training"], parse)
         arguments = parser.parse_args([command, "--host", api.url, "--package", str(package), *words])
         arguments.do(arguments)
 

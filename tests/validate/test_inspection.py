@@ -8,10 +8,10 @@ import pytest
 from PIL import Image
 
 from components.ct.grid import axial_slices
+from components.ct.lesions import Lesions
 from components.validate.anatomy import Anatomy
 from components.validate.facts import CaseFacts, fact_table
 from components.validate.inspection import inspect_case
-from components.validate.lesions import Lesions
 from components.validate.resize_audit import audit_resize
 
 SHAPE = (100, 80, 60)  # of 3 mm voxels: 300 mm wide, 240 mm deep, 180 mm high
@@ -70,17 +70,6 @@ def test_of_a_scan_cropped_to_the_lungs_nothing_is_said_of_the_outside():
     assert anatomy.body is None
     assert anatomy.lung_ml is None
     assert anatomy.share_outside(np.ones((60, 40, 60))) is None
-
-
-def test_lesions_that_touch_by_a_corner_are_one():
-    mask = np.zeros((4, 6, 6), np.uint8)
-    mask[0, 0, 0] = mask[1, 1, 1] = 1
-    mask[3, 4:6, 5] = 1
-    lesions = Lesions.of(mask)
-    assert lesions.count == 2
-    assert sorted(lesions.sizes) == [2, 2]
-    assert lesions.box == (slice(0, 4), slice(0, 6), slice(0, 6))
-    assert Lesions.of(np.zeros((2, 3, 3))).voxels == 0
 
 
 def test_a_lesion_smaller_than_half_a_cell_vanishes_and_one_of_whole_cells_stays():
