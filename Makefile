@@ -50,6 +50,43 @@ predict: setup ## Segment a folder of scans: SOURCE=…, and MODEL=<model base> 
 compile: setup ## Write the pipeline packages for the Kubeflow UI to build/*.yaml
 	@$(PYTHON) -m pipelines.cli compile
 
+# Images and deployment. OVERLAY is one of local, gcs, gpu, kserve; OPTIONS some of tls, monitoring, batching.
+engine = $(or $(ENGINE),$(if $(shell docker info >/dev/null 2>&1 && echo yes),docker,podman))
+deployment = --engine $(engine) $(if $(REGISTRY),--registry '$(REGISTRY)') $(if $(REVISION),--revision '$(REVISION)') \
+  $(if $(HOST),--host '$(HOST)') $(if $(KFP_NAMESPACE),--kfp-namespace '$(KFP_NAMESPACE)') \
+  $(if $(TOKEN_FILE),--token-file '$(TOKEN_FILE)') $(if $(OVERLAY),--overlay $(OVERLAY)) \
+  $(if $(OPTIONS),--options $(OPTIONS)) $(if $(NAMESPACE),--namespace '$(NAMESPACE)') \
+  $(if $(MODEL_BASE),--model-base '$(MODEL_BASE)') $(if $(GPUS),--gpus $(GPUS)) \
+  $(if $(GCP_SERVICE_ACCOUNT),--gcp-service-account '$(GCP_SERVICE_ACCOUNT)') \
+  $(if $(SERVING_DIGEST),--serving-digest '$(SERVING_DIGEST)') $(if $(MODEL_CLAIM),--model-claim '$(MODEL_CLAIM)')
+dry_run = $(if $(DRY_RUN),--dry-run)
+steps := build push compile upload serving
+
+.PHONY: images
+images: setup ## Build the container images: ENGINE=docker|podman, REGISTRY=…, GPUS=1 for the GPU image too
+	@$(PYTHON) -m pipelines.deploy up $(deployment) $(dry_run) --skip $(filter-out build,$(steps))
+
+.PHONY: push
+push: setup ## Push the images to REGISTRY
+	@$(PYTHON) -m pipelines.deploy up $(deployment) $(dry_run) --skip $(filter-out push,$(steps))
+
+.PHONY: sbom
+sbom: $(UV) ## Write what the images hold to build/sbom.json (CycloneDX)
+	@mkdir -p build
+	@$(UV) export --frozen --no-dev --quiet --preview-features sbom-export --format cyclonedx1.5 -o build/sbom.json
+
+.PHONY: deploy
+deploy: setup ## Build, push, compile, upload and serve on a cluster: REGISTRY=… HOST=… OVERLAY=… SKIP="build push" DRY_RUN=1
+	@$(PYTHON) -m pipelines.deploy up $(deployment) $(dry_run) $(if $(SKIP),--skip $(SKIP))
+
+.PHONY: undeploy
+undeploy: setup ## Take serving off the cluster; models and volumes stay
+	@$(PYTHON) -m pipelines.deploy down $(deployment) $(dry_run)
+
+.PHONY: doctor
+doctor: setup ## Say which tools, credentials and clusters are missing, and how to get them
+	@$(PYTHON) -m pipelines.deploy doctor $(deployment)
+
 .PHONY: test
 test: setup ## Run the tests, but for the slow ones
 	@$(PYTHON) -m pytest -n auto --dist loadfile -m "not slow"
@@ -57,6 +94,13 @@ test: setup ## Run the tests, but for the slow ones
 .PHONY: test-all
 test-all: setup ## Run all tests, whole training runs among them
 	@$(PYTHON) -m pytest -n auto --dist loadfile
+
+BENCH := evaluate_agreement evaluate_mutations evaluate_time ingest_speed ingest_memory serving_volume serving_load \
+         serving_variants train_steps
+
+.PHONY: bench
+bench: setup ## Measure: speed, memory, Dice and agreement, as tables of ratios; BENCH=serving_load for one of them
+	@for name in $(BENCH); do echo; echo "── $$name"; $(PYTHON) -m tests.bench.$$name || exit; done
 
 .PHONY: lint
 lint: setup ## Check style, format and types

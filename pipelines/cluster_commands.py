@@ -58,7 +58,8 @@ def add_compile_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--gpu-type", default="nvidia.com/gpu", help="the resource they are (default: %(default)s)")
     parser.add_argument("--node-selector", nargs="*", default=[], metavar="LABEL=VALUE", help="the train step's nodes")
     parser.add_argument("--tolerate", nargs="*", default=[], metavar="KEY", help="taints that it tolerates")
-    parser.add_argument("--model-claim", help="volume claim for served models, mounted under /models")
+    parser.add_argument("--model-claim", help="volume claim for served models, mounted as /models")
+    parser.add_argument("--checkpoint-claim", help="volume claim for the train step, mounted as /checkpoints")
     parser.add_argument("--secret", help="Secret mounted for ingest under /run/secrets/<its name>")
     parser.add_argument("--image-pull-secret", help="Secret to fetch the images with")
 
@@ -78,6 +79,7 @@ def compile_options(arguments: argparse.Namespace) -> ClusterOptions:
         node_selector=selector,
         tolerate=tuple(arguments.tolerate),
         model_claim=arguments.model_claim,
+        checkpoint_claim=arguments.checkpoint_claim,
         secret=arguments.secret,
         image_pull_secret=arguments.image_pull_secret,
     )

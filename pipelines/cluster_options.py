@@ -16,8 +16,10 @@ from components.ct.errors import InputError
 from pipelines.run_summary import summarize_run
 
 _TMP = "/tmp"
+_MODELS, _STEPS_WITH_MODELS = "/models", ("evaluate", "export", "predict")  # evaluate reads the served version
+_CHECKPOINTS = "/checkpoints"
 # A verdict, and a version, belong to their own run; and only ingest can see whether a source has changed.
-NEVER_CACHED = frozenset({"ingest", "evaluate", "export", "refuse"})
+NEVER_CACHED = frozenset({"ingest", "require-valid", "evaluate", "export", "refuse"})
 
 
 @dataclass(frozen=True)
@@ -43,17 +45,20 @@ _STEPS: Mapping[str, Step] = MappingProxyType(
     {
         "ingest": Step("Ingest scans and masks", "1", "4G", 6 * 3600, retries=3),
         "validate": Step("Validate the cohort", "2", "8G", 2 * 3600, retries=1),
+        "require-valid": Step("Stop at an invalid cohort", "100m", "1G", 600, retries=1),
         "slice": Step("Slice to the network's grid", "2", "8G", 4 * 3600, retries=1),
         "train": Step("Train the U-Net", "4", "16G", 24 * 3600, retries=1),
         "evaluate": Step("Evaluate on native grids", "2", "8G", 4 * 3600, retries=1),
         "export": Step("Export the model version", "2", "8G", 3600, retries=2),
         "refuse": Step("Say why nothing is exported", "100m", "1G", 600, retries=1),
+        "assign-folds": Step("Deal the cases out to folds", "500m", "1G", 1800, retries=2),
+        "take-fold": Step("Take one fold for the test", "1", "4G", 3600, retries=2),
+        "fold-table": Step("Put the folds together", "1", "4G", 1800, retries=2),
         "plan-shards": Step("Deal the scans out", "500m", "1G", 1800, retries=2),
         "predict": Step("Segment a part of the scans", "2", "8G", 12 * 3600, retries=2),
         "gather": Step("Bring the parts together", "1", "4G", 2 * 3600, retries=1),
     }
 )
-_OTHER = Step("", "1", "4G", 4 * 3600, retries=0)
 
 
 @dataclass(frozen=True)
@@ -65,9 +70,10 @@ class ClusterOptions:
         gpu_type: the resource that the GPUs are, such as nvidia.com/gpu.
         node_selector: labels of the train step's nodes.
         tolerate: keys of the taints that the train step's pods tolerate; the GPU's own is always among them.
-        model_claim: a volume claim for served models; None where they go to a bucket.
-        model_mount: where it is mounted, the start of `model_base`.
-        steps_on_model_claim: the steps that see it.
+        model_claim: a volume claim for served models, mounted as /models in the steps that read or write them; None
+            where they go to a bucket.
+        checkpoint_claim: a volume claim mounted as /checkpoints in the train step, for its `checkpoint_dir`: what a
+            retried or preempted training goes on from; None has it begin anew.
         secret: a Secret mounted for the ingest step under /run/secrets/<its name>, or None.
         image_pull_secret: a Secret to fetch the images with, or None.
         cached: steps that may take an earlier run's outputs. Kubeflow's key holds the image, the parameters and the
@@ -80,8 +86,7 @@ class ClusterOptions:
     node_selector: Mapping[str, str] = field(default_factory=dict)
     tolerate: tuple[str, ...] = ()
     model_claim: str | None = None
-    model_mount: str = "/models"
-    steps_on_model_claim: tuple[str, ...] = ("export", "predict")
+    checkpoint_claim: str | None = None
     secret: str | None = None
     image_pull_secret: str | None = None
     cached: tuple[str, ...] = ()
@@ -127,19 +132,19 @@ def _settle(task: dsl.PipelineTask, options: ClusterOptions) -> None:
         task.set_display_name("Sum the run up").set_caching_options(False)
         task.set_cpu_request("100m").set_memory_request("256M").set_memory_limit("1G")
         return
-    step = _STEPS.get(kind, _OTHER)
-    if step.shown:
-        task.set_display_name(step.shown)
+    step = _STEPS[kind]
+    task.set_display_name(step.shown)
     task.set_cpu_request(step.cpu).set_memory_request(step.memory).set_memory_limit(step.memory)
     task.set_caching_options(kind in options.cached)
     kubernetes.set_timeout(task, step.timeout_s)
     kubernetes.empty_dir_mount(task, volume_name="tmp", mount_path=_TMP)
-    if step.retries:
-        task.set_retry(step.retries, backoff_duration="30s", backoff_factor=2, backoff_max_duration="600s")
+    task.set_retry(step.retries, backoff_duration="30s", backoff_factor=2, backoff_max_duration="600s")
     if kind == "train":
         _send_to_pool(task, options)
-    if options.model_claim and kind in options.steps_on_model_claim:
-        kubernetes.mount_pvc(task, pvc_name=options.model_claim, mount_path=options.model_mount)
+        if options.checkpoint_claim:
+            kubernetes.mount_pvc(task, pvc_name=options.checkpoint_claim, mount_path=_CHECKPOINTS)
+    if options.model_claim and kind in _STEPS_WITH_MODELS:
+        kubernetes.mount_pvc(task, pvc_name=options.model_claim, mount_path=_MODELS)
     if options.secret and kind == "ingest":
         kubernetes.use_secret_as_volume(task, secret_name=options.secret, mount_path=f"/run/secrets/{options.secret}")
     if options.image_pull_secret:

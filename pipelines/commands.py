@@ -31,14 +31,22 @@ def run(command: list[str], environment: dict[str, str] | None = None) -> None:
         )
 
 
-def output(command: list[str], timeout_s: float | None = None) -> str:
+def output(command: list[str], environment: dict[str, str] | None = None, timeout_s: float | None = None) -> str:
     """What a command prints.
 
     Raises:
         InputError: the program is missing, or failed.
     """
     found(command[0])
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=timeout_s)
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        env={**os.environ, **(environment or {})},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=timeout_s,
+    )
     if done.returncode:
         said = done.stderr.strip().splitlines()
         raise InputError(f"{shlex.join(command)}: {said[-1] if said else 'failed'}")

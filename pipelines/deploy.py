@@ -2,12 +2,14 @@
 
 python -m pipelines.deploy up --registry europe-docker.pkg.dev/my-project/lung-ct --host https://kubeflow.example
 python -m pipelines.deploy up --dry-run …     prints every command, and checks what can be checked here
+python -m pipelines.deploy images, push       the first one or two steps of `up` alone
 python -m pipelines.deploy down               takes serving away; models, volumes and the namespace stay
 python -m pipelines.deploy doctor             says what is missing, and how to get it
 """
 
 import argparse
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -15,37 +17,42 @@ import yaml  # type: ignore[import-untyped]
 
 from components.ct.atomic import written_whole
 from components.ct.errors import InputError, told_in_one_line
-from pipelines.commands import run, show
+from pipelines.cluster import Cluster, package_version, upload
+from pipelines.commands import output, run, show
 from pipelines.deployment import NAMESPACE, OPTIONS, OVERLAYS, Deployment, revision
+from pipelines.parameters import PIPELINES
 from pipelines.serving_manifests import removable, render, schema_mistakes
 
 STEPS = ("build", "push", "compile", "upload", "serving")
-_GPU_TAG = "gpu"
 
 
 def build_commands(deployment: Deployment) -> list[list[str]]:
-    """Commands that build the images."""
+    """Commands that build the images, each under the revision's name, and under the one that runs here use."""
+    arguments = [word for name, value in deployment.build_arguments().items() for word in _build_arg(name, value)]
     return [
         [
-            *(deployment.engine, "build", "-f", "images/Dockerfile", "--target", kind),
-            *("--build-arg", f"REVISION={deployment.revision}", "-t", deployment.image(kind), "."),
+            *(deployment.engine, "build", "-f", "images/Dockerfile", "--target", kind, *arguments),
+            *("-t", deployment.image(kind), "-t", f"localhost/lung-ct-python:{kind}", "."),
         ]
-        for kind in _kinds(deployment)
+        for kind in deployment.kinds
     ]
+
+
+def _build_arg(name: str, value: str) -> tuple[str, str]:
+    return "--build-arg", f"{name}={value}"
 
 
 def push_commands(deployment: Deployment) -> list[list[str]]:
     """Commands that push them; a layer that is there is not sent again."""
-    return [[deployment.engine, "push", deployment.image(kind)] for kind in _kinds(deployment)]
+    return [[deployment.engine, "push", deployment.image(kind)] for kind in deployment.kinds]
 
 
-def compile_command(deployment: Deployment) -> tuple[list[str], dict[str, str]]:
+def compile_command(deployment: Deployment, build: Path) -> tuple[list[str], dict[str, str]]:
     """The command that compiles the packages, and the images it is told of by environment."""
-    images = {"CPU_IMAGE": deployment.image("cpu")}
+    images = {"CPU_IMAGE": deployment.image("cpu"), "DATA_IMAGE": deployment.image("data")}
+    command = [sys.executable, "-m", "pipelines.cli", "compile", "-o", str(build)]
     if deployment.gpus:
-        images["TRAIN_IMAGE"] = deployment.image(_GPU_TAG)
-    command = [sys.executable, "-m", "pipelines.cli", "compile"]
-    if deployment.gpus:
+        images["TRAIN_IMAGE"] = deployment.image("gpu")
         command += ["--gpus", str(deployment.gpus)]
     if deployment.model_claim:
         command += ["--model-claim", deployment.model_claim]
@@ -66,8 +73,8 @@ def up(deployment: Deployment, build: Path, skip: Sequence[str] = (), dry_run: b
     steps: dict[str, Callable[[], None]] = {
         "build": lambda: _each(build_commands(deployment), act),
         "push": lambda: _push(deployment, act),
-        "compile": lambda: act(*compile_command(deployment)),
-        "upload": lambda: _upload(deployment, build / "training.yaml", dry_run),
+        "compile": lambda: act(*compile_command(deployment, build.absolute())),
+        "upload": lambda: (_would_upload if dry_run else _upload)(deployment, build, "compile" in skip),
         "serving": lambda: _apply(deployment, build / "serving", dry_run),
     }
     for name in STEPS:
@@ -105,16 +112,23 @@ def _each(commands: list[list[str]], act: Callable[[list[str]], None]) -> None:
         act(command)
 
 
-def _upload(deployment: Deployment, package: Path, dry_run: bool) -> None:
-    from pipelines.cluster import Cluster, package_version, upload
-
+def _upload(deployment: Deployment, build: Path, *_: bool) -> None:
     cluster = Cluster(deployment.host, deployment.kfp_namespace, deployment.token_file)
-    if dry_run:
-        version = package_version(package) if package.exists() else "the version that compile makes"
-        print(f"  would upload {package} to {deployment.host or 'the cluster of kubectl'} as {version}")
-        return
-    uploaded = upload(cluster, package)
-    print(f"  version {uploaded.version} {'uploaded' if uploaded.is_new else 'was there already'}", flush=True)
+    for name in PIPELINES:
+        uploaded = upload(cluster, build / f"{name}.yaml")
+        new = "uploaded" if uploaded.is_new else "was there already"
+        print(f"  {name}: version {uploaded.version} {new}", flush=True)
+
+
+def _would_upload(deployment: Deployment, build: Path, as_it_lies: bool) -> None:
+    """Say which versions `_upload` stores: of the packages as they lie there, or as they would be compiled."""
+    with tempfile.TemporaryDirectory() as scratch:
+        if not as_it_lies:
+            build = Path(scratch)
+            output(*compile_command(deployment, build))
+        for name in PIPELINES:
+            version = package_version(build / f"{name}.yaml")
+            print(f"  would upload {name} to {deployment.host or 'the cluster of kubectl'} as version {version}")
 
 
 def _apply(deployment: Deployment, folder: Path, dry_run: bool) -> None:
@@ -133,10 +147,6 @@ def _apply(deployment: Deployment, folder: Path, dry_run: bool) -> None:
         raise InputError(f"serving: {line}")
 
 
-def _kinds(deployment: Deployment) -> list[str]:
-    return ["cpu", *([_GPU_TAG] if deployment.gpus else [])]
-
-
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse the command line and do what it says."""
     from pipelines.doctor import report
@@ -144,12 +154,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = _parser().parse_args(argv)
     with told_in_one_line():
         deployment = _deployment(arguments)
-        if arguments.command == "up":
-            up(deployment, arguments.build, arguments.skip, arguments.dry_run)
-        elif arguments.command == "down":
+        if arguments.command == "down":
             down(deployment, arguments.build, arguments.dry_run)
-        elif not report(deployment):
-            sys.exit(1)
+        elif arguments.command == "doctor":
+            sys.exit(0 if report(deployment) else 1)
+        else:
+            up(deployment, arguments.build, _skipped(arguments), arguments.dry_run)
+
+
+def _skipped(arguments: argparse.Namespace) -> Sequence[str]:
+    """The steps left out: those named for `up`, and for `images` and `push` whatever comes after them."""
+    last = {"images": "build", "push": "push"}.get(arguments.command)
+    return arguments.skip if last is None else STEPS[STEPS.index(last) + 1 :]
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -157,6 +173,8 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
     helps = {
         "up": "build, push, compile, upload and apply",
+        "images": "build alone",
+        "push": "build and push alone",
         "down": "take serving away; models stay",
         "doctor": "say what is missing, and how to get it",
     }
@@ -175,6 +193,7 @@ def _add_values(command: argparse.ArgumentParser) -> None:
     command.add_argument("--engine", default="docker", choices=("docker", "podman"))
     command.add_argument("--registry", default="", help="where images go, such as europe-docker.pkg.dev/name/lung-ct")
     command.add_argument("--revision", default="", help="tag of the images (default: the git revision)")
+    command.add_argument("--python-image", help="what they are built on (default: as the Dockerfile says)")
     command.add_argument("--host", help="address of the Kubeflow Pipelines API (default: as kubectl is set up)")
     command.add_argument("--kfp-namespace", default="", help="your namespace, where Kubeflow has several users")
     command.add_argument("--token-file", type=Path, help="file with a bearer token for it")

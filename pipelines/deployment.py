@@ -1,5 +1,6 @@
 """What a deployment is: the images, the cluster and the serving that one command brings there."""
 
+import importlib.metadata
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +20,9 @@ class Deployment:
 
     Attributes:
         engine: docker or podman.
-        registry: where images go, such as europe-docker.pkg.dev/my-project/lung-ct; empty for none.
+        registry: where images go, such as europe-docker.pkg.dev/my-project/lung-ct; empty keeps them here.
         revision: tag of the images: the git revision, `-dirty` behind it where files differ.
+        python_image: what the images are built on, such as one pinned by digest; None for what the Dockerfile says.
         host: address of the Kubeflow Pipelines API; None for the cluster kubectl is set up for.
         kfp_namespace: the user's namespace in Kubeflow; empty for a single user's.
         token_file: file with a bearer token for it.
@@ -37,6 +39,7 @@ class Deployment:
     engine: str = "docker"
     registry: str = ""
     revision: str = "latest"
+    python_image: str | None = None
     host: str | None = None
     kfp_namespace: str = ""
     token_file: Path | None = None
@@ -67,10 +70,23 @@ class Deployment:
             raise InputError(f"model base {self.model_base}: overlay local takes a folder of its volume, others gs://…")
         return self
 
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The images that are built, as the Dockerfile calls its targets."""
+        return ("data", "cpu", "gpu") if self.gpus else ("data", "cpu")
+
     def image(self, kind: str) -> str:
         """Reference of an image of ours."""
-        prefix = self.registry.rstrip("/") + "/" if self.registry else ""
-        return f"{prefix}lung-ct-python:{kind}-{self.revision}"
+        return f"{self.registry.rstrip('/') or 'localhost'}/lung-ct-python:{kind}-{self.revision}"
+
+    def build_arguments(self) -> dict[str, str]:
+        """What the Dockerfile is told: its labels, and what it builds on."""
+        arguments = {"REVISION": self.revision, "VERSION": importlib.metadata.version("lung-ct-pipelines")}
+        if source := _source():
+            arguments["SOURCE"] = source
+        if self.python_image:
+            arguments["PYTHON_IMAGE"] = self.python_image
+        return arguments
 
 
 def revision() -> str:
@@ -79,3 +95,12 @@ def revision() -> str:
         return output(["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]).strip()
     except InputError:
         return "unversioned"
+
+
+def _source() -> str:
+    """Where the code comes from, by git's word and without a user's name or token; empty where git knows none."""
+    try:
+        address = output(["git", "remote", "get-url", "origin"]).strip()
+    except InputError:
+        return ""
+    return re.sub(r"//[^/@]*@", "//", address)

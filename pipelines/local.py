@@ -166,7 +166,7 @@ def _run_pipeline(name: str, run: Path, arguments: Parameters, runner: str) -> t
 
 def _absolute(value: str) -> str:
     """A local path as containers see it too; addresses, and what is no path, as they are."""
-    return value if "://" in value or not Path(value).exists() else str(Path(value).absolute())
+    return value if not value or "://" in value or not Path(value).exists() else str(Path(value).absolute())
 
 
 def _container_runner(arguments: Parameters) -> local.DockerRunner:

@@ -45,7 +45,7 @@ def kustomization(deployment: Deployment, folder: Path, k8s: Path = ROOT / "serv
         delete = {"$patch": "delete", "apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}
         written["patches"].append({"patch": yaml.safe_dump(delete)})
     if deployment.model_base:
-        written["patches"].append(_model_base_patch(deployment))
+        written["patches"].append(_model_base_patch(deployment, k8s))
     if deployment.gcp_service_account:
         annotation = {"iam.gke.io/gcp-service-account": deployment.gcp_service_account}
         account = {
@@ -57,13 +57,15 @@ def kustomization(deployment: Deployment, folder: Path, k8s: Path = ROOT / "serv
     return written
 
 
-def _model_base_patch(deployment: Deployment) -> dict[str, Any]:
+def _model_base_patch(deployment: Deployment, k8s: Path) -> dict[str, Any]:
     """Where the model lies, in models.config, or in KServe's flag."""
     if deployment.overlay == "kserve":
         value = f"--model_base_path={deployment.model_base}"
         replace = [{"op": "replace", "path": "/spec/predictor/containers/0/args/3", "value": value}]
         return {"target": {"kind": "InferenceService"}, "patch": yaml.safe_dump(replace)}
-    lines = (ROOT / "serving" / "k8s" / "overlays" / "local" / "models.config").read_text()
+    # The overlay's own file, with the labels that were promoted in it; the gpu overlay builds on gcs.
+    overlay = "local" if deployment.overlay == "local" else "gcs"
+    lines = (k8s / "overlays" / overlay / "models.config").read_text()
     config = re.sub(r'base_path: "[^"]*"', f'base_path: "{deployment.model_base}"', lines)
     changed = {
         "apiVersion": "v1",

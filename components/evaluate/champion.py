@@ -1,6 +1,7 @@
 """The version that is served now: a new model is held against it, on the same cases."""
 
 import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -15,7 +16,7 @@ from components.evaluate.inference import Network
 from components.evaluate.scores import CaseScore
 
 _VERDICT = Path("assets.extra") / "verdict.json"
-_GRAPH = "saved_model.pb"
+_SIGNATURE, _PROBABILITY, _THRESHOLD = "network", "lesion_probability", "threshold"
 
 
 @dataclass(frozen=True)
@@ -38,29 +39,29 @@ class Champion:
 
     @classmethod
     def load(cls, version: Path) -> "Champion":
-        """Load a version folder as the export step writes it.
+        """Load a version folder as the export step writes it, and ask it once.
 
         Raises:
-            InputError: it cannot be loaded, or has no signature `network`.
+            InputError: it cannot be loaded, or does not answer as a version of ours does.
         """
         import tensorflow as tf
 
         try:
             loaded = tf.saved_model.load(str(version))
-            signature = loaded.signatures["network"]
+            signature = loaded.signatures[_SIGNATURE]
             (given,) = signature.structured_input_signature[1].values()
-        except (OSError, ValueError, KeyError) as error:
-            reason = str(error).strip().partition("\n")[0]
-            raise InputError(
-                f"{version}: no model to compare with ({reason}); name a version that is served"
-            ) from error
-        size = int(given.shape[1])
-        blank = signature(**{given.name: tf.zeros((1, size, size), given.dtype)})
+            size = int(given.shape[1])
+            blank = signature(**{given.name: tf.zeros((1, size, size), given.dtype)})
+            threshold = float(blank[_THRESHOLD].numpy()[0])
+            np.reshape(blank[_PROBABILITY].numpy(), (1, size, size))
+        except Exception as error:  # TensorFlow raises anything: a version of other ops, another Keras, a damaged file
+            reason = " ".join(f"{type(error).__name__}: {error}".split())[:160]
+            raise InputError(f"{version}: no model to compare with ({reason}); roll back to one that answers") from error
 
         def network(slices_hu: NDArray[np.int16], _keep: Any = loaded) -> NDArray[np.float32]:
-            return signature(**{given.name: tf.constant(slices_hu)})["lesion_probability"].numpy()
+            return signature(**{given.name: tf.constant(slices_hu, given.dtype)})[_PROBABILITY].numpy()
 
-        return cls(f"version {version.name}", network, size, float(blank["threshold"].numpy()[0]), _judged_on(version))
+        return cls(version_name(version), network, size, threshold, _judged_on(version))
 
 
 @dataclass(frozen=True)
@@ -69,35 +70,46 @@ class Comparison:
 
     Attributes:
         name: of the champion.
-        mean_change: mean of the differences in Dice, positive where the new model is better.
+        mean_change: mean of the differences in Dice, positive where the new model is better; None where the
+            champion could not be scored on every case, which shuts the gate.
         interval: of that mean, over patients.
         unknown_cases: test cases that the champion was not tested on, and may have been trained on.
+        problem: why it could not be scored, as the end of a sentence; empty where it was.
     """
 
     name: str
-    mean_change: float
-    interval: Interval | None
-    unknown_cases: int
+    mean_change: float | None
+    interval: Interval | None = None
+    unknown_cases: int = 0
+    problem: str = ""
 
     @classmethod
-    def of(cls, champion: Champion, scores: list[CaseScore]) -> "Comparison | None":
-        """Pair the scores; None unless there are some and the champion was scored on every case."""
+    def of(cls, champion: Champion, scores: Sequence[CaseScore]) -> "Comparison":
+        """Pair the scores of the new model with the champion's."""
         changes = [row.dice - row.champion_dice for row in scores if row.champion_dice is not None]
         if not scores or len(changes) < len(scores):
-            return None
+            return cls(champion.name, None, problem="which could not be scored on every test case")
         unknown = sum(row.sha256_scan not in champion.judged_on for row in scores)
         interval = mean_interval([row.patient_id for row in scores], changes)
         return cls(champion.name, fmean(changes), interval, unknown)
 
 
-def served_version(path: Path) -> Path | None:
-    """The version folder that `path` is, or the newest one in it, which is what TF Serving serves; None without."""
-    if (path / _GRAPH).is_file():
-        return path
-    if not path.is_dir():
-        return None
-    complete = [folder for folder in path.iterdir() if folder.name.isdecimal() and (folder / _GRAPH).is_file()]
-    return max(complete, key=lambda folder: int(folder.name), default=None)
+def load_champion(
+    version: Path | None, load: Callable[[Path], Champion] = Champion.load
+) -> tuple[Champion | None, Comparison | None]:
+    """The served version, and, where it cannot be loaded, the comparison that shuts the gate. None of both without one."""
+    if version is None:
+        return None, None
+    try:
+        return load(version), None
+    except InputError as error:
+        print(f"warning: {error}", flush=True)
+        return None, Comparison(version_name(version), None, problem="which cannot be loaded; roll back to one that can")
+
+
+def version_name(version: Path) -> str:
+    """What a version is called in words."""
+    return f"version {version.name}"
 
 
 def _judged_on(version: Path) -> frozenset[str]:

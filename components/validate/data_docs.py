@@ -18,13 +18,22 @@ _FROM_OUTSIDE = re.compile(
     r"<script\b[^>]*\bsrc\s*=[^>]*>.*?</script>|<link\b[^>]*>|<img\b[^>]*https?:[^>]*>|<script\b[^>]*>.*?</script>",
     re.DOTALL | re.IGNORECASE,
 )
-_LINK = re.compile(r"""\s(?:href|src)\s*=\s*(["'])(?:https?:)?//.*?\1|\burl\([^)]*\)""", re.DOTALL | re.IGNORECASE)
+# Links that lead elsewhere, or to pages of a whole site of Data Docs that is not built; and what a script would answer.
+_LEADS_OUT = re.compile(
+    r"""\s(?:href|src)\s*=\s*(["'])(?:(?:https?:)?//|\.\./).*?\1|\son\w+\s*=\s*(["']).*?\2|\burl\([^)]*\)""",
+    re.DOTALL | re.IGNORECASE,
+)
 _STYLE = """<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
 <style>
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 0 auto; padding: 1rem; }
 table { border-collapse: collapse; width: 100%; }
-th, td { border-bottom: 1px solid #ddd; padding: .3rem; text-align: left; }
-.modal, button, .btn { display: none; }
+th, td { border-bottom: 1px solid #ddd; padding: .3rem; text-align: left; vertical-align: top; }
+h5 { font-size: 1.1rem; margin: 1.5rem 0 0; } h6, .h6 { font-size: 1rem; font-weight: 600; }
+.badge { font-family: monospace; background: #eee; padding: 0 .2rem; }
+.fa-check-circle::before { content: "met"; font-style: normal; color: #0072B2; }
+.fa-times::before { content: "not met"; font-style: normal; color: #D55E00; font-weight: 600; }
+.fa-exclamation-triangle::before { content: "warning"; font-style: normal; }
+.sticky-top, .modal, .btn, .card:has(.btn), [data-toggle=collapse], button, footer { display: none; }
 </style>
 </head>"""
 
@@ -38,4 +47,4 @@ def write_data_docs(folder: Path, suite: ExpectationSuite, result: ExpectationSu
 
 
 def _alone(page: str) -> str:
-    return _LINK.sub("", _FROM_OUTSIDE.sub("", page)).replace("</head>", _STYLE, 1)
+    return _LEADS_OUT.sub("", _FROM_OUTSIDE.sub("", page)).replace("</head>", _STYLE, 1)

@@ -35,7 +35,7 @@ class Inspection:
         facts: its row of the fact table.
         hu_shares: share of its voxels in each bin of `components.validate.profile.HU_EDGES`.
         resize: what the network's grid costs.
-        picture: PNG of a slice with the mask outlined.
+        picture: PNG of a slice with the mask outlined; of the scan alone where the mask does not lie on it.
     """
 
     facts: CaseFacts
@@ -109,7 +109,9 @@ def _with_scan(found: Inspection, scan: Volume) -> tuple[Inspection, NDArray[np.
     histogram = HuHistogram.of(hu, every=-(-hu.size // _VOXELS_COUNTED))
     forward = hu[forward_in_memory(hu)]
     facts = replace(_with_hu(facts, histogram), hu_min=float(forward.min()), hu_max=float(forward.max()))
-    return replace(found, facts=facts, hu_shares=histogram.shares(HU_EDGES)), hu
+    middle = axial_slices(hu)[slices // 2]
+    alone = outlined(middle, np.zeros_like(middle), (row_mm, column_mm))
+    return replace(found, facts=facts, hu_shares=histogram.shares(HU_EDGES), picture=alone), hu
 
 
 def _with_hu(facts: CaseFacts, histogram: HuHistogram) -> CaseFacts:

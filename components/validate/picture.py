@@ -11,7 +11,7 @@ from components.ct.intensity import WINDOW_HU
 from components.ct.lesions import Lesions
 from components.report.page import ORANGE
 
-_EDGE_PIXELS = 144  # of the longer side: some 8 kB a case, so that a page of twenty is a few hundred kB
+_EDGE_PIXELS = 192  # of the longer side: some 12 kB a case, so that a page of twenty is a few hundred kB
 _GREYS = 24  # a thumbnail needs no more, and its PNG is half as large as with 256
 
 

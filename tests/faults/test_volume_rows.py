@@ -2,6 +2,7 @@
 
 import gzip
 import itertools
+import re
 import struct
 import tracemalloc
 import zlib
@@ -16,6 +17,7 @@ from components.ct.intensity import read_ct
 from components.ct.metrics import dice
 from components.ct.volume import read_volume, write_on_file_grid
 from components.ingest.ingest import ingest
+from components.validate.validate import Outputs, validate
 from tests.ingest.conftest import SHAPE, mask_of
 
 SCAN = np.random.default_rng(3).integers(-1000, 400, SHAPE).astype(np.int16)
@@ -135,59 +137,63 @@ def test_row_19_what_is_no_scalar_volume_is_refused_saying_what_is_expected(tmp_
     assert says in refused(written(tmp_path / "a.nii.gz", content))
 
 
-@pytest.fixture
-def findings(tmp_path, save):
-    """A function that takes scans and masks through ingest and validation, and gives what was found of each case."""
-
-    def found(scans, masks, affines=None):
-        for index, (scan, mask) in enumerate(zip(scans, masks, strict=True)):
-            save(tmp_path / "in" / "scans" / f"case_{index}.nii.gz", scan, AFFINE)
-            mask_affine = (affines or {}).get(index, AFFINE)
-            save(tmp_path / "in" / "infection_masks" / f"case_{index}.nii.gz", mask, mask_affine)
-        ingest(str(tmp_path / "in"), tmp_path / "cases")
-        return validated(tmp_path)
-
-    return found
-
-
-def validated(folder):
-    """What validation says of the cases under `folder`, and which it accepts."""
-    from components.validate.validate import Outputs, validate
-
-    names = ("accepted", "facts", "profile", "data_docs", "report")
-    outputs = Outputs(*(folder / "validated" / name for name in names))
-    outcome = validate(folder / "cases", outputs, on_invalid="skip", workers=1)
-    said = {finding.case_id: finding.says for finding in outcome.findings if finding.is_critical}
-    return said, [case.case_id for case in read_cases(outputs.accepted)]
-
-
-def noise(seed):
-    return np.random.default_rng(seed).integers(-1000, 400, SHAPE).astype(np.int16)
-
-
-def test_rows_20_22_23_24_25_bad_cases_are_told_and_left_out_and_the_rest_goes_on(findings):
-    windowed = np.random.default_rng(9).integers(0, 256, SHAPE).astype(np.uint8)
-    unknown = np.random.default_rng(9).integers(0, 100, SHAPE).astype(np.uint8)
-    scans = [noise(0), noise(1), noise(2), noise(3), noise(4), windowed, unknown, noise(5), noise(5), noise(6)]
+@pytest.fixture(scope="module")
+def dirty(tmp_path_factory):
+    """What validation said of a dirty cohort by case, told to skip: its critical findings, and what it accepted."""
+    folder = tmp_path_factory.mktemp("dirty")
+    scans = [np.random.default_rng(seed).integers(-1000, 400, SHAPE).astype(np.int16) for seed in range(10)]
     masks = [mask_of(*[0] * index, 1, 1) for index in range(len(scans))]
+    affines = dict.fromkeys(range(len(scans)), AFFINE)
     masks[0] = masks[0][:, :, :3]  # row 20, shape
+    affines[1] = np.array([[-1.0, 0, 0, 0], [0, 1, 0, 0], [0, 0, 3, 40], [0, 0, 0, 1]])  # row 20, affine
     masks[2] = mask_of(0.5, 1, dtype="float32")  # row 22
     masks[3] = mask_of(1, 2, 7)  # row 22
     masks[4] = mask_of()  # row 25
-    moved = AFFINE.copy()
-    moved[2, 3] = 40
-    said, accepted = findings(scans, masks, {1: moved})  # case_1: row 20, affine
-    assert accepted == ["case_4", "case_5", "case_7", "case_9"]
+    scans[5] = np.random.default_rng(9).integers(0, 256, SHAPE).astype(np.uint8)  # row 23, as published
+    scans[6] = np.random.default_rng(9).integers(0, 100, SHAPE).astype(np.uint8)  # row 23, another range
+    scans[8] = scans[7]  # row 24
+    for index, (scan, mask) in enumerate(zip(scans, masks, strict=True)):
+        for kind, voxels, affine in (("scans", scan, AFFINE), ("infection_masks", mask, affines[index])):
+            (folder / "in" / kind).mkdir(parents=True, exist_ok=True)
+            nib.save(nib.Nifti1Image(voxels, affine), folder / "in" / kind / f"case_{index}.nii.gz")
+    ingest(str(folder / "in"), folder / "cases")
+    outputs = Outputs(*(folder / name for name in ("accepted", "facts", "profile", "data_docs", "report")))
+    outcome = validate(folder / "cases", outputs, on_invalid="skip", workers=1)
+    said = {finding.case_id: finding.says for finding in outcome.findings if finding.is_critical}
+    return said, {case.case_id: case for case in read_cases(outputs.accepted)}
+
+
+def test_rows_20_to_25_bad_cases_are_left_out_and_the_rest_goes_on(dirty):
+    said, accepted = dirty
+    assert list(accepted) == ["case_4", "case_5", "case_7", "case_9"]
     assert said.keys() == {"case_0", "case_1", "case_2", "case_3", "case_6", "case_8"}
-    assert "scan and mask lie on different grids: scan 6×5×4" in said["case_0"]
-    assert "mask 6×5×3" in said["case_0"]
-    assert "scan and mask lie on different grids" in said["case_1"]
-    assert "40" in said["case_1"]
-    assert "0.5" in said["case_2"]
-    assert "expected 0 and 1" in said["case_2"]
-    assert "2 7" in said["case_3"]
-    assert "neither HU (air below -200) nor 8-bit" in said["case_6"]
-    assert "has the very scan of case case_7" in said["case_8"]
+
+
+def test_row_20_a_mask_of_another_shape_is_refused_with_both_shapes(dirty):
+    assert "scan and mask lie on different grids: scan 6×5×4 LAS" in dirty[0]["case_0"]
+    assert "mask 6×5×3 LAS" in dirty[0]["case_0"]
+
+
+def test_row_20_a_mask_in_another_place_is_refused_with_both_affines(dirty):
+    assert re.search(r"scan 6×5×4 .*0 0 3 0\], mask 6×5×4 .*0 0 3 40\]", dirty[0]["case_1"])
+
+
+def test_row_22_fractional_and_unknown_labels_are_refused_with_their_values(dirty):
+    assert dirty[0]["case_2"] == "the mask holds the values 0 0.5 1, expected 0 and 1"
+    assert dirty[0]["case_3"] == "the mask holds the values 0 1 2 7, expected 0 and 1"
+
+
+def test_row_23_an_8_bit_windowed_scan_is_recorded_and_an_unknown_range_is_refused(dirty):
+    assert dirty[1]["case_5"].intensity == "windowed"
+    assert "neither HU (air below -200) nor 8-bit over [-1250, 250] HU" in dirty[0]["case_6"]
+
+
+def test_row_24_the_same_scan_under_two_names_is_told(dirty):
+    assert dirty[0]["case_8"] == "has the very scan of case case_7"
+
+
+def test_row_25_an_empty_mask_is_allowed(dirty):
+    assert "case_4" in dirty[1]
 
 
 CODES = ["".join(flips) for axes in itertools.permutations(("LR", "PA", "IS")) for flips in itertools.product(*axes)]

@@ -1,0 +1,133 @@
+"""A whole cohort on disk: which case is scanned how, what the scanner adds, and what the files store."""
+
+from pathlib import Path
+
+import numpy as np
+from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, ornt_transform
+from numpy.random import Generator, default_rng
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
+
+from components.ct.atomic import written_whole
+from components.ct.errors import InputError
+from components.ct.grid import volume_from_axial_slices
+from components.ct.intensity import WINDOW_HU
+from components.ct.phantom.body import Body, add_bones, draw_soft_tissue
+from components.ct.phantom.lesions import add_lesions
+from components.ct.phantom.lungs import Lungs, add_main_airways, draw_lungs, draw_parenchyma
+from components.ct.phantom.scan import Scan, Slices
+from components.ct.phantom.trees import add_trees
+from components.ct.volume import FileGrid, write_on_file_grid
+
+SLICE_SPACING_MM = (1.5, 3.0, 6.0, 1.0, 5.0, 2.0, 4.0)  # by case, in turn
+ORIENTATIONS = ("LAS", "LPS", "LAS", "LAS", "LAS", "RAS", "LAS", "LAS", "LAS", "PSR", "LAS")
+LESION_SHARE_OF_LUNG = (0.08, 0.20, 0.05, 0.12, 0.06, 0.45, 0.05, 0.15)  # by case, in turn
+A_FEW_VOXELS = 4  # the index of the case that has hardly any lesion, as radiopaedia_29_86490_1 has
+TWO_SCANS = (2, 3)  # the indices of one patient's two scans: 6 mm raw and 1 mm windowed slices
+
+
+def write_cohort(folder: Path, cases: int, seed: int) -> None:
+    """Write `cases` synthetic scans, their lesion masks and the table of patients.
+
+    Writes `scans/phantom_001.nii.gz` …, `infection_masks/` with the same names, and `patients.csv`
+    (`case_id,patient_id`). Scans are int16 HU or uint8 windowed, masks uint8 0/1. From 4 cases on, one
+    patient has two scans; from 5 on, one case has a lesion of a few voxels.
+
+    Raises:
+        InputError: `cases` < 1, `seed` < 0, or `folder` already holds scans of another cohort.
+    """
+    if cases < 1 or seed < 0:
+        raise InputError(f"phantom: cases={cases}, seed={seed}; expected at least 1 case and a seed from 0 on")
+    names = [f"phantom_{index + 1:03d}" for index in range(cases)]
+    for part in ("scans", "infection_masks"):
+        (folder / part).mkdir(parents=True, exist_ok=True)
+        found = {path.name for path in (folder / part).iterdir() if not path.name.startswith(".")}
+        if foreign := found - {f"{name}.nii.gz" for name in names}:
+            raise InputError(f"{folder / part} holds {min(foreign)}, not of this cohort; name an empty folder")
+    for index, name in enumerate(names):
+        scan, stored, mask = _draw_case(index, seed)
+        _write(folder / "scans" / f"{name}.nii.gz", stored, scan)
+        _write(folder / "infection_masks" / f"{name}.nii.gz", mask, scan)
+    rows = [f"{name},patient_{_patient(index) + 1:03d}\n" for index, name in enumerate(names)]
+    with written_whole(folder / "patients.csv") as temporary:
+        temporary.write_text("case_id,patient_id\n" + "".join(rows))
+
+
+def _patient(index: int) -> int:
+    return index if index < TWO_SCANS[1] else index - 1
+
+
+def _write(path: Path, slices: NDArray, scan: Scan) -> None:
+    """Write (z, rows, columns) slices in the scan's own orientation; the same bytes for the same input."""
+    voxels = volume_from_axial_slices(slices)
+    dz, dy, dx = scan.spacing_mm
+    affine = np.diag([dx, dy, dz, 1.0])
+    affine[:3, 3] = -scan.x.max(), -scan.y.max(), scan.z.min()
+    to_file = ornt_transform(axcodes2ornt("RAS"), axcodes2ornt(scan.orientation))
+    shape = apply_orientation(voxels, to_file).shape
+    write_on_file_grid(path, voxels, FileGrid(shape, affine @ inv_ornt_aff(to_file, voxels.shape)))
+
+
+def _draw_case(index: int, seed: int) -> tuple[Scan, NDArray, NDArray[np.uint8]]:
+    """Scan one case: its voxel grid, the numbers a file would store, and the mask, as (z, rows, columns)."""
+    body = Body.draw(seed, _patient(index))
+    rng = default_rng([seed, index, 1])
+    scan = _draw_scan(rng, index, body)
+    hu = draw_soft_tissue(scan, body)
+    add_bones(hu, scan, body)
+    lungs = draw_lungs(scan, body)
+    parenchyma = draw_parenchyma(scan, body, lungs, rng)
+    share_of_lung = None if index == A_FEW_VOXELS else LESION_SHARE_OF_LUNG[index % len(LESION_SHARE_OF_LUNG)]
+    mask = add_lesions(parenchyma, scan, lungs, share_of_lung, rng)
+    add_trees(parenchyma, scan, body)
+    hu += scan.inside(lungs.border) * (parenchyma - hu)
+    add_main_airways(hu, scan, body)
+    _blur_by_motion(hu, lungs, rng)
+    return scan, _acquire(hu, scan, rng), mask
+
+
+def _draw_scan(rng: Generator, index: int, body: Body) -> Scan:
+    """Choose matrix, field of view and slab. The pixel is 0.6 to 0.9 mm on a 512 matrix, larger on fewer."""
+    columns = int(rng.choice([128, 144, 160, 176, 192]))
+    oblong = index % 6 == 3  # the data set has one 630×401 volume among its 630×630
+    rows = round(columns * 0.66) if oblong else columns
+    field_mm = np.clip(2 * body.half_width * rng.uniform(1.08 if oblong else 1.0, 1.18), 310, 460)
+    pixel_mm = round(float(field_mm) / columns, 4)
+    dz_mm = SLICE_SPACING_MM[index % len(SLICE_SPACING_MM)]
+    slices = int(rng.integers(28, 41)) if dz_mm < 3 else int(rng.integers(18, 37))
+    half_slab = slices * dz_mm / 2
+    middle = rng.uniform(0.3, 0.62) * body.lung_height
+    middle = np.clip(middle, half_slab - 30, max(half_slab - 30, body.lung_height + 25 - half_slab))
+
+    def axis(count: int, step_mm: float, centre_mm: float) -> Slices:
+        return (centre_mm + (np.arange(count, dtype=np.float32) - (count - 1) / 2) * step_mm).astype(np.float32)
+
+    return Scan(
+        z=axis(slices, dz_mm, middle)[:, None, None],
+        y=axis(rows, pixel_mm, rng.uniform(-6, 12))[None, :, None],
+        x=axis(columns, pixel_mm, rng.uniform(-6, 6))[None, None, :],
+        spacing_mm=(dz_mm, pixel_mm, pixel_mm),
+        orientation=ORIENTATIONS[index % len(ORIENTATIONS)],
+        windowed=index % 2 == 1,
+    )
+
+
+def _blur_by_motion(hu: Slices, lungs: Lungs, rng: Generator) -> None:
+    """Let heart and diaphragm move during the scan: a double contour that fades upwards, in place."""
+    pixels = int(rng.choice([0, 1, 2]))
+    ghost = (np.roll(hu, pixels, 1) + np.roll(hu, -pixels, 1)) / 2
+    hu += 0.6 * np.exp(-np.abs(lungs.above_diaphragm) / 25) * (ghost - hu)
+
+
+def _acquire(hu: Slices, scan: Scan, rng: Generator) -> NDArray:
+    """Blur, add noise that is correlated as a reconstruction's is, and store int16 HU or 8-bit windowed."""
+    sharp = rng.uniform(0.45, 0.75)
+    hu = gaussian_filter(hu, (0.4, sharp, sharp), truncate=3)
+    grain = gaussian_filter(rng.standard_normal(scan.shape, np.float32), (0, 0.6, 0.6), truncate=3)
+    hu += rng.uniform(10, 45) / grain.std() * grain
+    if rng.random() < 0.5:  # some scanners fill what lies outside the circular field of view
+        hu[:, (scan.y**2 + scan.x**2)[0] > (scan.x.max() - scan.x.min()) ** 2 / 4] = -1024
+    if not scan.windowed:
+        return np.rint(np.clip(hu, -1024, 3071)).astype(np.int16)
+    low, high = WINDOW_HU
+    return np.rint(np.clip((hu - low) / (high - low), 0, 1) * 255).astype(np.uint8)

@@ -1,0 +1,61 @@
+"""The lesions of one scan: ground glass and consolidation below the pleura, and the mask a reader would draw."""
+
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+from components.ct.phantom.lungs import Lungs
+from components.ct.phantom.scan import Scan, Slices, noise
+
+
+def add_lesions(
+    parenchyma: Slices, scan: Scan, lungs: Lungs, share_of_lung: float | None, rng: Generator
+) -> NDArray[np.uint8]:
+    """Thicken the lung where it is infected, and draw the mask as a reader does: a smoother line.
+
+    Lesions are the points above one level of a landscape: hills around subpleural seeds, a rise towards the
+    pleura, and noise. The level is the quantile that gives the wanted share of the lung.
+    """
+    lung = np.flatnonzero(lungs.border > -scan.spacing_mm[2])
+    inside = lungs.border.ravel()[lung] > 0
+    hills = _landscape(scan, lungs, lung, share_of_lung, rng)
+    ragged = hills + 0.13 * noise(scan, rng, 6).ravel()[lung]
+    count = int(rng.integers(110, 150)) if share_of_lung is None else share_of_lung * inside.sum()
+    level = np.partition(hills[inside], -int(count) - 1)[-int(count) - 1]
+    mask = np.zeros(scan.shape, np.uint8)
+    mask.ravel()[lung[inside & (hills > level)]] = 1
+
+    softness = rng.uniform(0.03, 0.08)
+    above = rng.choice([0.5, 0.7, 1.1]) if share_of_lung else 0.8
+    core = level + above + 0.3 * noise(scan, rng, 14).ravel()[lung]
+    ground_glass = rng.uniform(-520, -370) + 50 * noise(scan, rng, 20).ravel()[lung]
+    ground_glass += rng.choice([20, 60]) * noise(scan, rng, 4).ravel()[lung]  # fine, or a crazy paving
+    consolidation = rng.uniform(-90, 30)
+    hu = parenchyma.ravel()[lung]
+    hu += (np.clip(ground_glass, -620, -280) - hu) * _sigmoid((ragged - level) / softness)
+    spared = np.exp(-((lungs.depth.ravel()[lung] / 7) ** 2))  # below the pleura even dense lesions stay hazy
+    hu += (consolidation - hu) * _sigmoid((ragged - core) / softness) * (1 - 0.85 * spared)
+    parenchyma.ravel()[lung] = hu
+    return mask
+
+
+def _sigmoid(value: Slices) -> Slices:
+    return 1 / (1 + np.exp(-np.clip(value, -30, 30)))
+
+
+def _landscape(scan: Scan, lungs: Lungs, lung: NDArray[np.intp], share_of_lung: float | None, rng: Generator) -> Slices:
+    """Height of the lesions' landscape at the flat indices `lung`, without unit."""
+    where = np.unravel_index(lung, scan.shape)
+    points = [axis.ravel()[index] for axis, index in zip((scan.z, scan.y, scan.x), where, strict=True)]
+    depth = lungs.depth.ravel()[lung]
+    likely = np.exp(-depth / 9) * np.exp(points[1] / 90) * (lungs.border.ravel()[lung] > 4)
+    count = 1 if share_of_lung is None else int(rng.integers(10, 28))
+    seeds = rng.choice(lung.size, count, replace=False, p=likely / likely.sum())
+    hills = np.full(lung.size, -np.inf, np.float32)
+    for seed in seeds:
+        radius = rng.uniform(9, 12) if share_of_lung is None else rng.lognormal(2.75, 0.4)
+        away = sum((axis - axis[seed]) ** 2 for axis in points)
+        np.maximum(hills, -np.sqrt(away) / radius, out=hills)
+    if share_of_lung is not None:
+        hills += 0.4 * noise(scan, rng, 18).ravel()[lung] + 0.6 * np.exp(-depth / 9)
+    return hills

@@ -1,0 +1,59 @@
+"""How a case was scanned: where its voxels lie in the patient, and what is drawn on them by distance."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+
+Slices = NDArray[np.floating]  # float32 (z, rows, columns), see components.ct.grid
+
+
+@dataclass(frozen=True)
+class Scan:
+    """How one case was scanned: voxel centres in mm, x to the left, y to the back, z up from the lung base."""
+
+    z: Slices  # (n, 1, 1)
+    y: Slices  # (1, rows, 1)
+    x: Slices  # (1, 1, columns)
+    spacing_mm: tuple[float, float, float]  # z, rows, columns
+    orientation: str
+    windowed: bool
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Slices, rows, columns."""
+        return self.z.size, self.y.size, self.x.size
+
+    def inside(self, distance_mm: Slices) -> Slices:
+        """Share of each voxel within a border, of which `distance_mm` is the signed distance."""
+        return np.clip(distance_mm / self.spacing_mm[2] + 0.5, 0, 1)
+
+
+def noise(scan: Scan, rng: Generator, length_mm: float) -> Slices:
+    """Smooth noise of about unit variance: a cubic B-spline through a random lattice fixed to the patient."""
+    shape = [int(extent_mm / length_mm) + 1 for extent_mm in (440, 520, 520)]
+    field = 3 * rng.standard_normal(shape, dtype=np.float32)  # 3: the spline's weights shrink it to a third
+    for centres, low_mm, nodes in zip((scan.z, scan.y, scan.x), (-80, -260, -260), shape, strict=True):
+        position = (centres.ravel() - low_mm) / length_mm
+        node = np.floor(position).astype(int)[:, None] + np.arange(-1, 3)
+        away = np.abs(position[:, None] - node)
+        weight = np.where(away < 1, 2 / 3 - away**2 + away**3 / 2, np.clip(2 - away, 0, None) ** 3 / 6)
+        ends = np.arange(0, node.size + 1, 4)
+        # Sparse, not for size but because threaded matrix products round differently on other machines.
+        spline = csr_array((weight.ravel(), node.ravel() % nodes, ends), (len(node), nodes), np.float32)
+        flat = spline @ field.reshape(nodes, -1)
+        field = np.moveaxis(flat.reshape(-1, *field.shape[1:]), 0, -1)
+    return np.ascontiguousarray(field)
+
+
+def ellipse(scan: Scan, x: float, y: float, half_x: float, half_y: float, power: float = 2) -> Slices:
+    """Signed distance in mm, positive inside, about right near the border, of an upright (super)ellipse."""
+    radius = np.abs((scan.x - x) / half_x) ** power + np.abs((scan.y - y) / half_y) ** power
+    return ((1 - radius ** (1 / power)) * min(half_x, half_y)).astype(np.float32)
+
+
+def paint(hu: Slices, scan: Scan, distance_mm: Slices, value_hu: float | Slices) -> None:
+    """Replace what lies within a border by `value_hu`, in place, voxels across it in proportion."""
+    hu += scan.inside(distance_mm) * (value_hu - hu)
