@@ -74,7 +74,9 @@ def up(deployment: Deployment, build: Path, skip: Sequence[str] = (), dry_run: b
         "build": lambda: _each(build_commands(deployment), act),
         "push": lambda: _push(deployment, act),
         "compile": lambda: act(*compile_command(deployment, build.absolute())),
-        "upload": lambda: (_would_upload if dry_run else _upload)(deployment, build, "compile" in skip),
+        "upload": lambda: (
+            _would_upload(deployment, build, "compile" in skip) if dry_run else _upload(deployment, build)
+        ),
         "serving": lambda: _apply(deployment, build / "serving", dry_run),
     }
     for name in STEPS:
@@ -112,7 +114,7 @@ def _each(commands: list[list[str]], act: Callable[[list[str]], None]) -> None:
         act(command)
 
 
-def _upload(deployment: Deployment, build: Path, *_: bool) -> None:
+def _upload(deployment: Deployment, build: Path) -> None:
     cluster = Cluster(deployment.host, deployment.kfp_namespace, deployment.token_file)
     for name in PIPELINES:
         uploaded = upload(cluster, build / f"{name}.yaml")
@@ -143,8 +145,8 @@ def _apply(deployment: Deployment, folder: Path, dry_run: bool) -> None:
     show(command)
     for item in objects:
         print(f"    {item['kind']} {item['metadata'].get('namespace', '')}/{item['metadata']['name']}")
-    for line in schema_mistakes(objects):
-        raise InputError(f"serving: {line}")
+    if mistakes := schema_mistakes(objects):
+        raise InputError("serving: " + "; ".join(mistakes))
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -47,8 +47,7 @@ def run_training(runs: Path, parameters: Parameters, runner: str = "subprocess")
     run = _new_run(runs)
     arguments = {**defaults("training"), **parameters}
     arguments.setdefault("model_base", str(run / "models" / arguments["model_name"]))
-    steps, seconds = _run_pipeline("training", run, arguments, runner)
-    reports = _copy_reports(steps, run / "reports")
+    steps, reports, seconds = _run_pipeline("training", run, arguments, runner)
     verdict = read_verdict(steps / "evaluate" / "evaluation" / "verdict.json")
     summary = {
         "source": arguments["source"],
@@ -76,8 +75,7 @@ def run_cross_validation(runs: Path, parameters: Parameters, runner: str = "subp
     """Run the cross-validation pipeline; arguments, result and errors are those of `run_training`."""
     run = _new_run(runs)
     arguments = {**defaults("cross-validation"), **parameters}
-    steps, seconds = _run_pipeline("cross-validation", run, arguments, runner)
-    reports = _copy_reports(steps, run / "reports")
+    steps, reports, seconds = _run_pipeline("cross-validation", run, arguments, runner)
     found = _output_parameters(steps / "fold-table")
     return _written(
         run,
@@ -98,7 +96,7 @@ def run_batch_prediction(runs: Path, parameters: Parameters, runner: str = "subp
         raise InputError("source is missing; give SOURCE=<folder of scans>, and MODEL=<model base> or SERVER=host:port")
     run = _new_run(runs)
     arguments = {**defaults("batch-prediction"), **parameters}
-    steps, seconds = _run_pipeline("batch-prediction", run, arguments, runner)
+    steps, _, seconds = _run_pipeline("batch-prediction", run, arguments, runner)
     results = steps / "gather" / "results"
     gallery = shutil.copyfile(steps / "gather" / "gallery", run / "gallery.html")
     return _written(
@@ -142,26 +140,29 @@ def _written(run: Path, summary: Summary) -> Summary:
     return summary
 
 
-def _run_pipeline(name: str, run: Path, arguments: Parameters, runner: str) -> tuple[Path, dict[str, float]]:
-    """Run a pipeline; give the folder of the steps' outputs and each step's seconds."""
+def _run_pipeline(
+    name: str, run: Path, arguments: Parameters, runner: str
+) -> tuple[Path, dict[str, Path], dict[str, float]]:
+    """Run a pipeline; give the folder of the steps' outputs, their reports by step, and each step's seconds."""
     root = run / "artifacts"
     root.mkdir()
     arguments = {name: _absolute(value) if name in _WRITTEN + _READ else value for name, value in arguments.items()}
     chosen = _container_runner(arguments) if runner == "docker" else local.SubprocessRunner(use_venv=False)
     local.init(runner=chosen, pipeline_root=str(root))
     with following(run / "run.log") as (console, steps):
+        failure: Exception | None = None
         try:
             PIPELINES[name](**arguments)
         except (RuntimeError, ValueError) as error:  # kfp's words for a step that exited non-zero
-            reason = (
-                console.error or f"failed for a reason of its own; its last words stand above and in {run / 'run.log'}"
-            )
-            raise InputError(f"{steps.running}: {reason}") from error
-    (pipeline_run,) = root.iterdir()
-    if missing := unfinished(pipeline_run):
+            failure = error
+    reports = _copy_reports(root, run / "reports")
+    left = [step for folder in root.iterdir() for step in unfinished(folder)]
+    if failure or left:
         reason = console.error or f"left no result; its last words stand above and in {run / 'run.log'}"
-        raise InputError(f"{missing[0]}: {reason}")
-    return pipeline_run, steps.seconds
+        shown = f"; reports so far: {', '.join(map(str, reports.values()))}" if reports else ""
+        raise InputError(f"{steps.running or left[0]}: {reason}{shown}") from failure
+    (pipeline_run,) = root.iterdir()
+    return pipeline_run, reports, steps.seconds
 
 
 def _absolute(value: str) -> str:
@@ -183,12 +184,12 @@ def _container_runner(arguments: Parameters) -> local.DockerRunner:
     )
 
 
-def _copy_reports(steps: Path, folder: Path) -> dict[str, Path]:
+def _copy_reports(root: Path, folder: Path) -> dict[str, Path]:
     """Copy the steps' HTML pages, which kfp stores without an ending, to where a browser opens them."""
     folder.mkdir()
     return {
         report.parent.name: Path(shutil.copyfile(report, folder / f"{report.parent.name}.html"))
-        for report in sorted(steps.glob("*/report"))
+        for report in sorted(root.glob("*/*/report"))
     }
 
 

@@ -12,20 +12,17 @@ from numpy.typing import NDArray
 
 from components.ct.grid import GridFit, axial_slices, fit_hu, volume_from_axial_slices
 from components.ct.volume import Volume
+from components.export.tensor_names import GRID_SIGNATURE, INPUT, PROBABILITY, THRESHOLD
 from serving import messages
 from serving.calls import Endpoint, Method, ServingError
 from serving.tensors import TensorError, to_array, to_tensor
 from serving.tls import ClientTls
 
-SIGNATURE = "network"
-INPUT = "slices_hu"
-PROBABILITY = "lesion_probability"
-THRESHOLD = "threshold"
 _DEFAULT_THRESHOLD = 0.5  # for a model that publishes none
 _INT16 = 5  # tensorflow/core/framework/types.proto
 _VERSION_CHANGES = 3  # how often a volume starts again because its version was unloaded meanwhile
 
-_PREDICT = Method("/tensorflow.serving.PredictionService/Predict", messages.PredictRequest, messages.PredictResponse)
+PREDICT = Method("/tensorflow.serving.PredictionService/Predict", messages.PredictRequest, messages.PredictResponse)
 _METADATA = Method(
     "/tensorflow.serving.PredictionService/GetModelMetadata",
     messages.GetModelMetadataRequest,
@@ -147,14 +144,14 @@ class SegmentationClient:
         for entry in reply.metadata:
             if entry.key == "signature_def":
                 signatures.ParseFromString(entry.value.value)
-        network = {entry.key: entry.value for entry in signatures.signature_def}.get(SIGNATURE)
+        network = {entry.key: entry.value for entry in signatures.signature_def}.get(GRID_SIGNATURE)
         inputs = {entry.key: entry.value for entry in network.inputs} if network else {}
         sizes = [dim.size for dim in inputs[INPUT].tensor_shape.dim] if set(inputs) == {INPUT} else []
         outputs = frozenset(entry.key for entry in network.outputs) if network else frozenset()
         square = len(sizes) == 3 and sizes[1] == sizes[2] > 0
         if not (square and inputs[INPUT].dtype == _INT16 and PROBABILITY in outputs):
             raise self._unexpected(
-                f"its model has no signature `{SIGNATURE}` that takes `{INPUT}` (n, size, size) int16 and "
+                f"its model has no signature `{GRID_SIGNATURE}` that takes `{INPUT}` (n, size, size) int16 and "
                 f"returns `{PROBABILITY}`; serve a model that the export step of this project wrote"
             )
         version = reply.model_spec.version.value if reply.model_spec.HasField("version") else None
@@ -169,7 +166,7 @@ class SegmentationClient:
         chunks = self._chunks(len(slices_hu), network.grid_size)
         # A generator: a chunk is fitted only when there is room to send it.
         requests = (self._request(network, slices_hu[chunk]) for chunk in chunks)
-        for chunk, reply in zip(chunks, self._endpoint.calls(_PREDICT, requests, self.in_flight), strict=True):
+        for chunk, reply in zip(chunks, self._endpoint.calls(PREDICT, requests, self.in_flight), strict=True):
             grids, threshold = self._read(reply, network, chunk.stop - chunk.start)
             probability[chunk] = back.invert(grids)
         return probability, threshold, network.version
@@ -182,7 +179,7 @@ class SegmentationClient:
     def _request(self, network: ServedNetwork, slices_hu: NDArray) -> Any:
         wanted = [PROBABILITY, *({THRESHOLD} & network.outputs)]
         request = messages.PredictRequest(model_spec=self._model_spec(network.version), output_filter=wanted)
-        request.model_spec.signature_name = SIGNATURE
+        request.model_spec.signature_name = GRID_SIGNATURE
         request.inputs.add(key=INPUT, value=to_tensor(fit_hu(slices_hu, network.grid_size)))
         return request
 

@@ -79,11 +79,16 @@ def score_case(
 
 
 def _champion_dice(champion: Champion | None, scan: LabelledScan) -> float | None:
+    """The champion's Dice; None without a champion, or where its answer is no number, which shuts the gate."""
     if champion is None:
         return None
     prediction: NDArray[np.bool_] = np.empty(scan.truth.shape, bool)
-    for part, probability in _probability(champion.network, scan, champion.image_size):
-        np.greater_equal(probability, champion.threshold, out=prediction[part])
+    try:
+        for part, probability in _probability(champion.network, scan, champion.image_size):
+            np.greater_equal(probability, champion.threshold, out=prediction[part])
+    except InputError as error:
+        print(f"warning: {champion.name}: {error}", flush=True)
+        return None
     return dice(scan.truth, prediction)
 
 

@@ -1,7 +1,7 @@
 """The version that is served now: a new model is held against it, on the same cases."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -56,7 +56,9 @@ class Champion:
             np.reshape(blank[_PROBABILITY].numpy(), (1, size, size))
         except Exception as error:  # TensorFlow raises anything: a version of other ops, another Keras, a damaged file
             reason = " ".join(f"{type(error).__name__}: {error}".split())[:160]
-            raise InputError(f"{version}: no model to compare with ({reason}); roll back to one that answers") from error
+            raise InputError(
+                f"{version}: no model to compare with ({reason}); roll back to one that answers"
+            ) from error
 
         def network(slices_hu: NDArray[np.int16], _keep: Any = loaded) -> NDArray[np.float32]:
             return signature(**{given.name: tf.constant(slices_hu, given.dtype)})[_PROBABILITY].numpy()
@@ -74,7 +76,7 @@ class Comparison:
             champion could not be scored on every case, which shuts the gate.
         interval: of that mean, over patients.
         unknown_cases: test cases that the champion was not tested on, and may have been trained on.
-        problem: why it could not be scored, as the end of a sentence; empty where it was.
+        problem: why it could not be scored, to follow its name; empty where it was.
     """
 
     name: str
@@ -88,23 +90,10 @@ class Comparison:
         """Pair the scores of the new model with the champion's."""
         changes = [row.dice - row.champion_dice for row in scores if row.champion_dice is not None]
         if not scores or len(changes) < len(scores):
-            return cls(champion.name, None, problem="which could not be scored on every test case")
+            return cls(champion.name, None, problem=", which could not be scored on every test case")
         unknown = sum(row.sha256_scan not in champion.judged_on for row in scores)
         interval = mean_interval([row.patient_id for row in scores], changes)
         return cls(champion.name, fmean(changes), interval, unknown)
-
-
-def load_champion(
-    version: Path | None, load: Callable[[Path], Champion] = Champion.load
-) -> tuple[Champion | None, Comparison | None]:
-    """The served version, and, where it cannot be loaded, the comparison that shuts the gate. None of both without one."""
-    if version is None:
-        return None, None
-    try:
-        return load(version), None
-    except InputError as error:
-        print(f"warning: {error}", flush=True)
-        return None, Comparison(version_name(version), None, problem="which cannot be loaded; roll back to one that can")
 
 
 def version_name(version: Path) -> str:

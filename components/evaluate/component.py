@@ -1,6 +1,6 @@
 """The KFP interface of the evaluate step."""
 
-from typing import NamedTuple, Optional
+from typing import NamedTuple
 
 from kfp import dsl
 
@@ -23,7 +23,7 @@ def evaluate(
     min_source_dice: float = 0.0,
     max_false_positive_ml: float = 50.0,
     max_regression: float = 0.02,
-    champion: Optional[str] = None,  # noqa: UP045 - the one spelling that KFP knows
+    champion: str = "",
     hard_cases: list[str] = [],  # noqa: B006 - a KFP default is copied into each run
     data_licence: str = "not stated",
 ) -> NamedTuple("Outputs", verdict=str, test_dice=float):  # type: ignore[valid-type]
@@ -44,7 +44,8 @@ def evaluate(
         min_source_dice: Least mean Dice of each source; 0 asks for nothing.
         max_false_positive_ml: Most volume that may be marked in a test scan without lesion.
         max_regression: How far the mean Dice may fall below the served version's, on the same cases.
-        champion: Folder of the served version, or of all versions, the newest of which is served.
+        champion: The served version's folder, or that of all versions, the newest of which is served; a path or
+            gs://bucket/prefix. Without a version there the model is the first, which the report says.
         hard_cases: Ids of cases with which and without which the mean is reported.
         data_licence: Under which terms the scans may be used, for the model card.
 
@@ -70,7 +71,7 @@ def evaluate(
             tuple(hard_cases),
         )
         found = evaluate_model(
-            Inputs(Path(cases.path), Path(shards.path), Path(model.path), Path(champion) if champion else None),
+            Inputs(Path(cases.path), Path(shards.path), Path(model.path), champion),
             Outputs(Path(evaluation.path), Path(report.path), Path(model_card.path)),
             limits,
             data_licence,

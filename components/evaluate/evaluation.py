@@ -12,7 +12,7 @@ from components.ct.atomic import written_whole
 from components.ct.cases import Case, sha256_of
 from components.ct.errors import InputError
 from components.evaluate.case import CaseResult, count_levels, score_case
-from components.evaluate.champion import Champion, Comparison, served_version
+from components.evaluate.champion import Champion, Comparison, version_name
 from components.evaluate.cohort import groups
 from components.evaluate.detection import slice_auc
 from components.evaluate.inference import Network, keras_network
@@ -23,6 +23,7 @@ from components.evaluate.outcome import Evaluation
 from components.evaluate.report import write_report
 from components.evaluate.rules import Limits, gate_rules
 from components.evaluate.scores import write_scores
+from components.evaluate.served_version import served_version
 from components.evaluate.threshold import ThresholdChoice, choose_threshold
 from components.evaluate.verdict import judge
 from components.train.network import load_model
@@ -38,14 +39,14 @@ class Inputs:
         cases: output of ingest.
         shards: output of slice; only its split is read, the volumes come from `cases`.
         model: output of train, with `model.keras` and `training.json`.
-        champion: folder of the served version, or of all of a model's versions; None, or a folder without a
-            version, for a model's first.
+        champion: the served version, or the folder of all of a model's versions, a path or `gs://bucket/prefix`;
+            empty, or a folder without a version, for a model's first.
     """
 
     cases: Path
     shards: Path
     model: Path
-    champion: Path | None = None
+    champion: str = ""
 
 
 @dataclass(frozen=True)
@@ -78,16 +79,15 @@ def evaluate_model(inputs: Inputs, outputs: Outputs, limits: Limits, data_licenc
     held_out = HeldOut.read(inputs.cases, inputs.shards)
     training = _training(inputs.model)
     network = keras_network(load_model(inputs.model / MODEL))
-    version = served_version(inputs.champion) if inputs.champion else None
-    champion = _loaded(version) if version else None
+    champion, unloadable = _champion(inputs.champion)
     size = held_out.image_size
     choice = choose_threshold([count_levels(network, inputs.cases, case, size) for case in held_out.validation])
     with written_whole(outputs.evaluation) as folder:
         (folder / OVERLAYS).mkdir(parents=True)
         results = [_judged(network, inputs.cases, case, size, choice, champion, folder) for case in held_out.test]
         scores = [result.score for result in results]
-        comparison = Comparison.of(champion, scores) if champion else None
-        asked = gate_rules(scores, limits, comparison, has_champion=version is not None)
+        comparison = Comparison.of(champion, scores) if champion else unloadable
+        asked = gate_rules(scores, limits, comparison)
         digest = sha256_of(inputs.model / MODEL)
         found = Evaluation(
             verdict=judge(asked.rules, scores, digest, choice.threshold, asked.not_applied),
@@ -132,13 +132,17 @@ def _slice_auc(results: list[CaseResult]) -> float | None:
     )
 
 
-def _loaded(version: Path) -> Champion | None:
-    """The champion; None where it cannot be loaded, and the gate will stay shut."""
-    try:
-        return Champion.load(version)
-    except InputError as error:
-        print(f"warning: {error}", flush=True)
-        return None
+def _champion(base: str) -> tuple[Champion | None, Comparison | None]:
+    """The served version, or where it cannot be loaded the comparison that keeps the gate shut; neither without one."""
+    with served_version(base) as version:
+        if version is None:
+            return None, None
+        try:
+            return Champion.load(version), None
+        except InputError as error:
+            print(f"warning: {error}", flush=True)
+            problem = ", which cannot be loaded (roll back to one that can)"
+            return None, Comparison(version_name(version), None, problem=problem)
 
 
 def _training(model_folder: Path) -> Mapping[str, Any]:

@@ -58,16 +58,13 @@ class Asked:
     not_applied: list[str]
 
 
-def gate_rules(
-    scores: Sequence[CaseScore], limits: Limits, comparison: Comparison | None = None, has_champion: bool = False
-) -> Asked:
+def gate_rules(scores: Sequence[CaseScore], limits: Limits, comparison: Comparison | None = None) -> Asked:
     """Hold the test cases' scores against the limits.
 
     Args:
         scores: of the test cases.
         limits: what is asked.
-        comparison: with the served version; None without one, or where it could not be made.
-        has_champion: whether a version is served: then the comparison must be there, or the gate stays shut.
+        comparison: with the served version; None where no version is served yet.
     """
     asked = Asked([_mean("mean_dice", "mean Dice over {}", scores, limits.min_dice)], [])
     if limits.min_dice_ci:
@@ -80,7 +77,7 @@ def gate_rules(
             name, what = f"mean_dice of {source}", f"mean Dice of {source} over {{}}"
             asked.rules.append(_mean(name, what, rows, limits.min_source_dice))
     _false_positives(asked, scores, limits)
-    _champion(asked, limits, comparison, has_champion)
+    _champion(asked, limits, comparison)
     return asked
 
 
@@ -114,15 +111,14 @@ def _false_positives(asked: Asked, scores: Sequence[CaseScore], limits: Limits) 
     asked.rules.append(Rule("false_positive_ml", what, float(np.max(healthy)), limit, at_least=False))
 
 
-def _champion(asked: Asked, limits: Limits, comparison: Comparison | None, has_champion: bool) -> None:
-    if not has_champion:
+def _champion(asked: Asked, limits: Limits, comparison: Comparison | None) -> None:
+    if comparison is None:
         asked.not_applied.append("no version is served yet, so there is none to compare with")
         return
-    name = comparison.name if comparison else "the served version"
-    what = f"change of the mean Dice against {name} on the same cases"
-    value = comparison.mean_change if comparison else None
-    asked.rules.append(Rule("champion", what, value, -limits.max_regression))
-    if comparison and comparison.unknown_cases:
+    name = comparison.name
+    what = f"change of the mean Dice on the same cases against {name}{comparison.problem}"
+    asked.rules.append(Rule("champion", what, comparison.mean_change, -limits.max_regression))
+    if comparison.unknown_cases:
         asked.not_applied.append(
             f"{_counted(comparison.unknown_cases, 'test case')} may have been among those {name} was trained on, "
             "which favours it"

@@ -16,13 +16,13 @@ def served_version(base: str) -> Iterator[Path | None]:
 
     Args:
         base: a version's own folder, or that of all versions, of which TF Serving serves the newest; a path, or
-            `gs://bucket/prefix`, whose files are fetched for the time being.
+            `gs://bucket/prefix`, whose files are fetched for the time being. Empty for none.
 
     Raises:
         InputError: the bucket is not there, may not be read, or does not answer.
     """
     if not is_gcs(base):
-        yield _on_disk(Path(base))
+        yield _on_disk(Path(base)) if base else None
         return
     address = _in_bucket(base.rstrip("/"))
     if address is None:

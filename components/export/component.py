@@ -14,6 +14,7 @@ def export(
     shards: dsl.Input[dsl.Dataset],
     model_base: str,
     model_name: str = "lung-infection",
+    signing_key_file: str = "",
 ) -> NamedTuple("Outputs", version_dir=str):  # type: ignore[valid-type]
     """Publish the model as the next version that TensorFlow Serving picks up.
 
@@ -26,6 +27,7 @@ def export(
         shards: Slices to check the exported files with.
         model_base: Folder of the model's versions, such as a mounted volume's /models/lung-infection, or gs://bucket/prefix.
         model_name: Name under which the model is served.
+        signing_key_file: PEM of an elliptic curve key, such as a mounted secret, to sign with; empty for none.
     """
     from pathlib import Path
 
@@ -34,8 +36,9 @@ def export(
     with told_in_one_line():
         from components.export.export import export_version
 
-        version = export_version(Path(model.path), Path(evaluation.path), Path(shards.path), model_base, model_name)
-        return (version,)
+        key = Path(signing_key_file) if signing_key_file else None
+        parts = Path(model.path), Path(evaluation.path), Path(shards.path)
+        return (export_version(*parts, model_base, model_name, key),)
 
 
 @dsl.component(base_image=images.CPU, install_kfp_package=False)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from components.ct.grid import AIR_HU
 from components.ct.intensity import WINDOW_HU
-from components.export.signatures import INPUT, MASK, PROBABILITY, THRESHOLD
+from components.export.tensor_names import ANY_SIZE_SIGNATURE, GRID_SIGNATURE, INPUT, MASK, PROBABILITY, THRESHOLD
 
 FILE = Path("assets.extra") / "preprocessing.json"
 
@@ -25,8 +25,8 @@ def write_contract(saved_model: Path, size: int, threshold: float) -> None:
     }
     content = {
         "signatures": {
-            "serving_default": {**slices, "shape": [None, None, None], "fit_to_grid": "in the graph"},
-            "network": {**slices, "shape": [None, size, size], "fit_to_grid": "by the caller"},
+            ANY_SIZE_SIGNATURE: {**slices, "shape": [None, None, None], "fit_to_grid": "in the graph"},
+            GRID_SIGNATURE: {**slices, "shape": [None, size, size], "fit_to_grid": "by the caller"},
         },
         "grid": grid,
         "window_hu": {"range": list(WINDOW_HU), "applied": "in the graph"},

@@ -11,9 +11,10 @@ from components.evaluate.verdict import require_pass
 from components.export.contract import write_contract
 from components.export.manifest import write_manifest
 from components.export.parity import asking_files, require_parity
+from components.export.publication import publish
 from components.export.served_check import asking_server
 from components.export.signatures import ServedModel
-from components.export.version_folder import publish
+from components.export.signing import sign
 from components.export.warmup import write_warmup_requests
 from components.slice.shards import read_split
 from components.slice.split import Split
@@ -23,7 +24,9 @@ _PARITY_SLICES = 16
 _FROM_EVALUATION = ("verdict.json", "model_card.md")  # what goes with the model wherever it goes
 
 
-def export_version(model: Path, evaluation: Path, shards: Path, model_base: str, model_name: str) -> str:
+def export_version(
+    model: Path, evaluation: Path, shards: Path, model_base: str, model_name: str, signing_key: Path | None = None
+) -> str:
     """Publish a trained model as the next version under `model_base`.
 
     Args:
@@ -32,6 +35,7 @@ def export_version(model: Path, evaluation: Path, shards: Path, model_base: str,
         shards: output of slice; its test slices are what the exported files are checked with.
         model_base: folder of the model's versions, or `gs://bucket/prefix`.
         model_name: the name under which a server offers it.
+        signing_key: PEM of an elliptic curve key to sign the version with; None leaves it unsigned.
 
     Returns:
         The version's folder, absolute, or its address in Cloud Storage.
@@ -54,6 +58,8 @@ def export_version(model: Path, evaluation: Path, shards: Path, model_base: str,
             if (evaluation / name).is_file():
                 shutil.copyfile(evaluation / name, folder / "assets.extra" / name)
         write_manifest(folder)
+        if signing_key is not None:
+            sign(folder, signing_key)
         difference = require_parity(asking_files(folder), expected, slices_hu, verdict.threshold)
         print(f"exported model differs from the evaluated one by at most {difference:.1e}", flush=True)
         with asking_server(folder, model_name) as ask:

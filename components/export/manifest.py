@@ -9,9 +9,10 @@ from pathlib import Path
 from components.ct.atomic import written_whole
 from components.ct.cases import sha256_of
 from components.ct.errors import InputError, listed
+from components.export.signing import SIGNATURE
 
 MANIFEST = Path("assets.extra") / "MANIFEST.sha256"
-_NOT_LISTED = {MANIFEST.as_posix(), "assets.extra/model.sig"}  # what is written after the manifest
+_NOT_LISTED = {MANIFEST.as_posix(), SIGNATURE.as_posix()}  # what is written after the manifest
 
 
 def write_manifest(version: Path) -> None:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from components.ct.errors import InputError
 from components.ct.grid import GridFit
-from components.export.signatures import INPUT, MASK, PROBABILITY
+from components.export.tensor_names import ANY_SIZE_SIGNATURE, GRID_SIGNATURE, INPUT, MASK, PROBABILITY
 
 TOLERANCE = 1e-3  # largest difference in probability that is taken for rounding
 MASK_AGREEMENT = 0.9999  # share of voxels whose mask must be the evaluated model's
@@ -49,7 +49,7 @@ def require_parity(ask: Ask, expected: NDArray[np.float32], slices_hu: NDArray[n
     doubled = slices_hu.repeat(2, axis=1).repeat(2, axis=2)
     back = GridFit(2 * size, 2 * size, size).invert(expected)
     worst = 0.0
-    for signature, given, wanted in (("network", slices_hu, expected), ("serving_default", doubled, back)):
+    for signature, given, wanted in ((GRID_SIGNATURE, slices_hu, expected), (ANY_SIZE_SIGNATURE, doubled, back)):
         answer = ask(signature, given)
         difference = float(np.abs(answer[PROBABILITY] - wanted).max())
         if not difference <= TOLERANCE:

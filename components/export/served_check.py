@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 
 from components.ct.errors import InputError
 from components.export.parity import Ask
-from components.export.signatures import INPUT
+from components.export.tensor_names import INPUT
 from serving import messages
-from serving.calls import Endpoint, Method
+from serving.calls import Endpoint
+from serving.client import PREDICT
 from serving.tensors import to_array, to_tensor
 
-_PREDICT = Method("/tensorflow.serving.PredictionService/Predict", messages.PredictRequest, messages.PredictResponse)
 _STOP_S = 30
 _ANSWER_S = 120.0
 
@@ -38,7 +38,7 @@ def asking_server(saved_model: Path, model_name: str) -> Iterator[Ask]:
         def ask(signature: str, slices_hu: NDArray[np.int16]) -> dict[str, NDArray]:
             request = messages.PredictRequest(model_spec={"name": model_name, "signature_name": signature})
             request.inputs.add(key=INPUT, value=to_tensor(slices_hu))
-            reply = endpoint.call(_PREDICT, request)
+            reply = endpoint.call(PREDICT, request)
             return {entry.key: to_array(entry.value) for entry in reply.outputs}
 
         try:

@@ -9,11 +9,7 @@ from pathlib import Path
 import tensorflow as tf
 
 from components.ct.grid import AIR_HU, TIE_BREAK_HU
-
-INPUT = "slices_hu"
-PROBABILITY = "lesion_probability"
-MASK = "lesion_mask"
-THRESHOLD = "threshold"
+from components.export.tensor_names import ANY_SIZE_SIGNATURE, GRID_SIGNATURE, INPUT, MASK, PROBABILITY, THRESHOLD
 
 
 class ServedModel(tf.Module):
@@ -34,10 +30,10 @@ class ServedModel(tf.Module):
     def save(self, folder: Path) -> None:
         """Write the SavedModel."""
         signatures = {
-            "network": tf.function(self.on_grid).get_concrete_function(
+            GRID_SIGNATURE: tf.function(self.on_grid).get_concrete_function(
                 tf.TensorSpec((None, self.size, self.size), tf.int16, name=INPUT)
             ),
-            "serving_default": tf.function(self.on_any_size).get_concrete_function(
+            ANY_SIZE_SIGNATURE: tf.function(self.on_any_size).get_concrete_function(
                 tf.TensorSpec((None, None, None), tf.int16, name=INPUT)
             ),
         }

@@ -7,7 +7,7 @@ import tensorflow as tf
 from tensorflow_serving.apis import model_pb2, predict_pb2, prediction_log_pb2
 
 from components.ct.grid import AIR_HU
-from components.export.signatures import INPUT
+from components.export.tensor_names import ANY_SIZE_SIGNATURE, GRID_SIGNATURE, INPUT
 
 _FILE = Path("assets.extra") / "tf_serving_warmup_requests"  # the name and place that TF Serving looks for
 _FULL_SLICE = 512  # edge of a CT slice as scanners write it
@@ -19,8 +19,8 @@ def write_warmup_requests(
     """Write a `network` request for each batch size and one `serving_default` request beside the SavedModel."""
     path = saved_model / _FILE
     path.parent.mkdir(exist_ok=True)
-    requests = [("network", (batch, size, size)) for batch in batch_sizes]
-    requests.append(("serving_default", (1, _FULL_SLICE, _FULL_SLICE)))
+    requests = [(GRID_SIGNATURE, (batch, size, size)) for batch in batch_sizes]
+    requests.append((ANY_SIZE_SIGNATURE, (1, _FULL_SLICE, _FULL_SLICE)))
     with tf.io.TFRecordWriter(str(path)) as writer:
         for signature, shape in requests:
             request = predict_pb2.PredictRequest(

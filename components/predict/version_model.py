@@ -11,9 +11,10 @@ from components.ct.errors import InputError
 from components.ct.grid import GridFit, axial_slices, fit_hu, volume_from_axial_slices
 from components.ct.volume import Volume
 from components.export.manifest import MANIFEST, verify
-from components.export.version_folder import versions
+from components.export.publication import versions
+from components.export.tensor_names import GRID_SIGNATURE, INPUT, PROBABILITY, THRESHOLD
 from components.storage.gcs import download_prefix, is_gcs
-from serving.client import INPUT, PROBABILITY, SIGNATURE, THRESHOLD, Prediction
+from serving.client import Prediction
 
 _BATCH = 32
 
@@ -38,7 +39,7 @@ class VersionModel:
             verify(local)
         try:
             self._loaded: Any = tf.saved_model.load(str(local))
-            self._network: Any = self._loaded.signatures[SIGNATURE]
+            self._network: Any = self._loaded.signatures[GRID_SIGNATURE]
             self.size = int(self._network.structured_input_signature[1][INPUT].shape[1])
         except (OSError, ValueError, KeyError) as error:
             raise InputError(f"{folder}: no model that the export step of this project wrote ({error})") from error

@@ -1,10 +1,11 @@
-"""`verify`, `promote`, `rollback` and `list`: which version is served, and whether its files are sound."""
+"""`verify`, `sign`, `promote`, `rollback` and `list`: which version is served, and whether its files are sound."""
 
 import argparse
 from pathlib import Path
 from typing import Any
 
 from components.export.manifest import verify
+from components.export.signing import SIGNATURE, sign, verify_signature
 from serving.commands.arguments import add_model, version
 
 
@@ -16,7 +17,16 @@ def add_to(commands: Any) -> None:
         description="Compare every file of a version folder with the SHA-256 that the export wrote down.",
     )
     check.add_argument("version", type=Path, metavar="DIR", help="a version folder, such as models/lung-infection/3")
+    check.add_argument("--public-key", type=Path, metavar="PEM", help="also ask for a signature by this key's owner")
     check.set_defaults(run=_verify)
+    signing = commands.add_parser(
+        "sign",
+        help="sign a version's files",
+        description="Sign every file of a version folder with an elliptic curve key (needs the extra `signing`).",
+    )
+    signing.add_argument("version", type=Path, metavar="DIR", help="a version folder")
+    signing.add_argument("--key", type=Path, required=True, metavar="PEM", help="the private key")
+    signing.set_defaults(run=_sign)
     promote = commands.add_parser(
         "promote",
         help="put a version under a label",
@@ -57,7 +67,16 @@ def _add_change(parser: argparse.ArgumentParser) -> None:
 
 def _verify(chosen: argparse.Namespace) -> None:
     files = verify(chosen.version)
-    print(f"{chosen.version}: {files} files, all as exported")
+    if chosen.public_key is not None:
+        verify_signature(chosen.version, chosen.public_key)
+    signed = f", signed by the owner of {chosen.public_key}" if chosen.public_key is not None else ""
+    print(f"{chosen.version}: {files} files, all as exported{signed}")
+
+
+def _sign(chosen: argparse.Namespace) -> None:
+    verify(chosen.version)
+    sign(chosen.version, chosen.key)
+    print(f"{chosen.version / SIGNATURE}: written")
 
 
 def _promote(chosen: argparse.Namespace) -> None:

@@ -15,10 +15,11 @@ from pathlib import Path
 
 import numpy as np
 
+from components.export.tensor_names import GRID_SIGNATURE, INPUT, PROBABILITY
 from components.predict.version_model import VersionModel
 from serving import messages
 from serving.calls import Endpoint, ServingError
-from serving.client import _PREDICT, INPUT, PROBABILITY, SIGNATURE
+from serving.client import PREDICT
 from serving.tensors import to_tensor
 from tests.bench.serving_setup import MODEL, SIZE, export_network, print_table, server
 
@@ -28,7 +29,7 @@ SLICES = np.random.default_rng(0).integers(-1000, 300, (BATCH, SIZE, SIZE)).asty
 
 def request():
     message = messages.PredictRequest(
-        model_spec={"name": MODEL, "signature_name": SIGNATURE}, output_filter=[PROBABILITY]
+        model_spec={"name": MODEL, "signature_name": GRID_SIGNATURE}, output_filter=[PROBABILITY]
     )
     message.inputs.add(key=INPUT, value=to_tensor(SLICES))
     return message
@@ -54,7 +55,7 @@ def closed_loop(address: str, seconds: float, in_flight: int) -> float:
 
     ends = time.perf_counter() + seconds
     started = time.perf_counter()
-    done = sum(1 for _ in endpoint.calls(_PREDICT, until_the_end(), in_flight))
+    done = sum(1 for _ in endpoint.calls(PREDICT, until_the_end(), in_flight))
     endpoint.close()
     return done / (time.perf_counter() - started)
 
@@ -64,7 +65,7 @@ def open_loop(address: str, seconds: float, a_second: float) -> np.ndarray:
     endpoint, message, delays = Endpoint(address, 60.0), request(), []
 
     def ask(planned: float) -> None:
-        endpoint.call(_PREDICT, message)
+        endpoint.call(PREDICT, message)
         delays.append(time.perf_counter() - planned)
 
     started = time.perf_counter()
@@ -82,7 +83,7 @@ def one_of_many(address: str, requests: int, results) -> None:
     endpoint, answered, refused = Endpoint(address, 120.0), 0, 0
     for _ in range(requests):
         try:
-            endpoint.call(_PREDICT, request())
+            endpoint.call(PREDICT, request())
             answered += 1
         except ServingError:
             refused += 1

@@ -75,5 +75,4 @@ def test_the_defaults_of_the_component_are_those_of_the_rules():
         "max_regression",
     ):
         assert inputs[name].default == getattr(defaults, name)
-    assert inputs["champion"].default is None
-    assert inputs["champion"].optional
+    assert inputs["champion"].default == ""

@@ -4,7 +4,6 @@ import csv
 import json
 import math
 from html.parser import HTMLParser
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,7 +23,7 @@ from tests.evaluate.tiny_cohort import Cohort, step_network, write_case
 DEFAULTS = Limits()
 
 
-def evaluate(cohort: Cohort, limits: Limits = DEFAULTS, champion: Path | None = None) -> Evaluation:
+def evaluate(cohort: Cohort, limits: Limits = DEFAULTS, champion: str = "") -> Evaluation:
     folder = cohort.cases.parent
     return evaluate_model(
         Inputs(cohort.cases, cohort.shards, cohort.model, champion),

@@ -32,7 +32,7 @@ def refusals(scores, limits=STRICT, champion=True) -> list[str]:
     """The names of the rules that do not hold."""
     served = Champion("version 3", lambda slices: slices, 128, 0.5, frozenset({"b" * 64})) if champion else None
     comparison = Comparison.of(served, list(scores)) if served else None
-    asked = gate_rules(scores, limits, comparison, has_champion=champion)
+    asked = gate_rules(scores, limits, comparison)
     verdict = judge(asked.rules, scores, DIGEST, 0.5, asked.not_applied)
     broken = [rule.name for rule in verdict.rules if not rule.passed]
     assert verdict.passed == (not broken)
@@ -44,7 +44,7 @@ def changed(scores, **rows):
 
 
 def test_a_model_that_meets_every_rule_passes_all_seven():
-    asked = gate_rules(GOOD, STRICT, Comparison("version 3", 0.0, None, 0), has_champion=True)
+    asked = gate_rules(GOOD, STRICT, Comparison("version 3", 0.0))
     assert [rule.name for rule in asked.rules] == [
         "mean_dice",
         "mean_dice_low",
@@ -168,7 +168,7 @@ def test_a_first_model_has_no_champion_and_that_is_said():
 def test_cases_that_the_served_version_may_have_been_trained_on_are_told():
     served = Champion("version 3", lambda slices: slices, 128, 0.5, frozenset())
     scores = [scored(0.9, champion_dice=0.9)]
-    asked = gate_rules(scores, Limits(), Comparison.of(served, scores), has_champion=True)
+    asked = gate_rules(scores, Limits(), Comparison.of(served, scores))
     assert any("1 test case may have been among those version 3 was trained on" in line for line in asked.not_applied)
 
 
@@ -184,7 +184,7 @@ def test_a_number_that_is_not_finite_refuses_wherever_it_stands(broken):
 
 
 def test_an_empty_cohort_meets_no_rule_that_it_could_be_asked():
-    asked = gate_rules([], STRICT, None, has_champion=True)
+    asked = gate_rules([], STRICT, Comparison("version 3", None))
     assert [rule.name for rule in asked.rules] == ["mean_dice", "mean_dice_low", "worst_case_dice", "champion"]
     assert not any(rule.passed for rule in asked.rules)
 

@@ -13,22 +13,8 @@ from pipelines.containers import unfinished
 
 ROOT = Path(__file__).parents[2]
 ENGINE = next(filter(shutil.which, ("docker", "podman")), None)
-PARAMETERS = {"source": "phantom:5", "epochs": 1, "image_size": 32, "min_dice": 0.0}
-# docker keeps a short name, podman puts its own registry before it; kfp looks for the exact one.
-IMAGE = {"docker": "lung-ct-python:test", "podman": "localhost/lung-ct-python:test", None: ""}[ENGINE]
-
-RUN = """
-import json, sys
-from pathlib import Path
-from kfp import local
-from pipelines.containers import container_runner
-from pipelines.training import training
-root, models, runner = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
-root.mkdir()
-chosen = container_runner(writable=[models]) if runner == "docker" else local.SubprocessRunner(use_venv=False)
-local.init(chosen, pipeline_root=str(root))
-training(model_base=str(models / "lung-infection"), **json.loads(sys.argv[4]))
-"""
+PARAMETERS = ("source=phantom:5", "epochs=1", "image_size=32", "min_dice=0.0", "max_false_positive_ml=1e6", "seed=3")
+IMAGE = "localhost/lung-ct-python:test"
 
 
 @pytest.fixture(scope="module")
@@ -41,29 +27,58 @@ def image():
     return IMAGE
 
 
-def run(folder: Path, runner: str, image: str) -> Path:
-    """Run the pipeline; give the folder of its steps."""
-    command = [sys.executable, "-c", RUN, folder / "artifacts", folder / "models", runner, json.dumps(PARAMETERS)]
-    environment = os.environ | {"CPU_IMAGE": image, "TRAIN_IMAGE": image}
-    subprocess.run(command, check=True, cwd=ROOT, env=environment)
-    (steps,) = (folder / "artifacts").iterdir()
-    return steps
-
-
-def dice(steps: Path) -> float:
-    return json.loads((steps / "evaluate" / "evaluation" / "verdict.json").read_text())["test_dice"]
+def in_container(image: str, *command: str, options: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+    run = [ENGINE, "run", "--rm", "--read-only", "--tmpfs", "/tmp", "--cap-drop=ALL", *options, image, *command]
+    return subprocess.run(run, capture_output=True, text=True, check=False)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
-def test_containers_and_subprocesses_give_the_same_dice_and_a_version(image, tmp_path):
-    folders = {runner: tmp_path / runner for runner in ("docker", "subprocess")}
-    for folder in folders.values():
-        folder.mkdir()
-    steps = {runner: run(folder, runner, image) for runner, folder in folders.items()}
-    assert {runner: unfinished(folder) for runner, folder in steps.items()} == {"docker": [], "subprocess": []}
-    assert dice(steps["docker"]) == pytest.approx(dice(steps["subprocess"]), abs=1e-6)
-    assert (folders["docker"] / "models" / "lung-infection" / "1" / "saved_model.pb").is_file()
+def test_containers_and_subprocesses_give_the_same_numbers_and_a_version(image, tmp_path):
+    found = {}
+    for runner in ("docker", "subprocess"):
+        command = [sys.executable, "-m", "pipelines.cli", "local", "--runner", runner, "--runs", tmp_path / runner]
+        environment = os.environ | {"CPU_IMAGE": image}
+        subprocess.run([*command, *PARAMETERS], check=True, cwd=ROOT, env=environment)
+        found[runner] = json.loads((tmp_path / runner / "latest" / "summary.json").read_text())
+        assert (Path(found[runner]["model_version_dir"]) / "saved_model.pb").is_file()
+    docker, subprocesses = found["docker"], found["subprocess"]
+    assert docker["test_dice"] == pytest.approx(subprocesses["test_dice"], abs=1e-6)
+    assert docker["verdict"] == subprocesses["verdict"] == "pass"
+    assert docker.keys() == subprocesses.keys()
+    assert docker["seconds"].keys() == subprocesses["seconds"].keys()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+def test_an_image_runs_without_rights_and_says_what_it_is(image):
+    who = in_container(image, "python", "-c", "import os; print(os.getuid(), os.getgid()); open('/app/x', 'w')")
+    assert who.stdout.split() == ["10001", "10001"]
+    assert "Read-only file system" in who.stderr
+    # No compiler, no installer, no cache is left in the layers that we add.
+    tools = in_container(image, "sh", "-c", "command -v gcc cc ld strip uv; ls -d /root/.cache /build 2>/dev/null")
+    assert tools.stdout == ""
+    shown = subprocess.run([ENGINE, "inspect", image], capture_output=True, text=True, check=True)
+    (inspected,) = json.loads(shown.stdout)
+    labels = inspected["Config"]["Labels"]
+    assert {f"org.opencontainers.image.{name}" for name in ("title", "source", "revision", "version")} <= labels.keys()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+def test_a_failing_container_fails_the_run_and_leaves_its_reason(image, tmp_path):
+    command = [sys.executable, "-m", "pipelines.cli", "local", "--runner", "docker", "--runs", tmp_path]
+    done = subprocess.run(
+        [*command, f"source={tmp_path / 'nothing'}"],
+        cwd=ROOT,
+        env=os.environ | {"CPU_IMAGE": image},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr.strip().splitlines()[-1].startswith("error: ingest: ")
+    assert not (tmp_path / "latest" / "summary.json").exists()
 
 
 def test_a_step_without_a_result_is_unfinished_whatever_the_runner_says(tmp_path):

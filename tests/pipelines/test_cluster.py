@@ -31,8 +31,8 @@ def package(tmp_path):
     return compiled(tmp_path / "counting.yaml", 5)
 
 
-def compiled(path, default):
-    @dsl.pipeline(name="counting")
+def compiled(path, default, name="counting"):
+    @dsl.pipeline(name=name)
     def counting(cases: int = default):
         count(cases=cases)
 

@@ -7,6 +7,7 @@ from kfp import compiler, dsl, local
 from components.ct.errors import InputError
 from pipelines.batch_prediction import batch_prediction
 from pipelines.cluster_options import ClusterOptions, for_cluster
+from pipelines.parameters import PIPELINES
 from pipelines.training import training
 
 
@@ -18,7 +19,9 @@ def compiled(pipeline, path):
 
 @pytest.fixture(scope="module")
 def package(tmp_path_factory):
-    options = ClusterOptions(gpus=2, node_selector={"pool": "gpu"}, model_claim="models", secret="pseudonyms")
+    options = ClusterOptions(
+        gpus=2, node_selector={"pool": "gpu"}, model_claim="models", checkpoint_claim="checkpoints", secret="pseudonyms"
+    )
     return compiled(for_cluster(training, options), tmp_path_factory.mktemp("package") / "training.yaml")
 
 
@@ -55,7 +58,7 @@ def test_a_source_a_verdict_and_a_version_are_never_cached(step):
 def test_every_step_has_resources_a_timeout_retries_and_a_name(package):
     spec, platform = package
     tasks = tasks_of(spec)
-    assert len(tasks) == 8
+    assert {"ingest", "train", "export", "refuse", "summarize-run"} <= set(tasks)
     for name in set(tasks) - {"summarize-run"}:
         assert {"resourceCpuRequest", "resourceMemoryRequest", "resourceMemoryLimit"} <= set(resources(spec, name))
         assert int(platform[f"exec-{name}"]["activeDeadlineSeconds"]) > 0
@@ -81,9 +84,18 @@ def test_without_gpus_nothing_asks_for_one(tmp_path):
     assert "tolerations" not in platform["exec-train"]
 
 
-def test_the_model_claim_is_mounted_where_versions_are_written_and_the_secret_where_names_are(package):
+def test_a_claim_is_mounted_where_its_files_are_read_or_written_and_the_secret_where_names_are(package):
     _, platform = package
-    assert {step for step, config in platform.items() if "pvcMount" in config} == {"exec-export"}
+    mounted = {
+        step: [(mount["constant"], mount["mountPath"]) for mount in config["pvcMount"]]
+        for step, config in platform.items()
+        if "pvcMount" in config
+    }
+    assert mounted == {
+        "exec-train": [("checkpoints", "/checkpoints")],
+        "exec-evaluate": [("models", "/models")],
+        "exec-export": [("models", "/models")],
+    }
     assert {step for step, config in platform.items() if "secretAsVolume" in config} == {"exec-ingest"}
 
 
@@ -110,6 +122,14 @@ def test_compiling_twice_gives_the_same_package(tmp_path):
     for path in (first, again):
         compiler.Compiler().compile(for_cluster(training), str(path))
     assert first.read_text() == again.read_text()
+
+
+@pytest.mark.parametrize("pipeline", PIPELINES)
+def test_every_pipeline_has_a_description_and_every_parameter_one(pipeline, tmp_path):
+    spec, _ = compiled(for_cluster(PIPELINES[pipeline]), tmp_path / "package.yaml")
+    assert spec["pipelineInfo"]["description"]
+    parameters = spec["root"]["inputDefinitions"]["parameters"]
+    assert [name for name, parameter in parameters.items() if not parameter.get("description")] == []
 
 
 def test_batch_prediction_compiles_with_its_fan_out(tmp_path):

@@ -1,109 +1,64 @@
-"""`deploy up` and `down`: real processes, real rendering and a real API server; the engine and the cluster are
-programs that write down what reaches them."""
+"""`deploy up` and `down`: real processes, real rendering and a real API server."""
 
+import itertools
 import shutil
+import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import yaml
+from google.protobuf import text_format
+from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
+from components import images
 from components.ct.errors import InputError
-from pipelines.deploy import STEPS, down, main, up
+from pipelines.commands import ROOT
+from pipelines.deploy import STEPS, build_commands, compile_command, down, main, up
 from pipelines.deployment import Deployment
-from pipelines.serving_manifests import removable, render, schema_mistakes
+from pipelines.parameters import PIPELINES
+from pipelines.serving_manifests import kustomization, removable, render, schema_mistakes
+from serving.model_config import from_message, read_model_config, write_model_config
+from tests.pipelines.deploy_programs import KUBECTL, contents, needs_kubectl
 from tests.pipelines.kfp_server import running
-from tests.pipelines.test_cluster import compiled
 
-KUBECTL = shutil.which("kubectl")
-needs_kubectl = pytest.mark.skipif(KUBECTL is None, reason="kubectl is not installed, which renders the manifests")
 GCS = Deployment(overlay="gcs", model_base="gs://scans/lung-infection", gcp_service_account="reader@p.example")
-
-# The engine: a folder of images built and pushed. It fails once for what stands in the file "fail".
-ENGINE = """#!/bin/sh
-if [ "$(cat {state}/fail 2>/dev/null)" = "$1" ]; then rm {state}/fail; echo "$1: reset" >&2; exit 1; fi
-for last; do :; done
-case $1 in
-  build) while [ "$1" != -t ]; do shift; done; touch "{state}/built-$(echo $2 | tr / _)" ;;
-  push) touch "{state}/pushed-$(echo $last | tr / _)" ;;
-esac
-"""
-# The cluster: applying writes the rendered objects down, the rest is noted.
-CLUSTER = """#!/bin/sh
-if [ "$(cat {state}/fail 2>/dev/null)" = "$1" ]; then rm {state}/fail; echo "$1: timeout" >&2; exit 1; fi
-for last; do :; done
-case $1 in
-  kustomize) exec {kubectl} "$@" ;;
-  apply) {kubectl} kustomize "$last" > {state}/applied.yaml ;;
-  rollout) touch {state}/rolled-out ;;
-  delete) cp "$last" {state}/deleted.yaml ;;
-  *) exit 1 ;;
-esac
-"""
-
-
-@pytest.fixture
-def state(tmp_path, monkeypatch):
-    """Where the programs write; they stand first on the PATH."""
-    folder, programs = tmp_path / "state", tmp_path / "bin"
-    folder.mkdir()
-    programs.mkdir()
-    for name, text in {"docker": ENGINE, "kubectl": CLUSTER}.items():
-        (programs / name).write_text(text.format(state=folder, kubectl=KUBECTL))
-        (programs / name).chmod(0o755)
-    monkeypatch.setenv("PATH", f"{programs}:/usr/bin:/bin")
-    monkeypatch.setenv("HOME", str(tmp_path))
-    return folder
-
-
-@pytest.fixture
-def api():
-    with running() as server:
-        yield server
 
 
 def deployment(api):
     return Deployment(registry="r.example/lung", revision="abc123", host=api.url, overlay="gcs", model_base="gs://b/m")
 
 
-def contents(state, api):
-    files = {path.name: path.read_text() for path in state.iterdir()}
-    versions = [version["display_name"] for version in api.versions.values()]
-    return files, versions, len(api.pipelines)
-
-
 @needs_kubectl
-def test_a_repeated_deploy_ends_in_the_same_state(state, api, tmp_path):
-    compiled(tmp_path / "training.yaml", 5)
-    up(deployment(api), tmp_path, skip=["compile"])
+def test_a_repeated_deploy_ends_in_the_same_state(state, api, packages):
+    up(deployment(api), packages, skip=["compile"])
     first = contents(state, api)
-    up(deployment(api), tmp_path, skip=["compile"])
+    up(deployment(api), packages, skip=["compile"])
     assert contents(state, api) == first
     assert set(first[0]) >= {
         "built-r.example_lung_lung-ct-python:cpu-abc123",
+        "built-r.example_lung_lung-ct-python:data-abc123",
         "pushed-r.example_lung_lung-ct-python:cpu-abc123",
         "rolled-out",
     }
+    assert len(first[1]) == first[2] == len(PIPELINES)
 
 
 @needs_kubectl
-@pytest.mark.parametrize("interrupted", ["build", "push", "upload", "kustomize", "apply", "rollout"])
-def test_a_deploy_that_was_interrupted_ends_in_the_same_state_when_repeated(interrupted, state, api, tmp_path):
-    compiled(tmp_path / "training.yaml", 5)
-    if interrupted == "upload":
+@pytest.mark.parametrize("failing", ["build", "upload", "rollout"])
+def test_a_deploy_whose_step_failed_ends_in_the_same_state_when_repeated(failing, state, api, packages):
+    if failing == "upload":
         api.lost_writes = 1
     else:
-        (state / "fail").write_text(interrupted)
+        (state / "fail").write_text(failing)
     with pytest.raises(InputError):
-        up(deployment(api), tmp_path, skip=["compile"])
-    up(deployment(api), tmp_path, skip=["compile"])
+        up(deployment(api), packages, skip=["compile"])
+    up(deployment(api), packages, skip=["compile"])
+    mended = contents(state, api)
+    for path in state.iterdir():
+        path.unlink()
     with running() as other:
-        undisturbed = tmp_path / "undisturbed"
-        undisturbed.mkdir()
-        shutil.copy(tmp_path / "training.yaml", undisturbed)
-        mended = contents(state, api)
-        for path in state.iterdir():
-            path.unlink()
-        up(deployment(other), undisturbed, skip=["compile"])
+        up(deployment(other), packages, skip=["compile"])
         assert contents(state, other) == mended
 
 
@@ -114,8 +69,10 @@ def test_a_dry_run_says_everything_and_touches_nothing(state, tmp_path, capsys):
     assert [line.removeprefix("── ") for line in told.splitlines() if line.startswith("──")] == list(STEPS)
     for part in ("docker build", "docker push", "TRAIN_IMAGE=r.example/lung-ct-python:gpu-abc123", "kubectl apply"):
         assert part in told
+    assert told.count("as version sha256-") == len(PIPELINES)
     assert "Deployment lung-infection/lung-infection" in told
     assert list(state.iterdir()) == []
+    assert list(tmp_path.glob("*.yaml")) == []
 
 
 @needs_kubectl
@@ -212,10 +169,50 @@ def test_the_doctor_names_what_is_missing_and_the_way_to_it(monkeypatch, capsys,
     assert "port-forward" in told
 
 
-def test_the_packages_are_compiled_by_this_python():
-    from pipelines.deploy import compile_command
+def test_the_packages_are_compiled_by_this_python_for_the_images_of_the_revision(tmp_path):
+    command, told = compile_command(Deployment(revision="abc", registry="r.example", model_claim="models"), tmp_path)
+    assert command[:4] == [sys.executable, "-m", "pipelines.cli", "compile"]
+    assert command[4:] == ["-o", str(tmp_path), "--model-claim", "models"]
+    assert told == {
+        "CPU_IMAGE": "r.example/lung-ct-python:cpu-abc",
+        "DATA_IMAGE": "r.example/lung-ct-python:data-abc",
+    }
 
-    command, images = compile_command(Deployment(revision="abc", registry="r.example", model_claim="models"))
-    assert command[0] == sys.executable
-    assert command[-2:] == ["--model-claim", "models"]
-    assert images == {"CPU_IMAGE": "r.example/lung-ct-python:cpu-abc"}
+
+def test_an_image_is_tagged_by_its_revision_and_by_the_name_that_runs_here_use():
+    data, cpu, gpu = build_commands(Deployment(engine="podman", revision="abc", gpus=1))
+    for kind, command in {"data": data, "cpu": cpu, "gpu": gpu}.items():
+        tags = [word for before, word in itertools.pairwise(command) if before == "-t"]
+        assert tags == [f"localhost/lung-ct-python:{kind}-abc", f"localhost/lung-ct-python:{kind}"]
+        assert command[command.index("--target") + 1] == kind
+        assert {"REVISION=abc", "VERSION=0.1.0"} <= set(command)
+    assert images.CPU in cpu
+
+
+def test_images_and_push_are_the_first_steps_of_up(state):
+    main(["images", "--revision", "abc"])
+    assert {path.name for path in state.iterdir()} == {
+        f"built-localhost_lung-ct-python:{kind}-abc" for kind in ("data", "cpu")
+    }
+    main(["push", "--revision", "abc", "--registry", "r.example"])
+    assert {path.name for path in state.glob("pushed-*")} == {
+        f"pushed-r.example_lung-ct-python:{kind}-abc" for kind in ("data", "cpu")
+    }
+
+
+@needs_kubectl
+def test_a_promoted_label_reaches_the_servers_and_stays_at_the_next_deploy(tmp_path):
+    k8s = shutil.copytree(ROOT / "serving" / "k8s", tmp_path / "k8s")
+    config_file = k8s / "overlays" / "gcs" / "models.config"
+    write_model_config(config_file, [replace(*read_model_config(config_file), specific=(6, 7), labels={"stable": 6})])
+    folder = tmp_path / "serving"
+    folder.mkdir()
+    (folder / "kustomization.yaml").write_text(yaml.safe_dump(kustomization(GCS, folder, k8s)))
+    rendered = subprocess.run([KUBECTL, "kustomize", folder], capture_output=True, text=True, check=True).stdout
+    (text,) = (
+        item["data"]["models.config"]
+        for item in yaml.safe_load_all(rendered)
+        if item["kind"] == "ConfigMap" and "models.config" in item["data"]
+    )
+    (config,) = from_message(text_format.Parse(text, ModelServerConfig()))
+    assert (config.base, config.specific, config.labels) == (GCS.model_base, (6, 7), {"stable": 6})

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from components.ct.errors import InputError
-from components.export.version_folder import publish, versions
+from components.export.publication import publish, versions
 from tests.storage.gcs_server import BUCKET, Fault
 
 

@@ -1,4 +1,4 @@
-"""Version folders as TensorFlow Serving watches them: `<model base>/<integer>/`, never overwritten."""
+"""Publishing a version under a number of its own: `<model base>/<integer>/`, whole or not at all, never overwritten."""
 
 import errno
 import os

@@ -1,0 +1,74 @@
+"""An engine and a cluster for `deploy`: programs that write down what reaches them, and fail or hang when told to."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pipelines.parameters import PIPELINES
+from tests.pipelines.kfp_server import KfpServer, running
+from tests.pipelines.test_cluster import compiled
+
+KUBECTL = shutil.which("kubectl")
+needs_kubectl = pytest.mark.skipif(KUBECTL is None, reason="kubectl is not installed, which renders the manifests")
+
+# Told by a file: fail once at a step, or hang there.
+_DISTURBED = """#!/bin/sh
+if [ "$(cat {state}/fail 2>/dev/null)" = "$1" ]; then rm {state}/fail; echo "$1: reset" >&2; exit 1; fi
+if [ "$(cat {state}/hang 2>/dev/null)" = "$1" ]; then mv {state}/hang {state}/hangs; exec sleep 120; fi
+for last; do :; done
+"""
+# The engine: a folder of images built and pushed.
+_ENGINE = """
+case $1 in
+  build) while [ "$1" != -t ]; do shift; done; touch "{state}/built-$(echo $2 | tr / _)" ;;
+  push) touch "{state}/pushed-$(echo $last | tr / _)" ;;
+esac
+"""
+# The cluster: applying writes the rendered objects down, the rest is noted.
+_CLUSTER = """
+case $1 in
+  kustomize) exec {kubectl} "$@" ;;
+  apply) {kubectl} kustomize "$last" > {state}/applied.yaml ;;
+  rollout) touch {state}/rolled-out ;;
+  delete) cp "$last" {state}/deleted.yaml ;;
+  *) exit 1 ;;
+esac
+"""
+
+
+@pytest.fixture
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the programs write; they stand first on the PATH."""
+    folder, programs = tmp_path / "state", tmp_path / "bin"
+    folder.mkdir()
+    programs.mkdir()
+    for name, text in {"docker": _ENGINE, "kubectl": _CLUSTER}.items():
+        (programs / name).write_text((_DISTURBED + text).format(state=folder, kubectl=KUBECTL))
+        (programs / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:/usr/bin:/bin")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    return folder
+
+
+@pytest.fixture
+def packages(tmp_path: Path) -> Path:
+    """A folder with a package of each pipeline, as compile writes them."""
+    folder = tmp_path / "build"
+    folder.mkdir()
+    for name in PIPELINES:
+        compiled(folder / f"{name}.yaml", 5, name)
+    return folder
+
+
+@pytest.fixture
+def api() -> Iterator[KfpServer]:
+    with running() as server:
+        yield server
+
+
+def contents(state: Path, api: KfpServer) -> tuple[dict[str, str], list[str], int]:
+    """All that a deploy left: at the engine and the cluster, pipeline versions, and how many pipelines."""
+    files = {path.name: path.read_text() for path in state.iterdir()}
+    return files, [version["display_name"] for version in api.versions.values()], len(api.pipelines)
