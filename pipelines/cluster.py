@@ -1,4 +1,4 @@
-"""The pipeline on a Kubeflow cluster: connect, upload a version, submit a run and follow it, schedule runs.
+"""The pipeline on a Kubeflow cluster: upload a version, submit a run and follow it, schedule runs.
 
 Uploading is idempotent: a version is named by its package's content, and the same content is never stored twice.
 """
@@ -7,9 +7,7 @@ import contextlib
 import hashlib
 import io
 import json
-import re
 import time
-import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,54 +15,13 @@ from typing import Any
 
 import kfp
 import kfp_server_api  # type: ignore[import-untyped]
-import urllib3
 import yaml  # type: ignore[import-untyped]
 
 from components.ct.errors import InputError
+from pipelines.cluster_connection import Cluster, told_plainly
 
 _ENDED = ("SUCCEEDED", "FAILED", "SKIPPED", "CANCELED")  # kfp's own wait does not know the last and never returns
 _PAGE = 100
-_HINTS = {
-    401: "the token is missing, wrong or expired; give a fresh one by --token-file",
-    403: "this user may not do that in this namespace; ask for the role kubeflow-edit, or choose another --namespace",
-    404: "is this the address of the Kubeflow Pipelines API, and the right --namespace?",
-}
-
-
-@dataclass(frozen=True)
-class Cluster:
-    """Where the Kubeflow Pipelines API is, and who asks.
-
-    Attributes:
-        host: its address; None for the cluster this process runs in, or the one kubectl is set up for.
-        namespace: the user's namespace where Kubeflow has several users; empty for a single user's.
-        token_file: file with a bearer token; None for the pod's own service account, or none.
-        ca_file: the authority that signed the API's certificate; None for the system's.
-    """
-
-    host: str | None = None
-    namespace: str = ""
-    token_file: Path | None = None
-    ca_file: Path | None = None
-
-    def connect(self) -> kfp.Client:
-        """Make a client.
-
-        Raises:
-            InputError: the token cannot be read, or no address is known.
-        """
-        token = None if self.token_file is None else _read_token(self.token_file)
-        if self.host and not re.match(r"https?://", self.host):
-            raise InputError(f"{self.host}: is no address; expected http://… or https://…")
-        with _told_plainly(self.host), warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore", FutureWarning)  # kfp's note on servers of its version 1
-            return _Client(
-                host=self.host,
-                existing_token=token,
-                # "kubeflow" is kfp's word for: where the API lies, and no user's namespace.
-                namespace=self.namespace or "kubeflow",
-                ssl_ca_cert=None if self.ca_file is None else str(self.ca_file),
-            )
 
 
 @dataclass(frozen=True)
@@ -97,17 +54,6 @@ def package_version(package: Path) -> str:
     return "sha256-" + hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 
-def answers(cluster: Cluster) -> None:
-    """See whether the API answers this user.
-
-    Raises:
-        InputError: it does not, or refuses.
-    """
-    client = cluster.connect()
-    with _told_plainly(cluster.host):
-        client.list_pipelines(namespace=cluster.namespace or None, page_size=1)
-
-
 def upload(cluster: Cluster, package: Path, description: str = "") -> Uploaded:
     """Upload a package as a new version of the pipeline that it names; nothing where that version is there.
 
@@ -116,7 +62,7 @@ def upload(cluster: Cluster, package: Path, description: str = "") -> Uploaded:
     """
     version, name = package_version(package), _pipeline_name(package)
     client = cluster.connect()
-    with _told_plainly(cluster.host), _without_links():
+    with told_plainly(cluster.host), _without_links():
         pipeline_id = _pipeline_id(client, name, cluster.namespace)
         if pipeline_id is None:
             # Made first and empty: `upload_pipeline` would name the first version like the pipeline.
@@ -150,7 +96,7 @@ def submit(
         InputError: the cluster refuses or does not answer.
     """
     client = cluster.connect()
-    with _told_plainly(cluster.host), _without_links():
+    with told_plainly(cluster.host), _without_links():
         run = client.run_pipeline(
             _experiment_id(client, experiment, cluster.namespace),
             name,
@@ -193,7 +139,7 @@ def schedule(
     if len(cron.split()) != 6:
         raise InputError(f"{cron!r}: is no schedule; expected six fields, seconds first, such as '0 0 3 * * 1'")
     client = cluster.connect()
-    with _told_plainly(cluster.host), _without_links():
+    with told_plainly(cluster.host), _without_links():
         experiment_id = _experiment_id(client, experiment, cluster.namespace)
         before = _recurring_run_ids(client, experiment_id, name)
         made = client.create_recurring_run(
@@ -224,7 +170,7 @@ def follow(cluster: Cluster, run_id: str, timeout_s: float, poll_s: float = 10.0
     shown: dict[str, str] = {}
     deadline = time.monotonic() + timeout_s
     while True:
-        with _told_plainly(cluster.host):
+        with told_plainly(cluster.host):
             run = client.get_run(run_id)
         for task in (run.run_details.task_details if run.run_details else None) or []:
             if task.state and shown.get(task.task_id) != task.state:
@@ -243,22 +189,6 @@ def follow(cluster: Cluster, run_id: str, timeout_s: float, poll_s: float = 10.0
 def run_link(cluster: Cluster, run_id: str) -> str:
     """Address of a run in the Kubeflow UI."""
     return f"{(cluster.host or '').rstrip('/') or '/pipeline'}/#/runs/details/{run_id}"
-
-
-class _Client(kfp.Client):
-    def get_kfp_healthz(self, sleep_duration: int = 0) -> kfp_server_api.V2beta1GetHealthzResponse:
-        """Ask once: kfp would ask five times, 5 s apart, with a traceback each, where the token is wrong."""
-        return self._healthz_api.healthz_service_get_healthz()
-
-
-def _read_token(path: Path) -> str:
-    try:
-        token = path.expanduser().read_text().strip()
-    except OSError as error:
-        raise InputError(f"{path}: the token cannot be read: {error.strerror}") from error
-    if not token or len(token.split()) != 1:
-        raise InputError(f"{path}: holds no token; expected one word")
-    return token
 
 
 def _pipeline_name(package: Path) -> str:
@@ -299,32 +229,3 @@ def _without_links() -> Iterator[None]:
     """Keep kfp from printing links of its own."""
     with contextlib.redirect_stdout(io.StringIO()):
         yield
-
-
-@contextlib.contextmanager
-def _told_plainly(host: str | None) -> Iterator[None]:
-    """Turn what the API answers, or that it does not, into an InputError."""
-    where = host or "the cluster"
-    try:
-        yield
-    except kfp_server_api.ApiException as error:
-        if not error.status:
-            raise InputError(f"{where}: {error.reason}") from error
-        said = _said(error.body)
-        hint = _HINTS.get(error.status)
-        raise InputError(
-            f"{where} answered {error.status}: {said or error.reason}{f'; {hint}' if hint else ''}"
-        ) from error
-    except urllib3.exceptions.HTTPError as error:
-        reason = getattr(error, "reason", None) or error
-        raise InputError(
-            f"{where} does not answer ({reason}); is the address right, and the port forwarded?"
-        ) from error
-
-
-def _said(body: Any) -> str:
-    """What an error's body says, in one line."""
-    try:
-        return str(json.loads(body)["message"])
-    except (TypeError, ValueError, KeyError):
-        return ""

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from components.ct.errors import InputError
-from pipelines.cluster import Cluster, Ended, follow, run_link, schedule, submit, upload
+from pipelines.cluster import Ended, follow, run_link, schedule, submit, upload
+from pipelines.cluster_connection import Cluster
 from pipelines.cluster_options import ClusterOptions
 
 Parse = Callable[[str, Sequence[str]], dict[str, Any]]
@@ -54,6 +55,8 @@ def add_to(commands: Any, pipelines: Collection[str], parse: Parse) -> None:
 
 def add_compile_options(parser: argparse.ArgumentParser) -> None:
     """Add what `compile` takes for a cluster; `compile_options` reads it."""
+    parser.add_argument("--cpu", nargs="*", default=[], metavar="STEP=CORES", help="such as slice=16")
+    parser.add_argument("--memory", nargs="*", default=[], metavar="STEP=SIZE", help="such as slice=64G")
     parser.add_argument("--gpus", type=int, default=0, help="GPUs for the train step (default: %(default)s)")
     parser.add_argument("--gpu-type", default="nvidia.com/gpu", help="the resource they are (default: %(default)s)")
     parser.add_argument("--node-selector", nargs="*", default=[], metavar="LABEL=VALUE", help="the train step's nodes")
@@ -68,21 +71,29 @@ def compile_options(arguments: argparse.Namespace) -> ClusterOptions:
     """Read what `add_compile_options` added.
 
     Raises:
-        InputError: a node selector is no LABEL=VALUE, or a number of GPUs is negative.
+        InputError: a word is no NAME=VALUE, or a number of GPUs is negative.
     """
-    selector = dict(word.partition("=")[::2] for word in arguments.node_selector)
-    if not all(selector.values()) or arguments.gpus < 0:
-        raise InputError("expected --node-selector LABEL=VALUE, and --gpus 0 or more")
+    if arguments.gpus < 0:
+        raise InputError(f"--gpus is {arguments.gpus}; expected 0 or more")
     return ClusterOptions(
+        cpu=_pairs("--cpu", arguments.cpu),
+        memory=_pairs("--memory", arguments.memory),
         gpus=arguments.gpus,
         gpu_type=arguments.gpu_type,
-        node_selector=selector,
+        node_selector=_pairs("--node-selector", arguments.node_selector),
         tolerate=tuple(arguments.tolerate),
         model_claim=arguments.model_claim,
         checkpoint_claim=arguments.checkpoint_claim,
         secret=arguments.secret,
         image_pull_secret=arguments.image_pull_secret,
     )
+
+
+def _pairs(option: str, words: Sequence[str]) -> dict[str, str]:
+    pairs = dict(word.partition("=")[::2] for word in words)
+    if not all(name and value for name, value in pairs.items()):
+        raise InputError(f"{option} {' '.join(words)}: expected words such as NAME=VALUE")
+    return pairs
 
 
 def _add_cluster(command: argparse.ArgumentParser) -> None:

@@ -66,6 +66,8 @@ class ClusterOptions:
     """How the pipeline is compiled for a cluster.
 
     Attributes:
+        cpu: cores by step, such as {"slice": "16"}, where the usual number does not suit a cohort.
+        memory: memory by step, such as {"slice": "64G"}.
         gpus: GPUs for the train step; 0 trains on processors.
         gpu_type: the resource that the GPUs are, such as nvidia.com/gpu.
         node_selector: labels of the train step's nodes.
@@ -81,6 +83,8 @@ class ClusterOptions:
         exit_handler: whether a last step sums the run up, however it ended.
     """
 
+    cpu: Mapping[str, str] = field(default_factory=dict)
+    memory: Mapping[str, str] = field(default_factory=dict)
     gpus: int = 0
     gpu_type: str = "nvidia.com/gpu"
     node_selector: Mapping[str, str] = field(default_factory=dict)
@@ -103,9 +107,11 @@ def for_cluster(
         options: the settings.
 
     Raises:
-        InputError: a step is to be cached whose outputs would be stale.
+        InputError: there is no such step, or one is to be cached whose outputs would be stale.
     """
     options = options or ClusterOptions()
+    if unknown := {*options.cpu, *options.memory, *options.cached} - {*_STEPS}:
+        raise InputError(f"{', '.join(sorted(unknown))}: no such step; expected one of {', '.join(_STEPS)}")
     if never := NEVER_CACHED.intersection(options.cached):
         raise InputError(f"{', '.join(sorted(never))}: never taken from the cache; name other steps")
     draw = pipeline.pipeline_func
@@ -134,7 +140,8 @@ def _settle(task: dsl.PipelineTask, options: ClusterOptions) -> None:
         return
     step = _STEPS[kind]
     task.set_display_name(step.shown)
-    task.set_cpu_request(step.cpu).set_memory_request(step.memory).set_memory_limit(step.memory)
+    memory = options.memory.get(kind, step.memory)
+    task.set_cpu_request(options.cpu.get(kind, step.cpu)).set_memory_request(memory).set_memory_limit(memory)
     task.set_caching_options(kind in options.cached)
     kubernetes.set_timeout(task, step.timeout_s)
     kubernetes.empty_dir_mount(task, volume_name="tmp", mount_path=_TMP)

@@ -2,7 +2,6 @@
 
 python -m pipelines.deploy up --registry europe-docker.pkg.dev/my-project/lung-ct --host https://kubeflow.example
 python -m pipelines.deploy up --dry-run …     prints every command, and checks what can be checked here
-python -m pipelines.deploy images, push       the first one or two steps of `up` alone
 python -m pipelines.deploy down               takes serving away; models, volumes and the namespace stay
 python -m pipelines.deploy doctor             says what is missing, and how to get it
 """
@@ -17,7 +16,8 @@ import yaml  # type: ignore[import-untyped]
 
 from components.ct.atomic import written_whole
 from components.ct.errors import InputError, told_in_one_line
-from pipelines.cluster import Cluster, package_version, upload
+from pipelines.cluster import package_version, upload
+from pipelines.cluster_connection import Cluster
 from pipelines.commands import output, run, show
 from pipelines.deployment import NAMESPACE, OPTIONS, OVERLAYS, Deployment, revision
 from pipelines.parameters import PIPELINES
@@ -161,13 +161,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         elif arguments.command == "doctor":
             sys.exit(0 if report(deployment) else 1)
         else:
-            up(deployment, arguments.build, _skipped(arguments), arguments.dry_run)
-
-
-def _skipped(arguments: argparse.Namespace) -> Sequence[str]:
-    """The steps left out: those named for `up`, and for `images` and `push` whatever comes after them."""
-    last = {"images": "build", "push": "push"}.get(arguments.command)
-    return arguments.skip if last is None else STEPS[STEPS.index(last) + 1 :]
+            up(deployment, arguments.build, arguments.skip, arguments.dry_run)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -175,8 +169,6 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
     helps = {
         "up": "build, push, compile, upload and apply",
-        "images": "build alone",
-        "push": "build and push alone",
         "down": "take serving away; models stay",
         "doctor": "say what is missing, and how to get it",
     }

@@ -99,7 +99,7 @@ def _rights(namespace: str) -> Finding:
 
 
 def _pipelines(deployment: Deployment) -> Finding:
-    from pipelines.cluster import Cluster, answers
+    from pipelines.cluster_connection import Cluster, answers
 
     remedy = "give the address by HOST=…, or: kubectl port-forward -n kubeflow svc/ml-pipeline 8888, and HOST=http://localhost:8888"
     try:

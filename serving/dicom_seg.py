@@ -26,7 +26,7 @@ def write_segmentation(path: Path, series: Path, mask: NDArray[np.uint8]) -> Non
         mask: one slice for each image of the series.
 
     Raises:
-        InputError: highdicom is missing, or the series is not axial or not the mask's.
+        InputError: highdicom is missing, or the series is not axial, not the mask's, or lacks what a reference needs.
     """
     try:
         import highdicom as hd
@@ -46,20 +46,30 @@ def write_segmentation(path: Path, series: Path, mask: NDArray[np.uint8]) -> Non
             name="lung-ct-pipelines", version="1", family=codes.DCM.ArtificialIntelligence
         ),
     )
-    segmentation = hd.seg.Segmentation(
-        source_images=images,
-        pixel_array=np.ascontiguousarray(frames),
-        segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
-        segment_descriptions=[lesion],
-        series_instance_uid=generate_uid(),
-        series_number=900,
-        sop_instance_uid=generate_uid(),
-        instance_number=1,
-        manufacturer="lung-ct-pipelines",
-        manufacturer_model_name="lung-ct-pipelines",
-        software_versions="1",
-        device_serial_number="0",
-    )
+    try:
+        segmentation = hd.seg.Segmentation(
+            source_images=images,
+            pixel_array=np.ascontiguousarray(frames),
+            segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
+            segment_descriptions=[lesion],
+            series_instance_uid=generate_uid(),
+            series_number=900,
+            sop_instance_uid=generate_uid(),
+            instance_number=1,
+            manufacturer="lung-ct-pipelines",
+            manufacturer_model_name="lung-ct-pipelines",
+            software_versions="1",
+            device_serial_number="0",
+        )
+    except (
+        AttributeError,
+        ValueError,
+        TypeError,
+    ) as error:  # what highdicom copies is missing, or not as the standard says
+        reason = " ".join(str(error).split())
+        raise InputError(
+            f"{series}: a DICOM segmentation cannot refer to it ({reason}); take the NIfTI mask"
+        ) from error
     with written_whole(path) as temporary:
         segmentation.save_as(temporary)
 

@@ -12,11 +12,11 @@ from components.evaluate.figures import (
     reliability_curve,
     roc_curve,
     threshold_curve,
-    training_curves,
 )
 from components.evaluate.outcome import Evaluation
 from components.evaluate.scores import CaseScore, worst_first
 from components.report.page import write_page
+from components.report.plots import training_curves
 
 _TEMPLATE = Path(__file__).parent / "report.html.jinja"
 
@@ -75,8 +75,8 @@ def _plots(found: Evaluation) -> list[Plot]:
         Plot(
             threshold_curve(found.choice),
             "Mean Dice of the validation cases against the threshold",
-            f"A voxel counts as lesion from a probability of {found.choice.threshold:g} on: the best mean Dice of the "
-            f"validation cases ({found.choice.validation_dice:.3f}). The test cases had no part in the choice.",
+            f"A voxel counts as lesion from a probability of {found.choice.threshold:.3f} on: the best mean Dice of "
+            f"the validation cases ({found.choice.validation_dice:.3f}). The test cases had no part in the choice.",
         )
     ]
     if found.scores:
@@ -101,11 +101,9 @@ def _plots(found: Evaluation) -> list[Plot]:
     if roc:
         caption = "Over the voxels of all test cases. With so much background the area is near 1 for poor models too."
         plots.append(Plot(roc_curve(roc), "ROC curve of the voxels of all test cases", caption))
-    plots += [
-        Plot(svg, "Training and validation by epoch", "Training by epoch; validation is dashed.")
-        for svg in training_curves(found.training["history"])
-    ]
-    return plots
+    curves = training_curves(found.training["history"], found.training.get("best_epoch", 0))
+    caption = "Training by epoch, of augmented slices; validation is dashed, and chose the epoch that was kept."
+    return plots + [Plot(svg, "Training and validation by epoch", caption) for svg in curves]
 
 
 def _worst_median_best(ordered: Sequence[CaseScore]) -> list[tuple[str, CaseScore]]:

@@ -10,6 +10,7 @@ from components.ingest.directory import SCAN_FOLDERS, folder_key
 from components.ingest.patients import PATIENTS
 from components.ingest.zenodo import COVID_CT_SEG, Record, fetch_record
 from components.storage.http import Patience
+from components.storage.place import Place
 
 PHANTOM, ZENODO, GCS = "phantom", "zenodo", "gs"
 EXAMPLES = "a folder of scans and masks, gs://bucket/prefix, zenodo, or phantom:12"
@@ -84,7 +85,7 @@ def _phantom(source: str, count: str, scratch: Path, seed: int) -> Cohort:
 
 
 def _gcs(uri: str, scratch: Path, masks: str, fetching: Fetching) -> Cohort:
-    from components.storage.gcs import DEADLINE_S, Place, download_prefix
+    from components.storage.gcs import DEADLINE_S, download_prefix  # the client takes a second to import
 
     place = Place.parse(uri)
     kept = (fetching.cache or scratch) / GCS / place.bucket / place.prefix

@@ -16,6 +16,7 @@ What the frame's style knows, for templates to use:
 
     <header class="verdict pass">    the first thing on the page, an <h1> in it; also `fail`, or `note` for neither
     <div class="wide">               around every table: it scrolls there, not the page
+    <table class="narrow">           no wider than its text, for two or three columns
     <table class="sortable">         sorted by a click on a heading; `<td data-sort="3">` where the text does not sort
     <div class="figures">            <figure>s side by side, or one below the other on a phone
     class="words", "note", "tiles"   a cell that may wrap, a remark, a row of <div><b>0.83</b>mean Dice</div>

@@ -8,11 +8,9 @@ anonymously.
 """
 
 import base64
-import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -26,9 +24,9 @@ from google.cloud.storage.retry import DEFAULT_RETRY
 
 from components.ct.atomic import written_whole
 from components.ct.errors import InputError
+from components.storage.place import SCHEME, Place
 from components.storage.progress import Progress
 
-SCHEME = "gs://"
 CONNECT_TIMEOUT_S, SILENCE_TIMEOUT_S = 10, 60  # to connect, and between two pieces of an answer
 DEADLINE_S = 180.0  # how long one object is tried again while the server fails
 _WORKERS = 8
@@ -41,34 +39,6 @@ _CREDENTIALS = (
 
 class ObjectExists(InputError):
     """An object is there already, with other content; nothing was overwritten."""
-
-
-@dataclass(frozen=True)
-class Place:
-    """A bucket and a folder in it; `prefix` is empty for the bucket itself, and has no slash at either end."""
-
-    bucket: str
-    prefix: str
-
-    @classmethod
-    def parse(cls, uri: str) -> "Place":
-        """Read `gs://bucket/prefix`.
-
-        Raises:
-            InputError: it is something else.
-        """
-        match = re.fullmatch(r"gs://([a-z0-9][a-z0-9._-]{1,220}[a-z0-9])(?:/(.*))?", uri)
-        if not match:
-            raise InputError(f"{uri!r} is no Cloud Storage address; expected gs://bucket/prefix")
-        return cls(match[1], (match[2] or "").strip("/"))
-
-    def name(self, relative: str) -> str:
-        """The full name of an object in this folder."""
-        return f"{self.prefix}/{relative}" if self.prefix else relative
-
-    def uri(self, relative: str = "") -> str:
-        """The address of the folder, or of an object in it."""
-        return f"{SCHEME}{self.bucket}/{self.name(relative)}".rstrip("/")
 
 
 def is_gcs(path: str) -> bool:

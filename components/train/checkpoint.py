@@ -96,7 +96,7 @@ class CheckpointFolder:
             if found:
                 return found
             tell(f"checkpoint {path}: damaged, its content is not what its name promises; the one before it is taken")
-            path.unlink()
+            path.unlink(missing_ok=True)  # another pod of the run may have been here
         return None
 
     def remove(self) -> None:

@@ -17,7 +17,8 @@ from components.train.validation import mean_case_dice, predict_slices
 class EpochEnd(keras.callbacks.Callback):
     """Validates, remembers the best weights, writes a checkpoint, and tells of each epoch.
 
-    A loss that is no number ends the run; nothing of that epoch is kept.
+    A loss that is no number ends the run; nothing of that epoch is kept. Without an event file, as in all pods of a
+    run but the leading one, nothing is written or told.
 
     Attributes:
         best: weights of the best epoch so far; empty before the first.
@@ -29,7 +30,7 @@ class EpochEnd(keras.callbacks.Callback):
         run: Training,
         validation: ValidationSlices,
         checkpoints: CheckpointFolder,
-        events: EventFile,
+        events: EventFile | None,
         best: list[NDArray],
     ):
         super().__init__()
@@ -50,7 +51,10 @@ class EpochEnd(keras.callbacks.Callback):
             self.model.stop_training = True
             return
         improved = self._note(epoch, values)
-        print(self._run.epoch_line(improved), flush=True)
+        if self._events:
+            self._events.write(epoch, values)
+            self._write_checkpoint(epoch)
+            print(self._run.epoch_line(improved), flush=True)
 
     def _validate(self) -> dict[str, float]:
         probability = predict_slices(self.model, self._validation.slices_hu)
@@ -61,17 +65,19 @@ class EpochEnd(keras.callbacks.Callback):
         }
 
     def _note(self, epoch: int, values: dict[str, float]) -> bool:
-        run, weights = self._run, self.model.get_weights()
+        run = self._run
         improved = values["val_dice"] > run.best_val_dice
         if improved:
-            run.best_epoch, run.best_val_dice, self.best = epoch + 1, values["val_dice"], weights
+            run.best_epoch, run.best_val_dice, self.best = epoch + 1, values["val_dice"], self.model.get_weights()
         for name, series in run.history.items():
             series.append(values[name])
-        self._events.write(epoch, values)
         seconds = time.monotonic() - self._started
         self._started += seconds
         run.epoch_seconds.append(round(seconds, 2))
         run.seconds = round(run.seconds + seconds, 1)
-        optimizer = [keras.ops.convert_to_numpy(variable) for variable in self.model.optimizer.variables]
-        self._checkpoints.write(Checkpoint(epoch + 1, weights, optimizer, self.best, run.state()))
         return improved
+
+    def _write_checkpoint(self, epoch: int) -> None:
+        optimizer = [keras.ops.convert_to_numpy(variable) for variable in self.model.optimizer.variables]
+        weights = self.model.get_weights()
+        self._checkpoints.write(Checkpoint(epoch + 1, weights, optimizer, self.best, self._run.state()))

@@ -78,7 +78,11 @@ def training_batches(
             return slices_hu, share
         return augment(slices_hu, share, tf.stack([tf.constant(seed, tf.int64), number]), recipe.augmentation)
 
-    return batches.map(prepare, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(tf.data.AUTOTUNE)
+    prepared = batches.map(prepare, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    # Several pods would otherwise share out the files, and each would see some cases alone.
+    parted = tf.data.Options()
+    parted.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
+    return prepared.prefetch(tf.data.AUTOTUNE).with_options(parted)
 
 
 @dataclass(frozen=True)

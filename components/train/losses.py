@@ -1,4 +1,8 @@
-"""Losses and the training metric, for lesion shares (0 to 1 in each grid cell) against probabilities."""
+"""Losses and the training metric, for lesion shares (0 to 1 in each grid cell) against probabilities.
+
+A loss is one number for each slice: Keras averages them, over all replicas of a network where there are several, and
+weighs them where slices have weights.
+"""
 
 from typing import Any
 
@@ -10,7 +14,7 @@ DICE_SMOOTHING_CELLS = 1.0
 
 
 def focal_cross_entropy(truth: Any, probability: Any, alpha: float | None, gamma: float) -> Any:
-    """Mean binary focal cross-entropy (Lin et al., 2017) over all cells.
+    """Binary focal cross-entropy (Lin et al., 2017), mean over the cells of each slice, (n,).
 
     Args:
         truth: (n, rows, columns) lesion shares.
@@ -18,25 +22,25 @@ def focal_cross_entropy(truth: Any, probability: Any, alpha: float | None, gamma
         alpha: weight of lesion, 1 - alpha of the rest; None weighs both by 1.
         gamma: exponent on what is missing to certainty; 0 is plain cross-entropy.
     """
-    return ops.mean(
-        keras.losses.binary_focal_crossentropy(
-            truth, probability, apply_class_balancing=alpha is not None, alpha=alpha or 0.0, gamma=gamma
-        )
+    per_row = keras.losses.binary_focal_crossentropy(
+        truth, probability, apply_class_balancing=alpha is not None, alpha=alpha or 0.0, gamma=gamma
     )
+    return ops.mean(per_row, axis=1)
 
 
 def soft_dice_loss(truth: Any, probability: Any, per: str) -> Any:
-    """1 minus the Dice of probabilities (Milletari et al., 2016, with plain sums), mean over slices or of the batch.
+    """1 minus the Dice of probabilities (Milletari et al., 2016, with plain sums), (n,).
 
     Args:
         truth: (n, rows, columns) lesion shares.
         probability: of the same shape.
-        per: `slice` or `batch`.
+        per: `slice`, or `batch`, which gives each slice the loss of all of them together.
     """
     axes = {"slice": (1, 2), "batch": (0, 1, 2)}[per]
     shared = ops.sum(truth * probability, axis=axes)
     total = ops.sum(truth, axis=axes) + ops.sum(probability, axis=axes)
-    return ops.mean(1 - (2 * shared + DICE_SMOOTHING_CELLS) / (total + DICE_SMOOTHING_CELLS))
+    loss = 1 - (2 * shared + DICE_SMOOTHING_CELLS) / (total + DICE_SMOOTHING_CELLS)
+    return ops.broadcast_to(loss, (ops.shape(truth)[0],))
 
 
 class FocalDiceLoss(keras.losses.Loss):
@@ -53,7 +57,7 @@ class FocalDiceLoss(keras.losses.Loss):
         self.dice_per = dice_per
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
-        """One number for the batch."""
+        """One number for each slice."""
         loss = 0.0
         if self.focal_weight:
             loss += self.focal_weight * focal_cross_entropy(y_true, y_pred, self.focal_alpha, self.focal_gamma)

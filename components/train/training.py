@@ -18,6 +18,7 @@ from components.ct.errors import InputError
 from components.slice.shards import shard_paths
 from components.slice.split import Split
 from components.train.checkpoint import Checkpoint, CheckpointFolder
+from components.train.devices import distribution, leads
 from components.train.epochs import EpochEnd
 from components.train.events import EventFile
 from components.train.examples import Survey, survey, training_batches, validation_slices
@@ -26,6 +27,7 @@ from components.train.network import build_network, flip_averaged
 from components.train.precision import mixed_precision_policy
 from components.train.recipe import Recipe
 from components.train.record import TRAINING, Training
+from components.train.replicas import fit_replicas
 
 __all__ = ["MODEL", "TRAINING", "Training", "train"]
 
@@ -41,11 +43,16 @@ def train(
     seed: int = 0,
     tensorboard: Path | None = None,
     checkpoints: Path | None = None,
+    strategy: tf.distribute.Strategy | None = None,
 ) -> Training:
     """Train a network and keep the weights of the epoch with the best validation Dice.
 
     After each epoch the run's state is written below `checkpoints`, in a folder named by what is trained: recipe,
     seed and shards. The same call again, after the process was killed, goes on from there.
+
+    Several GPUs of the machine share each batch. So do several pods that make the same call with their own TF_CONFIG
+    (https://www.tensorflow.org/guide/distributed_training); then only the leading one writes, and `checkpoints` is a
+    folder that all of them see.
 
     Args:
         shards: output of slice.
@@ -54,21 +61,29 @@ def train(
         seed: of weights, order and augmentation.
         tensorboard: folder for event files.
         checkpoints: folder for the state of unfinished runs, by default inside `output`.
+        strategy: over which devices the run spreads, by default what `distribution` finds.
 
     Raises:
         InputError: a parameter or a shard cannot be used, memory does not suffice, or the loss became NaN; then the
             best network so far is left with the checkpoints.
     """
-    _require_usable(recipe)
+    strategy = strategy or distribution()
+    _require_usable(recipe, strategy.num_replicas_in_sync)
     size = Split.read(shards).image_size
     found = survey(shards, size)
     keras.utils.set_random_seed(seed)
     policy = mixed_precision_policy() if recipe.mixed_precision else "float32"
-    model = _network(recipe, size, policy)
-    run = Training(recipe, size, seed, policy, model.count_params(), found.slices, found.with_lesion)
-    _compile(model, recipe, steps=run.steps_per_epoch() * recipe.epochs)
-    print(run.introduction(), flush=True)
+    with strategy.scope():
+        model = _network(recipe, size, policy)
+        run = Training(recipe, size, seed, policy, model.count_params(), found.slices, found.with_lesion)
+        _compile(model, recipe, steps=run.steps_per_epoch() * recipe.epochs)
     folder = CheckpointFolder((checkpoints or output / CHECKPOINTS) / _identity(run, shards))
+    if not leads(strategy):
+        _fit(model, run, shards, found, folder, None)
+        return run
+    print(run.introduction(), flush=True)
+    if strategy.num_replicas_in_sync > 1:
+        print(f"each batch is shared by {strategy.num_replicas_in_sync} devices", flush=True)
     with contextlib.closing(EventFile(tensorboard or output / "tensorboard")) as events:
         best = _fit(model, run, shards, found, folder, events)
     output.mkdir(parents=True, exist_ok=True)
@@ -79,10 +94,11 @@ def train(
     return run
 
 
-def _require_usable(recipe: Recipe) -> None:
-    for name in ("epochs", "batch_size"):
-        if getattr(recipe, name) < 1:
-            raise InputError(f"{name} is {getattr(recipe, name)}; expected 1 or more")
+def _require_usable(recipe: Recipe, replicas: int) -> None:
+    for name, least in (("epochs", 1), ("batch_size", replicas)):
+        if getattr(recipe, name) < least:
+            of_each = ", a slice for each GPU or pod" if least > 1 else ""
+            raise InputError(f"{name} is {getattr(recipe, name)}; expected {least} or more{of_each}")
 
 
 def _identity(run: Training, shards: Path) -> str:
@@ -99,7 +115,7 @@ def _identity(run: Training, shards: Path) -> str:
 
 
 def _fit(
-    model: keras.Model, run: Training, shards: Path, found: Survey, folder: CheckpointFolder, events: EventFile
+    model: keras.Model, run: Training, shards: Path, found: Survey, folder: CheckpointFolder, events: EventFile | None
 ) -> list[NDArray]:
     """Train what is left to train; give the weights of the best epoch."""
     begun = folder.newest()
@@ -112,26 +128,40 @@ def _fit(
         steps = run.steps_per_epoch()
         stream = training_batches(shards, run.image_size, found, run.recipe, seed=run.seed, skipped=done * steps)
         with _told_when_memory_ends(run):
-            model.fit(
-                stream,
-                initial_epoch=done,
-                epochs=run.recipe.epochs,
-                steps_per_epoch=steps,
-                callbacks=[end],
-                verbose=0,
-                shuffle=False,  # the stream is
-            )
+            _run_epochs(model, stream, end, first=done, epochs=run.recipe.epochs, steps=steps)
     if end.broken:
         raise InputError(f"training: {end.broken}; {_kept_best(run, end.best, folder)}")
     return end.best
 
 
-def _take_up(model: keras.Model, run: Training, begun: Checkpoint, folder: CheckpointFolder, events: EventFile) -> None:
+def _run_epochs(
+    model: keras.Model, batches: tf.data.Dataset, end: EpochEnd, *, first: int, epochs: int, steps: int
+) -> None:
+    strategy = model.distribute_strategy if keras.backend.backend() == "tensorflow" else tf.distribute.get_strategy()
+    if strategy.num_replicas_in_sync > 1:
+        fit_replicas(model, strategy, batches, first_epoch=first, epochs=epochs, steps=steps, callback=end)
+        return
+    model.fit(
+        batches,
+        initial_epoch=first,
+        epochs=epochs,
+        steps_per_epoch=steps,
+        callbacks=[end],
+        verbose=0,
+        shuffle=False,  # the stream is
+    )
+
+
+def _take_up(
+    model: keras.Model, run: Training, begun: Checkpoint, folder: CheckpointFolder, events: EventFile | None
+) -> None:
     model.set_weights(begun.weights)
     model.optimizer.build(model.trainable_variables)
     for variable, value in zip(model.optimizer.variables, begun.optimizer, strict=True):
         variable.assign(value)
     run.take_up(begun.state, begun.epoch)
+    if not events:
+        return
     for epoch in range(begun.epoch):
         events.write(epoch, {name: series[epoch] for name, series in run.history.items()})
     print(f"going on after epoch {begun.epoch} of {run.recipe.epochs}, from {folder.folder}", flush=True)

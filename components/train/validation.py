@@ -12,10 +12,11 @@ _BATCH = 16
 
 def predict_slices(model: Any, slices_hu: NDArray[np.int16]) -> NDArray[np.float32]:
     """Lesion probabilities of (n, size, size) slices, without `predict`'s cost of a new data pipeline each time."""
-    batches = range(0, len(slices_hu), _BATCH)
-    return np.concatenate(
-        [model.predict_on_batch(slices_hu[start : start + _BATCH].astype(np.float32)) for start in batches]
-    )
+    answers = []
+    for start in range(0, len(slices_hu), _BATCH):
+        part = slices_hu[start : start + _BATCH].astype(np.float32)
+        answers.append(model.predict_on_batch(part)[: len(part)])  # every replica answers all of it
+    return np.concatenate(answers)
 
 
 def mean_case_dice(probability: NDArray[np.float32], validation: ValidationSlices, threshold: float = 0.5) -> float:

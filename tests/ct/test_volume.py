@@ -1,4 +1,4 @@
-"""Reading and writing volumes: geometry against nibabel, and every damage a file can come with."""
+"""Reading and writing volumes: geometry against nibabel. Damaged files are rows 12 to 19 of `tests/faults`."""
 
 import gzip
 import itertools
@@ -7,7 +7,6 @@ import struct
 import nibabel as nib
 import numpy as np
 import pytest
-from isal import igzip
 
 from components.ct.errors import VolumeError
 from components.ct.nifti import read_stored, write_without_free_text
@@ -104,93 +103,18 @@ def test_a_slope_of_zero_means_unscaled(scan):
     np.testing.assert_array_equal(read_volume(scan).voxels[::-1], VOXELS)
 
 
-def test_a_flipped_bit_never_passes_for_other_voxels(scan, tmp_path):
-    content, sound = scan.read_bytes(), read_volume(scan).voxels
-    rejected = 0
-    positions = range(0, len(content) * 8, 7)
-    for position in positions:
-        damaged = bytearray(content)
-        damaged[position // 8] ^= 1 << position % 8
-        path = tmp_path / "damaged.nii.gz"
-        path.write_bytes(damaged)
-        try:
-            np.testing.assert_array_equal(read_volume(path).voxels, sound)
-        except VolumeError:
-            rejected += 1
-    # Time stamp, file name and the like in gzip's own header carry no content and no checksum.
-    assert rejected > 0.9 * len(positions)
-
-
-def test_a_wrong_crc_is_rejected(scan):
-    content = bytearray(scan.read_bytes())
-    content[-6] ^= 1
-    scan.write_bytes(content)
-    with pytest.raises(VolumeError, match=r"scan\.nii\.gz: damaged gzip stream.*export the file again"):
-        read_volume(scan)
-
-
-@pytest.mark.parametrize("cut", [1, 4, 8, 50, 200])
-def test_a_truncated_gzip_file_is_rejected(scan, cut):
-    scan.write_bytes(scan.read_bytes()[:-cut])
-    with pytest.raises(VolumeError, match=r"scan\.nii\.gz: "):
-        read_volume(scan)
-
-
-@pytest.mark.parametrize("kept", [0, 3, 100, 351, 352, 400])
-def test_a_truncated_plain_file_is_rejected(scan, tmp_path, kept):
-    plain = tmp_path / "scan.nii"
-    plain.write_bytes(gzip.decompress(scan.read_bytes())[:kept])
-    with pytest.raises(VolumeError, match=r"scan\.nii: "):
-        read_volume(plain)
-
-
 def test_voxels_beyond_the_declared_ones_are_rejected(scan):
     scan.write_bytes(gzip.compress(gzip.decompress(scan.read_bytes()) + b"\0\0"))
     with pytest.raises(VolumeError, match="holds more bytes"):
         read_volume(scan)
 
 
-def test_a_small_file_that_declares_a_terabyte_is_rejected_before_any_memory_is_taken(tmp_path):
-    header = nib.Nifti1Header()
-    header["dim"][:4] = [3, 30000, 30000, 1000]
-    header["vox_offset"] = 352
-    header["scl_slope"], header["scl_inter"], header["datatype"] = 1, 0, 4
-    path = tmp_path / "bomb.nii.gz"
-    path.write_bytes(gzip.compress(header.binaryblock + bytes(100_000)))
-    assert path.stat().st_size < 2048
-    with pytest.raises(VolumeError, match=r"declares 1,800,000\.0 MB"):
-        read_volume(path)
-
-
-def test_a_gzip_bomb_behind_a_small_header_is_not_inflated(tmp_path, scan):
-    bomb = gzip.decompress(scan.read_bytes()) + bytes(200 << 20)
-    scan.write_bytes(igzip.compress(bomb, 1))
-    with pytest.raises(VolumeError, match="holds more bytes"):
-        read_volume(scan)
-
-
-NAN, INF = float("nan"), float("inf")
-
-
 @pytest.mark.parametrize(
     ("fields", "says"),
     [
-        ({"dim": [3, 0, 6, 7, 1, 1, 1, 1]}, r"dimensions \[0, 6, 7\]; every one must be at least 1"),
-        ({"dim": [3, 5, -6, 7, 1, 1, 1, 1]}, r"dimensions \[5, -6, 7\]"),
-        ({"dim": [4, 5, 6, 1, 7, 1, 1, 1]}, r"dimensions \[5, 6, 1, 7\]; expected one 3-D volume"),
-        ({"dim": [2, 35, 6, 1, 1, 1, 1, 1]}, "expected one 3-D volume"),
-        ({"pixdim": [1, NAN, 1, 1, 0, 0, 0, 0]}, "spacing"),
-        ({"pixdim": [1, 1, 0, 1, 0, 0, 0, 0]}, "spacing"),
-        ({"srow_x": [NAN, 0, 0, 0]}, "affine is not finite or not invertible"),
         ({"srow_x": [0, 0, 0, 0]}, "affine is not finite or not invertible"),
         ({"sform_code": 0, "qform_code": 1, "quatern_b": 9}, "affine"),
-        ({"scl_slope": INF}, "slope inf"),
-        ({"scl_slope": NAN}, "slope nan"),
-        ({"scl_inter": -INF}, "intercept -inf"),
-        ({"datatype": 128, "bitpix": 24}, "stores RGB voxels; expected integers or real numbers"),
-        ({"datatype": 32, "bitpix": 64}, "stores complex64 voxels"),
-        ({"datatype": 7777}, "stores type 7777 voxels"),
-        ({"vox_offset": NAN}, "voxels start at byte nan"),
+        ({"vox_offset": float("nan")}, "voxels start at byte nan"),
         ({"vox_offset": 0}, "voxels start at byte 0; expected 352 or later"),
         ({"vox_offset": 1e30}, "voxels start at byte 1e"),
         ({"magic": b"ni1"}, "two files"),
@@ -200,14 +124,6 @@ NAN, INF = float("nan"), float("inf")
 def test_a_header_that_makes_no_sense_is_rejected(scan, fields, says):
     with pytest.raises(VolumeError, match=rf"scan\.nii\.gz: .*{says}"):
         read_volume(with_header(scan, **fields))
-
-
-def test_voxels_without_a_value_are_counted(tmp_path):
-    voxels = np.zeros((4, 4, 4), np.float32)
-    voxels[0, 0, :3] = np.nan, np.inf, -np.inf
-    nib.save(nib.Nifti1Image(voxels, np.eye(4)), tmp_path / "a.nii.gz")
-    with pytest.raises(VolumeError, match="3 voxels are NaN or infinite"):
-        read_volume(tmp_path / "a.nii.gz")
 
 
 def test_a_slope_that_overflows_is_rejected(scan):

@@ -1,11 +1,9 @@
 """Rows 44 to 49 of the fault table: servers and clients as processes of their own, and what goes wrong between them."""
 
-import os
 import shutil
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 from contextlib import contextmanager
@@ -303,46 +301,3 @@ def test_row_49_promotions_and_rollbacks_under_load_drop_no_request(model_folder
     assert {version for version, _ in answers} == {3, 12} == {version for version, _ in others}
     for version, probability in answers + others:
         np.testing.assert_allclose(probability, gains[version] * toy_probability(SLICES), atol=1e-6)
-
-
-SOAK_S = float(os.environ.get("SOAK_SECONDS", "60"))  # ten minutes before a release
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(SOAK_S + 240)
-def test_a_soak_of_good_and_bad_requests_with_reloads_loses_no_answer_and_no_memory(model_folder, tmp_path):
-    base = tmp_path / "base"
-    shutil.copytree(model_folder / "3", base / "3")
-    with serving("--model-base", base, "--model", MODEL, "--poll", 0.1) as (process, address):
-        memory, wrong = [], 0
-        with load(address, threads=6) as (answers, failures), grpc.insecure_channel(address) as channel:
-            stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
-            number, ends = 3, time.monotonic() + SOAK_S
-            while time.monotonic() < ends:
-                number += 1
-                shutil.copytree(model_folder / ("12" if number % 2 else "3"), base / f".{number}")
-                (base / f".{number}").rename(base / str(number))
-                shutil.rmtree(base / str(number - 2), ignore_errors=True)
-                for bad in (edited(input="images"), edited(slices=SLICES[:, :8]), edited(signature_name="no")):
-                    with pytest.raises(grpc.RpcError) as caught:
-                        stub.Predict(bad, timeout=30)
-                    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
-                    wrong += 1
-                until(lambda wanted=number: statuses(address).get(wanted) is not None and answers[-1][0] == wanted)
-                memory.append(_resident_mb(process.pid))
-    print(
-        f"{len(answers)} answers, {wrong} refusals, {number - 3} reloads; MB at start, middle, end: "
-        f"{memory[0]:.0f} {memory[len(memory) // 2]:.0f} {memory[-1]:.0f}",
-        file=sys.stderr,
-    )
-    assert not failures
-    for version, probability in answers:
-        gain = 0.5 if version > 3 and version % 2 else 1.0
-        np.testing.assert_allclose(probability, gain * toy_probability(SLICES), atol=1e-6)
-    # From the middle on: the first versions still fill the allocator's pools.
-    assert memory[-1] < 1.15 * memory[len(memory) // 2]
-
-
-def _resident_mb(pid):
-    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    return pages * 4096 / 1e6

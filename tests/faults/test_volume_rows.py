@@ -57,7 +57,7 @@ def test_row_12_any_flipped_bit_in_the_voxels_is_found(tmp_path):
     content = bytearray(gzip.compress(nifti_bytes(), mtime=0))
     for at in range(20, len(content), 7):
         damaged = bytearray(content)
-        damaged[at] ^= 1
+        damaged[at] ^= 1 << at % 8
         path = tmp_path / "a.nii.gz"
         path.write_bytes(damaged)
         refused(path)

@@ -12,7 +12,9 @@ import pytest
 from pipelines.containers import unfinished
 
 ROOT = Path(__file__).parents[2]
-ENGINE = next(filter(shutil.which, ("docker", "podman")), None)
+# The one whose images DOCKER_HOST shows, where both are installed.
+ENGINES = ("podman", "docker") if "podman" in os.environ.get("DOCKER_HOST", "") else ("docker", "podman")
+ENGINE = next(filter(shutil.which, ENGINES), None)
 PARAMETERS = ("source=phantom:5", "epochs=1", "image_size=32", "min_dice=0.0", "max_false_positive_ml=1e6", "seed=3")
 IMAGE = "localhost/lung-ct-python:test"
 

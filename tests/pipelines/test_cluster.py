@@ -4,7 +4,8 @@ import pytest
 from kfp import compiler, dsl
 
 from components.ct.errors import InputError
-from pipelines.cluster import Cluster, Ended, follow, package_version, run_link, schedule, submit, upload
+from pipelines.cluster import Ended, follow, package_version, run_link, schedule, submit, upload
+from pipelines.cluster_connection import Cluster
 from tests.pipelines.kfp_server import running
 
 

@@ -77,10 +77,21 @@ def test_scheduling_needs_a_cron_and_keeps_it(api, typed):
     assert kept["trigger"]["cron_schedule"]["cron"] == "0 0 3 * * 1"
 
 
-def test_compile_options_are_read_as_given():
+def compile_options_of(*words):
     parser = argparse.ArgumentParser()
     add_compile_options(parser)
-    options = compile_options(parser.parse_args(["--gpus", "2", "--node-selector", "pool=gpu", "--model-claim", "m"]))
+    return compile_options(parser.parse_args(words))
+
+
+def test_compile_options_are_read_as_given():
+    options = compile_options_of(
+        "--gpus", "2", "--node-selector", "pool=gpu", "--model-claim", "m", "--cpu", "slice=16"
+    )
     assert (options.gpus, options.node_selector, options.model_claim) == (2, {"pool": "gpu"}, "m")
-    with pytest.raises(InputError, match="LABEL=VALUE"):
-        compile_options(parser.parse_args(["--node-selector", "pool"]))
+    assert options.cpu == {"slice": "16"}
+
+
+@pytest.mark.parametrize("words", [("--node-selector", "pool"), ("--cpu", "=4"), ("--memory", "slice=")])
+def test_half_a_pair_is_refused(words):
+    with pytest.raises(InputError, match=f"{words[0]} {words[1]}: expected words such as NAME=VALUE"):
+        compile_options_of(*words)

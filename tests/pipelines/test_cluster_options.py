@@ -66,6 +66,19 @@ def test_every_step_has_resources_a_timeout_retries_and_a_name(package):
         assert tasks[name]["taskInfo"]["name"] != name
 
 
+def test_a_large_cohort_gets_more_for_the_steps_that_need_it(tmp_path):
+    options = ClusterOptions(cpu={"slice": "16"}, memory={"slice": "64G"})
+    spec, _ = compiled(for_cluster(training, options), tmp_path / "training.yaml")
+    given = resources(spec, "slice")
+    assert (given["resourceCpuRequest"], given["resourceMemoryLimit"]) == ("16", "64G")
+    assert resources(spec, "validate")["resourceCpuRequest"] == "2"
+
+
+def test_a_step_that_does_not_exist_is_refused():
+    with pytest.raises(InputError, match="slise: no such step; expected one of ingest, validate"):
+        for_cluster(training, ClusterOptions(cpu={"slise": "16"}))
+
+
 def test_only_the_train_step_goes_to_the_gpu_pool(package):
     spec, platform = package
     steps = set(tasks_of(spec))

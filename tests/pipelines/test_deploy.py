@@ -189,17 +189,6 @@ def test_an_image_is_tagged_by_its_revision_and_by_the_name_that_runs_here_use()
     assert images.CPU in cpu
 
 
-def test_images_and_push_are_the_first_steps_of_up(state):
-    main(["images", "--revision", "abc"])
-    assert {path.name for path in state.iterdir()} == {
-        f"built-localhost_lung-ct-python:{kind}-abc" for kind in ("data", "cpu")
-    }
-    main(["push", "--revision", "abc", "--registry", "r.example"])
-    assert {path.name for path in state.glob("pushed-*")} == {
-        f"pushed-r.example_lung-ct-python:{kind}-abc" for kind in ("data", "cpu")
-    }
-
-
 @needs_kubectl
 def test_a_promoted_label_reaches_the_servers_and_stays_at_the_next_deploy(tmp_path):
     k8s = shutil.copytree(ROOT / "serving" / "k8s", tmp_path / "k8s")

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from components.ct.errors import InputError
-from components.storage.gcs import ObjectExists, Place, crc32c_of, download_prefix, list_names, upload_folder
+from components.storage.gcs import ObjectExists, crc32c_of, download_prefix, list_names, upload_folder
+from components.storage.place import Place
 from tests.storage.gcs_server import BUCKET, Fault
 
 URI = f"gs://{BUCKET}/cohort"

@@ -1,0 +1,96 @@
+"""The exported network run by TensorFlow, ONNX Runtime and OpenVINO on this processor, side by side.
+
+Run: make bench, or: uv sync --group bench && python -m tests.bench.serving_runtimes [model.keras]
+
+All three are given the same int16 slices and give probabilities. Rounds take turns, and the medians are compared.
+"""
+
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tests.bench.serving_setup import SIZE, print_table
+
+BATCHES, ROUNDS = (1, 32), 10
+Run = Callable[[NDArray[np.int16]], NDArray[np.float32]]
+
+
+def by_tensorflow(folder: Path) -> Run:
+    """As the server runs it."""
+    import tensorflow as tf
+
+    from components.export.tensor_names import GRID_SIGNATURE, INPUT, PROBABILITY
+
+    loaded = tf.saved_model.load(str(folder))
+    return lambda slices: loaded.signatures[GRID_SIGNATURE](**{INPUT: tf.constant(slices)})[PROBABILITY].numpy()
+
+
+def to_onnx(network: object, path: Path) -> None:
+    """The network alone: threshold and mask cost nothing."""
+    import tensorflow as tf
+    import tf2onnx
+
+    signature = [tf.TensorSpec((None, SIZE, SIZE), tf.int16, name="slices_hu")]
+    graph = tf.function(lambda slices_hu: network(tf.cast(slices_hu, tf.float32), training=False))
+    tf2onnx.convert.from_function(graph, signature, opset=17, output_path=str(path))
+
+
+def by_onnx_runtime(path: Path) -> Run:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    return lambda slices: session.run(None, {"slices_hu": slices})[0]
+
+
+def by_openvino(path: Path, precision: str) -> Run:
+    import openvino
+
+    compiled = openvino.Core().compile_model(str(path), "CPU", {"INFERENCE_PRECISION_HINT": precision})
+    return lambda slices: compiled([slices])[compiled.output(0)]
+
+
+def main(weights: str = "") -> None:
+    from components.export.signatures import ServedModel
+    from components.train.network import build_network, load_model
+
+    network = load_model(Path(weights)) if weights else build_network(SIZE)
+    draw = np.random.default_rng(0)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder, onnx = Path(scratch) / "1", Path(scratch) / "network.onnx"
+        ServedModel(network, SIZE, 0.5).save(folder)
+        to_onnx(network, onnx)
+        runs = {
+            "TensorFlow, as served": by_tensorflow(folder),
+            "ONNX Runtime": by_onnx_runtime(onnx),
+            "OpenVINO, float32": by_openvino(onnx, "f32"),
+            "OpenVINO, bfloat16": by_openvino(onnx, "bf16"),  # its own choice where the processor has it
+        }
+        rows = [("", "batch", "slices/s", "ratio", "largest difference")]
+        for batch in BATCHES:
+            slices = draw.integers(-1000, 300, (batch, SIZE, SIZE)).astype(np.int16)
+            seconds: dict[str, list[float]] = {name: [] for name in runs}
+            answers = {}
+            for number in range(ROUNDS + 2):
+                for name, run in runs.items():
+                    started = time.perf_counter()
+                    answers[name] = run(slices)
+                    if number >= 2:  # the first calls plan their kernels
+                        seconds[name].append(time.perf_counter() - started)
+            first = next(iter(runs))
+            for name in runs:
+                median = statistics.median(seconds[name])
+                ratio = statistics.median(seconds[first]) / median
+                difference = np.abs(answers[name].reshape(slices.shape) - answers[first]).max()
+                rows.append((name, str(batch), f"{batch / median:.0f}", f"{ratio:.2f}", f"{difference:.1e}"))
+    print_table(f"the network in three runtimes, {os.cpu_count()} processors ({weights or 'untrained'})", rows)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

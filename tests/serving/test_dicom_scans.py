@@ -1,0 +1,91 @@
+"""DICOM series on the command line: alone, in a folder beside NIfTI files, and with a segmentation as the answer."""
+
+import csv
+import shutil
+
+import nibabel as nib
+import numpy as np
+import pydicom
+import pytest
+from pydicom.uid import generate_uid
+
+from serving.cli import main
+from tests.ingest.dicom_series import write_series
+from tests.serving.toy import MODEL
+
+ROWS, COLUMNS, SLICES = 24, 20, 5
+
+
+@pytest.fixture
+def series(tmp_path):
+    """Air with a bright block near the patient's right, front and feet; with what references to it need."""
+    hu = np.full((SLICES, ROWS, COLUMNS), -1100)
+    hu[1:3, 2:8, 3:9] = 240
+    study, frame = generate_uid(), generate_uid()
+
+    def complete(k, item):
+        item.StudyInstanceUID, item.FrameOfReferenceUID = study, frame
+        item.PatientBirthDate = item.PatientSex = item.StudyID = item.AccessionNumber = ""
+        item.StudyDate, item.StudyTime, item.ReferringPhysicianName = "20260101", "120000", ""
+        item.SeriesNumber, item.Manufacturer = 1, "nobody"
+
+    return write_series(tmp_path / "scans" / "walk-in", hu, change=complete)
+
+
+def predict(server, scan, output, *more):
+    """Run `predict`; the message it ends with, or None."""
+    try:
+        main(["predict", str(scan), "-o", str(output), "--server", server, "--model", MODEL, *map(str, more)])
+    except SystemExit as ended:
+        return ended.code
+    return None
+
+
+def test_a_series_gives_a_mask_a_segmentation_and_a_picture(server, series, tmp_path, capsys):
+    mask, seg, png = tmp_path / "mask.nii.gz", tmp_path / "seg.dcm", tmp_path / "p.png"
+    assert predict(server, series, mask, "--dicom-seg", seg, "--preview", png) is None
+    assert "in 2 of 5 slices" in capsys.readouterr().out
+    written = pydicom.dcmread(seg)
+    assert (written.Modality, written.NumberOfFrames, written.PatientID) == ("SEG", 2, "4711")
+    drawn = nib.load(mask)
+    assert int(np.asarray(drawn.dataobj).sum()) == int(written.pixel_array.sum()) > 0
+    # The block's centre in millimetres of DICOM's axes, whose x and y run against NIfTI's.
+    centre = nib.affines.apply_affine(drawn.affine, np.argwhere(np.asarray(drawn.dataobj)).mean(axis=0))
+    np.testing.assert_allclose(centre * (-1, -1, 1), (-10 + 5.5 * 0.8, -20 + 4.5 * 0.5, 30 + 1.5 * 2.5), atol=0.4)
+    assert png.read_bytes().startswith(b"\x89PNG")
+    assert b"Meier" not in mask.read_bytes()
+
+
+def test_a_folder_may_hold_series_and_nifti_files(server, series, scan, tmp_path):
+    shutil.copyfile(scan, series.parent / "outpatient.nii.gz")
+    assert predict(server, series.parent, tmp_path / "masks") is None
+    with (tmp_path / "masks" / "summary.csv").open(newline="") as file:
+        rows = {row["case"]: row for row in csv.DictReader(file)}
+    assert set(rows) == {"walk-in", "outpatient"}
+    assert (rows["walk-in"]["slices_affected"], rows["walk-in"]["slices"]) == ("2", "5")
+
+
+def test_a_series_that_nothing_can_refer_to_is_told_and_leaves_no_output(server, tmp_path):
+    bare = write_series(tmp_path / "bare", np.zeros((SLICES, ROWS, COLUMNS)))
+    told = predict(server, bare, tmp_path / "mask.nii.gz", "--dicom-seg", tmp_path / "seg.dcm")
+    assert told.startswith(f"error: {bare}: a DICOM segmentation cannot refer to it")
+    assert [path.name for path in tmp_path.iterdir()] == ["bare"]
+
+
+def test_an_eight_bit_scan_is_read_as_in_training_and_an_unknown_range_is_refused(server, scan, tmp_path, capsys):
+    source = nib.load(scan)
+    hu = np.asarray(source.dataobj)
+    windowed = np.clip(np.rint((hu + 1250.0) * 255 / 1500), 0, 255).astype(np.uint8)
+    nib.save(nib.Nifti1Image(windowed, source.affine), tmp_path / "windowed.nii.gz")
+    for name in ("scan", "windowed"):
+        out = tmp_path / f"{name}_mask.nii.gz", "--probability", tmp_path / f"{name}_p.nii.gz"
+        assert predict(server, tmp_path / f"{name}.nii.gz", *out) is None
+    assert "the scan is 8-bit" in capsys.readouterr().out
+    likely = [nib.load(tmp_path / f"{name}_p.nii.gz").get_fdata() for name in ("scan", "windowed")]
+    np.testing.assert_allclose(likely[0], likely[1], atol=0.01)  # a grey level is 6 HU
+    # Grey levels of no known window: neither HU nor 0 to 255.
+    nib.save(nib.Nifti1Image((windowed // 4 + 400).astype(np.int16), source.affine), tmp_path / "unknown.nii.gz")
+    told = predict(server, tmp_path / "unknown.nii.gz", tmp_path / "u.nii.gz")
+    assert told is not None
+    assert "unknown.nii.gz" in told
+    assert not (tmp_path / "u.nii.gz").exists()
