@@ -18,6 +18,7 @@ from pipelines.run_summary import summarize_run
 _TMP = "/tmp"
 _MODELS, _STEPS_WITH_MODELS = "/models", ("evaluate", "export", "predict")  # evaluate reads the served version
 _CHECKPOINTS = "/checkpoints"
+_SERVERS_CLIENT = ("lung-infection-client", "true")  # whom the servers' NetworkPolicy lets in
 # A verdict, and a version, belong to their own run; and only ingest can see whether a source has changed.
 NEVER_CACHED = frozenset({"ingest", "require-valid", "evaluate", "export", "refuse"})
 
@@ -150,6 +151,8 @@ def _settle(task: dsl.PipelineTask, options: ClusterOptions) -> None:
         _send_to_pool(task, options)
         if options.checkpoint_claim:
             kubernetes.mount_pvc(task, pvc_name=options.checkpoint_claim, mount_path=_CHECKPOINTS)
+    if kind == "predict":
+        kubernetes.add_pod_label(task, *_SERVERS_CLIENT)
     if options.model_claim and kind in _STEPS_WITH_MODELS:
         kubernetes.mount_pvc(task, pvc_name=options.model_claim, mount_path=_MODELS)
     if options.secret and kind == "ingest":

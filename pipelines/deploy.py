@@ -7,6 +7,7 @@ python -m pipelines.deploy doctor             says what is missing, and how to g
 """
 
 import argparse
+import shlex
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -56,7 +57,7 @@ def compile_command(deployment: Deployment, build: Path) -> tuple[list[str], dic
         command += ["--gpus", str(deployment.gpus)]
     if deployment.model_claim:
         command += ["--model-claim", deployment.model_claim]
-    return command, images
+    return command + shlex.split(deployment.compile_with), images
 
 
 def up(deployment: Deployment, build: Path, skip: Sequence[str] = (), dry_run: bool = False) -> None:
@@ -199,6 +200,9 @@ def _add_values(command: argparse.ArgumentParser) -> None:
     command.add_argument("--serving-digest", help="content of the tensorflow/serving image, sha256:…")
     command.add_argument("--gpus", type=int, default=0, help="GPUs for the train step (default: %(default)s)")
     command.add_argument("--model-claim", help="volume claim that the pipeline exports to (overlay local)")
+    command.add_argument(
+        "--compile-with", default="", metavar="WORDS", help="further options of `python -m pipelines.cli compile`"
+    )
 
 
 def _deployment(arguments: argparse.Namespace) -> Deployment:

@@ -34,6 +34,7 @@ class Deployment:
         serving_digest: content of the serving image, sha256:…; None for its tag alone.
         gpus: GPUs for the train step; with some, the GPU image is built too.
         model_claim: volume claim that the pipeline's export writes to; None where models go to a bucket.
+        compile_with: further options of `pipelines.cli compile`, as a shell takes them.
     """
 
     engine: str = "docker"
@@ -51,6 +52,7 @@ class Deployment:
     serving_digest: str | None = None
     gpus: int = 0
     model_claim: str | None = None
+    compile_with: str = ""
 
     def checked(self) -> "Deployment":
         """Refuse what cannot work.

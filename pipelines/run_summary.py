@@ -5,7 +5,7 @@ from kfp import dsl
 from components import images
 
 
-@dsl.component(base_image=images.CPU, install_kfp_package=False)
+@dsl.component(base_image=images.DATA, install_kfp_package=False)
 def summarize_run(
     summary: dsl.Output[dsl.Markdown],
     status: dsl.PipelineTaskFinalStatus,

@@ -17,8 +17,9 @@ from typing import Any
 
 from components.ct.errors import InputError
 from components.export.manifest import verify
+from components.export.publication import on_this_machine, shown_versions
+from components.storage.gcs import is_gcs
 from serving.model_config import ModelConfig, read_model_config, write_model_config
-from serving.version_folders import version_folders
 
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 _VERDICT = Path("assets.extra") / "verdict.json"
@@ -47,14 +48,14 @@ class Labels:
     Args:
         config_file: the `models.config`; made where missing.
         model: the model's name.
-        base: folder of its version folders.
+        base: folder of its version folders, or `gs://bucket/prefix`.
     """
 
-    def __init__(self, config_file: Path, model: str, base: Path) -> None:
+    def __init__(self, config_file: Path, model: str, base: str) -> None:
         self.config_file = config_file
         self.ledger_file = config_file.with_suffix(".ledger.jsonl")
         self.model = model
-        self.base = base.absolute()
+        self.base = base if is_gcs(base) else str(Path(base).absolute())
 
     def promote(self, version: int, label: str, why: str, who: str | None = None) -> Change:
         """Let `label` point at `version`, whose files are verified first.
@@ -99,11 +100,13 @@ class Labels:
         return [change for change in changes if change.model == self.model]
 
     def _point(self, version: int, label: str, why: str, who: str | None, action: str) -> Change:
-        folders = version_folders(self.base)
+        folders = shown_versions(self.base)
         if version not in folders:
             there = ", ".join(map(str, folders)) or "none"
             raise InputError(f"{self.base}: has no version {version}; there are: {there}")
-        verify(folders[version])
+        with on_this_machine(folders[version]) as folder:
+            verify(folder)
+            verdict = _verdict(folder)
         config = self._config()
         change = Change(
             when=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -114,7 +117,7 @@ class Labels:
             label=label,
             from_version=config.labels.get(label),
             to_version=version,
-            **_verdict(folders[version]),
+            **verdict,
         )
         labels = {**config.labels, label: version}
         served = tuple(sorted(set(labels.values())))
@@ -127,7 +130,7 @@ class Labels:
 
     def _config(self) -> ModelConfig:
         known = next((config for config in self._configs() if config.name == self.model), None)
-        return known or ModelConfig(self.model, str(self.base))
+        return known or ModelConfig(self.model, self.base)
 
     def _configs(self) -> list[ModelConfig]:
         return read_model_config(self.config_file) if self.config_file.exists() else []

@@ -6,6 +6,8 @@ from numpy.typing import NDArray
 
 def bounding_box(*masks: NDArray) -> tuple[slice, ...] | None:
     """The smallest box around all lesion (everything but 0) of masks of one shape; None where there is none."""
+    # Asked of bytes, numpy tells the first that is not 0 several times faster than of numbers.
+    masks = tuple(mask.view(bool) if mask.dtype.itemsize == 1 else mask for mask in masks)
     box: list[slice] = []
     for axis in range(masks[0].ndim):
         # What lies outside the box along the earlier axes is empty already.

@@ -28,14 +28,23 @@ class Intensity(StrEnum):
 
 
 def detect_intensity(voxels: NDArray) -> Intensity:
-    """Tell what the numbers of a whole scan are, by their range.
+    """Tell what the numbers of a whole scan are, see `intensity_of_range`."""
+    return intensity_of_range(*value_range(voxels))
+
+
+def value_range(voxels: NDArray) -> tuple[float, float]:
+    """The smallest and the largest value of a volume, whichever way it lies in memory."""
+    forward = voxels[forward_in_memory(voxels)]
+    return float(forward.min()), float(forward.max())
+
+
+def intensity_of_range(low: float, high: float) -> Intensity:
+    """Tell what the numbers of a whole scan are, by its `value_range`.
 
     Raw HU holds air: a chest CT reaches below -200. A windowed volume stays within 0..255 and uses most of
     that range, since air lies near 42 and soft tissue near 220. Anything else (a range of 0..1, a scan stored
     without its intercept) is unknown.
     """
-    voxels = voxels[forward_in_memory(voxels)]
-    low, high = float(voxels.min()), float(voxels.max())
     if low < -200 and high > -200:
         return Intensity.HU
     if 0 <= low <= 64 and 192 <= high <= 255:
@@ -69,7 +78,7 @@ def read_ct(path: Path) -> tuple[Volume, Intensity]:
     stored = read_volume(path)
     intensity = detect_intensity(stored.voxels)
     if intensity is Intensity.UNKNOWN:
-        low, high = stored.voxels.min(), stored.voxels.max()
+        low, high = value_range(stored.voxels)
         raise VolumeError(
             f"{path}: values from {low:g} to {high:g} are neither HU (air below -200) nor 8-bit windowed "
             f"(0 to 255 over {WINDOW_HU[0]:g} to {WINDOW_HU[1]:g} HU); export the scan in HU"

@@ -13,7 +13,7 @@ from scipy import ndimage
 
 from components.ct.bounding_box import bounding_box
 
-_NEIGHBOURS_26 = np.ones((3, 3, 3), bool)
+NEIGHBOURS_26 = np.ones((3, 3, 3), bool)  # what `scipy.ndimage.label` takes
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Lesions:
     def of(cls, mask: NDArray) -> Self:
         """Find the lesions of a 3-D mask, where everything but 0 is lesion."""
         box = bounding_box(mask) or (slice(0, 0),) * mask.ndim
-        labels, count = ndimage.label(mask[box], _NEIGHBOURS_26)
+        labels, count = ndimage.label(mask[box], NEIGHBOURS_26)
         return cls(box, labels, np.bincount(labels.ravel(), minlength=count + 1)[1:])
 
     @property

@@ -20,7 +20,6 @@ from surface_distance.lookup_tables import create_table_neighbour_code_to_surfac
 from components.ct.bounding_box import bounding_box
 
 TOLERANCE_MM = 3.0  # about two voxels of a thick chest CT; beyond it readers would redraw an outline
-_INSIDE = 0b11111111
 
 
 @dataclass(frozen=True)
@@ -85,7 +84,8 @@ class _Surface:
     def of(cls, mask: NDArray[np.bool_], spacing_mm: tuple[float, float, float]) -> "_Surface":
         """Find the surface of a mask, empty or not."""
         codes = neighbour_codes(mask)
-        is_surface = ((codes != 0) & (codes != _INSIDE)).ravel()
+        # Neither 0, all background, nor 255, all lesion: less one, both are beyond the others.
+        is_surface = (codes - np.uint8(1) < 254).ravel()
         corners = np.flatnonzero(is_surface)
         areas = create_table_neighbour_code_to_surface_area(spacing_mm)[codes.ravel()[corners]]
         points = np.stack(np.unravel_index(corners, codes.shape), axis=-1) * np.asarray(spacing_mm)
@@ -96,6 +96,8 @@ class _Surface:
         distance = np.zeros(len(self.points))
         # Where both run through the same corner there is nothing to search.
         apart = np.flatnonzero(~other.is_surface[self.corners])
+        if not len(apart):
+            return distance
         tree = KDTree(other.points, leafsize=32, balanced_tree=False, compact_nodes=False)
         distance[apart], _ = tree.query(self.points[apart], workers=-1)
         return distance

@@ -29,6 +29,7 @@ from components.evaluate.verdict import judge
 from components.train.network import load_model
 
 MODEL, TRAINING, OVERLAYS = "model.keras", "training.json", "overlays"
+CARD = "model_card.md"  # beside the verdict too, since export takes both along
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class Outputs:
     """What an evaluation writes, each whole or not at all.
 
     Attributes:
-        evaluation: folder for `verdict.json`, `cases.csv` and `overlays/`.
+        evaluation: folder for `verdict.json`, `cases.csv`, `model_card.md` and `overlays/`.
         report: HTML page.
         model_card: Markdown.
     """
@@ -104,7 +105,8 @@ def evaluate_model(inputs: Inputs, outputs: Outputs, limits: Limits, data_licenc
         write_scores(folder, scores)
         found.verdict.write(folder)
         write_report(outputs.report, found, folder / OVERLAYS)
-        write_model_card(outputs.model_card, found, data_licence)
+        for card in (folder / CARD, outputs.model_card):
+            write_model_card(card, found, data_licence)
     return found
 
 

@@ -4,12 +4,13 @@ import errno
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from components.ct.errors import InputError
-from components.storage.gcs import ObjectExists, is_gcs, list_names, upload_folder
-from serving.version_folders import numbered_folders
+from components.storage.gcs import ObjectExists, download_prefix, is_gcs, list_names, upload_folder
+from serving.version_folders import numbered_folders, version_folders
 
 _LAST = "saved_model.pb"  # what TF Serving looks for: written last, it says that the others are there
 
@@ -20,6 +21,26 @@ def versions(model_base: str) -> list[int]:
         return list(numbered_folders(Path(model_base)))
     firsts = {name.partition("/")[0] for name in list_names(model_base) if "/" in name}
     return sorted(int(first) for first in firsts if first.isascii() and first.isdecimal())
+
+
+def shown_versions(model_base: str) -> dict[int, str]:
+    """The complete versions in a model base, ascending: folder or address by number."""
+    if not is_gcs(model_base):
+        return {number: str(path) for number, path in version_folders(Path(model_base)).items()}
+    there = set(list_names(model_base))
+    base = model_base.rstrip("/")
+    return {number: f"{base}/{number}" for number in versions(model_base) if f"{number}/{_LAST}" in there}
+
+
+@contextmanager
+def on_this_machine(version: str) -> Iterator[Path]:
+    """A version's files to read: its folder, or a copy of what lies in Cloud Storage, until the `with` block ends."""
+    if not is_gcs(version):
+        yield Path(version)
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        download_prefix(version, Path(scratch))
+        yield Path(scratch)
 
 
 def publish(model_base: str, write: Callable[[Path], None]) -> str:

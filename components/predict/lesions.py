@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-_TOUCHING = np.ones((3, 3, 3), bool)  # voxels that share a face, an edge or a corner are one lesion
+from components.ct.lesions import NEIGHBOURS_26
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def without_small_lesions(mask: NDArray[np.uint8], voxel_ml: float, min_ml: floa
     """Clear connected lesions under `min_ml` millilitres from an (x, y, z) mask."""
     if min_ml <= voxel_ml:  # no lesion is smaller than a voxel
         return mask
-    lesions, _ = ndimage.label(mask, _TOUCHING)
+    lesions, _ = ndimage.label(mask, NEIGHBOURS_26)
     voxels = np.bincount(lesions.ravel())
     # Rounded, so that a lesion of exactly `min_ml` is not lost to the last bit of a product.
     kept = np.round(voxels * voxel_ml, 9) >= min_ml

@@ -1,6 +1,6 @@
 """A version folder called in this process, for batches that need no server."""
 
-import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self
 
@@ -11,9 +11,9 @@ from components.ct.errors import InputError
 from components.ct.grid import GridFit, axial_slices, fit_hu, volume_from_axial_slices
 from components.ct.volume import Volume
 from components.export.manifest import MANIFEST, verify
-from components.export.publication import versions
+from components.export.publication import on_this_machine, shown_versions
 from components.export.tensor_names import GRID_SIGNATURE, INPUT, PROBABILITY, THRESHOLD
-from components.storage.gcs import download_prefix, is_gcs
+from components.storage.gcs import is_gcs
 from serving.client import Prediction
 
 _BATCH = 32
@@ -30,11 +30,8 @@ class VersionModel:
         import tensorflow as tf  # ten seconds, which a shard that asks a server does not pay
 
         folder, self.version = _version_folder(model)
-        self._scratch = tempfile.TemporaryDirectory()
-        local = Path(folder)
-        if is_gcs(folder):
-            local = Path(self._scratch.name)
-            download_prefix(folder, local)
+        self._files = ExitStack()
+        local = self._files.enter_context(on_this_machine(folder))
         if (local / MANIFEST).is_file():
             verify(local)
         try:
@@ -50,7 +47,7 @@ class VersionModel:
 
     def __exit__(self, *_: object) -> None:
         """Remove what was fetched."""
-        self._scratch.cleanup()
+        self._files.close()
 
     def predict(self, scan: Volume) -> Prediction:
         """Segment a volume whose voxels are (x, y, z) int16 HU in RAS+, as `SegmentationClient.predict` does."""
@@ -77,9 +74,10 @@ class VersionModel:
 def _version_folder(model: str) -> tuple[str, int | None]:
     """Take a version folder, or the newest in a model base."""
     model = model.rstrip("/")
-    numbers = versions(model)
-    if numbers:
-        return f"{model}/{numbers[-1]}", numbers[-1]
+    shown = shown_versions(model)
+    if shown:
+        newest = max(shown)
+        return shown[newest], newest
     name = model.rpartition("/")[2]
     if not is_gcs(model) and not (Path(model) / "saved_model.pb").is_file():
         raise InputError(f"{model}: no version here; expected a model base or a version folder with saved_model.pb")

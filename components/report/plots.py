@@ -31,7 +31,7 @@ def as_svg(figure: Figure, axes: Axes, x: str, y: str) -> bytes:
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.25)
     if axes.get_legend_handles_labels()[0]:
-        figure.legend(loc="outside upper left", frameon=False, ncols=2, columnspacing=1.5, handlelength=1.8)
+        figure.legend(loc="outside upper left", frameon=False, ncols=3, columnspacing=1.2, handlelength=1.6)
     file = io.BytesIO()
     with rc_context({"svg.hashsalt": "lung-ct"}):  # without date, program or random ids
         figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})

@@ -1,5 +1,7 @@
 """What a training run asks of the machine, and over how many GPUs and pods it spreads."""
 
+from functools import cache
+
 import keras
 import tensorflow as tf
 
@@ -15,12 +17,18 @@ def require_gpu() -> None:
         )
 
 
+def of_several_pods() -> bool:
+    """Whether TF_CONFIG names pods that train together."""
+    return bool(tf.distribute.cluster_resolver.TFConfigClusterResolver().cluster_spec())
+
+
+@cache
 def distribution() -> tf.distribute.Strategy:
     """Over what a run spreads: the pods that TF_CONFIG names, otherwise all GPUs of this one, otherwise nothing.
 
-    With TF_CONFIG it must be called before TensorFlow does anything else.
+    With TF_CONFIG it must be called before TensorFlow does anything else, and joins the pods once.
     """
-    if tf.distribute.cluster_resolver.TFConfigClusterResolver().cluster_spec():
+    if of_several_pods():
         return tf.distribute.MultiWorkerMirroredStrategy()
     if keras.backend.backend() == "tensorflow" and _gpus() > 1:
         return tf.distribute.MirroredStrategy()

@@ -17,7 +17,7 @@ def fit_replicas(
     """Do what `model.fit` does, which in Keras 3.15 fails as soon as there are several pods.
 
     Args:
-        model: built and compiled in the strategy's scope.
+        model: built and compiled, its optimizer's variables too, in the strategy's scope.
         strategy: who takes part.
         batches: of all replicas together; each takes its share.
         first_epoch: epochs that are done already.
@@ -26,8 +26,6 @@ def fit_replicas(
         callback: its `on_epoch_end` is called.
     """
     shares = iter(strategy.experimental_distribute_dataset(batches))
-    with strategy.scope():
-        model.optimizer.build(model.trainable_variables)  # a step may not make variables
     callback.set_model(model)
 
     @tf.function

@@ -156,7 +156,6 @@ def _take_up(
     model: keras.Model, run: Training, begun: Checkpoint, folder: CheckpointFolder, events: EventFile | None
 ) -> None:
     model.set_weights(begun.weights)
-    model.optimizer.build(model.trainable_variables)
     for variable, value in zip(model.optimizer.variables, begun.optimizer, strict=True):
         variable.assign(value)
     run.take_up(begun.state, begun.epoch)
@@ -217,6 +216,7 @@ def _compile(model: keras.Model, recipe: Recipe, steps: int) -> None:
     )
     # XLA was three times slower than TensorFlow's own kernels on a CPU.
     model.compile(optimizer, loss, metrics=[PooledDice()], jit_compile=keras.backend.backend() == "jax")
+    optimizer.build(model.trainable_variables)  # a checkpoint fills its variables, and several replicas need them
 
 
 def _save_network(path: Path, run: Training, weights: list[NDArray]) -> None:

@@ -7,7 +7,7 @@ from kfp import dsl
 from components import images
 
 
-@dsl.component(base_image=images.CPU, install_kfp_package=False)
+@dsl.component(base_image=images.DATA, install_kfp_package=False)
 def validate(
     cases: dsl.Input[dsl.Dataset],
     accepted: dsl.Output[dsl.Dataset],
@@ -60,7 +60,7 @@ def validate(
     return (outcome.refusal,)
 
 
-@dsl.component(base_image=images.CPU, install_kfp_package=False)
+@dsl.component(base_image=images.DATA, install_kfp_package=False)
 def require_valid(refusal: str) -> None:
     """End the run here if validate refused the cohort.
 

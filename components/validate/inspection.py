@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from components.ct.cases import Case
 from components.ct.errors import VolumeError
 from components.ct.grid import axial_slices
-from components.ct.intensity import Intensity, detect_intensity, to_hu
+from components.ct.intensity import Intensity, intensity_of_range, to_hu, value_range
 from components.ct.labels import is_binary, label_values
 from components.ct.lesions import Lesions
-from components.ct.volume import FileGrid, Volume, forward_in_memory, read_volume
+from components.ct.volume import FileGrid, Volume, read_volume
 from components.validate.anatomy import AIR_BELOW_HU, Anatomy
 from components.validate.facts import CaseFacts
 from components.validate.histogram import HuHistogram
@@ -23,7 +23,7 @@ from components.validate.resize_audit import ResizeAudit, audit_resize
 
 _SAME_GRID_WITHIN = 0.1  # of the smallest voxel edge: more than what headers lose by rounding to float32
 _LABELS_SHOWN = 8
-_VOXELS_COUNTED = 1 << 24  # at most, for percentiles: a larger volume's rows are thinned
+_VOXELS_COUNTED = 1 << 22  # at most, for percentiles: a larger volume's rows are thinned
 _LEAST_LUNG_HEIGHT_MM = 150  # a scan that is lower does not show a lung whole
 
 
@@ -85,7 +85,8 @@ def _with_scan(found: Inspection, scan: Volume) -> tuple[Inspection, NDArray[np.
     """Add what the scan alone tells; and give its voxels in HU, if they can be had."""
     columns, rows, slices = scan.voxels.shape
     column_mm, row_mm, slice_mm = scan.spacing_mm
-    intensity, stored = detect_intensity(scan.voxels), scan.voxels[forward_in_memory(scan.voxels)]
+    low, high = value_range(scan.voxels)
+    intensity = intensity_of_range(low, high)
     facts = replace(
         found.facts,
         orientation=scan.file_grid.orientation,
@@ -101,14 +102,14 @@ def _with_scan(found: Inspection, scan: Volume) -> tuple[Inspection, NDArray[np.
         height_mm=slices * slice_mm,
         stored_dtype=str(scan.stored_dtype),
         intensity=intensity.value,
-        stored_range=f"{stored.min():g} to {stored.max():g}",
+        stored_range=f"{low:g} to {high:g}",
     )
     if intensity is Intensity.UNKNOWN:
         return replace(found, facts=facts), None
     hu = to_hu(scan.voxels, intensity)
     histogram = HuHistogram.of(hu, every=-(-hu.size // _VOXELS_COUNTED))
-    forward = hu[forward_in_memory(hu)]
-    facts = replace(_with_hu(facts, histogram), hu_min=float(forward.min()), hu_max=float(forward.max()))
+    lowest, highest = to_hu(np.array([low, high]), intensity)  # brighter stays brighter
+    facts = replace(_with_hu(facts, histogram), hu_min=float(lowest), hu_max=float(highest))
     middle = axial_slices(hu)[slices // 2]
     alone = outlined(middle, np.zeros_like(middle), (row_mm, column_mm))
     return replace(found, facts=facts, hu_shares=histogram.shares(HU_EDGES), picture=alone), hu

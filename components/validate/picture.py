@@ -41,7 +41,7 @@ def outlined(slice_hu: NDArray, mask: NDArray, spacing_mm: tuple[float, float]) 
     picture = Image.fromarray(pixels, mode="P")
     picture.putpalette([*np.repeat(np.linspace(0, 255, _GREYS).astype(np.uint8), 3).tolist(), *_rgb(ORANGE)])
     file = io.BytesIO()
-    picture.save(file, "PNG", optimize=True)
+    picture.save(file, "PNG")
     return file.getvalue()
 
 

@@ -4,8 +4,11 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from components.ct.errors import InputError
 from components.export.manifest import verify
+from components.export.publication import shown_versions
 from components.export.signing import SIGNATURE, sign, verify_signature
+from components.storage.gcs import is_gcs
 from serving.commands.arguments import add_model, version
 
 
@@ -52,10 +55,12 @@ def add_to(commands: Any) -> None:
 
 
 def _add_what(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model-base", type=Path, required=True, metavar="DIR", help="the folder of version folders")
+    parser.add_argument(
+        "--model-base", required=True, metavar="DIR", help="the folder of version folders, or gs://bucket/prefix"
+    )
     add_model(parser)
     parser.add_argument(
-        "--config", type=Path, metavar="FILE", help="the models.config (default: models.config in --model-base)"
+        "--config", type=Path, metavar="FILE", help="the models.config (default: models.config in the folder)"
     )
 
 
@@ -92,10 +97,8 @@ def _rollback(chosen: argparse.Namespace) -> None:
 
 
 def _list(chosen: argparse.Namespace) -> None:
-    from serving.version_folders import version_folders
-
     labels = _labels(chosen)
-    by_version: dict[int, list[str]] = {number: [] for number in version_folders(labels.base)}
+    by_version: dict[int, list[str]] = {number: [] for number in shown_versions(labels.base)}
     for label, number in labels.labels().items():
         by_version.setdefault(number, []).append(label)
     for number, names in sorted(by_version.items()):
@@ -112,7 +115,9 @@ def _list(chosen: argparse.Namespace) -> None:
 def _labels(chosen: argparse.Namespace) -> Any:
     from serving.promotion import Labels
 
-    config = chosen.config or chosen.model_base / "models.config"
+    if chosen.config is None and is_gcs(chosen.model_base):
+        raise InputError(f"{chosen.model_base}: is not on this machine; name the models.config to write with --config")
+    config = chosen.config or Path(chosen.model_base) / "models.config"
     return Labels(config, chosen.model, chosen.model_base)
 
 

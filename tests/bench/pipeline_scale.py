@@ -26,7 +26,7 @@ def main(cases: int) -> None:
         steps: dict[str, tuple[Callable[[], object], Path]] = {
             "ingest": (lambda: ingest(str(source), copies), copies),
             "validate": (lambda: validate(copies, outputs), folder / "report"),
-            "slice": (lambda: slice_cohort(copies, folder / "accepted", shards), shards),
+            "slice": (lambda: slice_cohort(copies, copies, shards), shards),
         }
         for name, (step, output) in steps.items():
             clock, busy = time.perf_counter(), time.process_time()

@@ -1,8 +1,9 @@
 """The exported network run by TensorFlow, ONNX Runtime and OpenVINO on this processor, side by side.
 
-Run: make bench, or: uv sync --group bench && python -m tests.bench.serving_runtimes [model.keras]
+Run: uv sync --group bench && python -m tests.bench.serving_runtimes [model.keras [scan.nii.gz]]
 
-All three are given the same int16 slices and give probabilities. Rounds take turns, and the medians are compared.
+All are given the same int16 slices, a phantom's by default, and give probabilities. Rounds take turns, and the medians
+are compared.
 """
 
 import os
@@ -16,6 +17,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from components.ct.grid import axial_slices, fit_hu
+from components.ct.intensity import read_ct
 from tests.bench.serving_setup import SIZE, print_table
 
 BATCHES, ROUNDS = (1, 32), 10
@@ -56,14 +59,18 @@ def by_openvino(path: Path, precision: str) -> Run:
     return lambda slices: compiled([slices])[compiled.output(0)]
 
 
-def main(weights: str = "") -> None:
+def main(weights: str = "", scan: str = "") -> None:
+    from components.ct.phantom import write_cohort
     from components.export.signatures import ServedModel
     from components.train.network import build_network, load_model
 
     network = load_model(Path(weights)) if weights else build_network(SIZE)
-    draw = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as scratch:
         folder, onnx = Path(scratch) / "1", Path(scratch) / "network.onnx"
+        if not scan:
+            write_cohort(Path(scratch), 1, seed=0)
+            (scan,) = map(str, (Path(scratch) / "scans").iterdir())
+        scanned = fit_hu(axial_slices(read_ct(Path(scan))[0].voxels), SIZE)
         ServedModel(network, SIZE, 0.5).save(folder)
         to_onnx(network, onnx)
         runs = {
@@ -74,7 +81,8 @@ def main(weights: str = "") -> None:
         }
         rows = [("", "batch", "slices/s", "ratio", "largest difference")]
         for batch in BATCHES:
-            slices = draw.integers(-1000, 300, (batch, SIZE, SIZE)).astype(np.int16)
+            middle = len(scanned) // 2
+            slices = np.resize(scanned[middle:], (batch, SIZE, SIZE))
             seconds: dict[str, list[float]] = {name: [] for name in runs}
             answers = {}
             for number in range(ROUNDS + 2):

@@ -30,6 +30,13 @@ def export_network(base: Path, version: int = 1, dtype: str = "float32") -> Path
     return folder
 
 
+def export_idle(base: Path) -> None:
+    """Export a network that does nothing: what remains of a request to it is the way there and back."""
+    from components.export.signatures import ServedModel
+
+    ServedModel(lambda slices_hu, training: 0.0 * slices_hu, SIZE, 0.5).save(base / "1")
+
+
 @contextlib.contextmanager
 def server(base: Path, *more: str) -> Iterator[str]:
     """A server process of its own; yield its address."""

@@ -1,9 +1,11 @@
-"""The exported graph in float32 and in bfloat16: size on disk, speed on this processor, and how far the masks part.
+"""The exported graph in float32 and in bfloat16: size on disk, speed on this processor, and Dice against the truth.
 
-Run: python -m tests.bench.serving_variants [model.keras]
+Run: python -m tests.bench.serving_variants [model.keras [folder of scans, folder of masks with the same names]]
 
-Without a trained model the network is untrained: size and speed are the same, the masks mean nothing. Variants take
-turns, so that a disturbance meets both. No export holds optimizer state: the model is loaded without compiling it.
+Without a trained model the network is untrained: size and speed are the same, the Dice means nothing. Without folders
+the scans are phantoms. Variants take
+turns, so that a disturbance meets both. `checkpoint` is what training keeps: the weights with the optimizer's state,
+which no export holds, since the model is loaded without compiling it.
 """
 
 import statistics
@@ -12,63 +14,99 @@ import tempfile
 import time
 from pathlib import Path
 
+import keras
 import numpy as np
 import tensorflow as tf
 
-from components.ct.grid import axial_slices, fit_hu
+from components.ct.grid import axial_slices, fit_hu, fit_mask
 from components.ct.intensity import read_ct
+from components.ct.metrics import dice
 from components.ct.phantom import write_cohort
+from components.ct.volume import read_volume
 from components.export.signatures import ServedModel
+from components.export.tensor_names import PROBABILITY
 from components.train.network import build_network, load_model
 from tests.bench.serving_setup import SIZE, print_table
 
-BATCH, ROUNDS = 32, 12
+BATCH, ROUNDS, CASES, SEED = 32, 12, 3, 4242
 
 
-def megabytes(folder: Path) -> float:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
+def megabytes(path: Path) -> float:
+    files = path.rglob("*") if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files if file.is_file()) / 1e6
 
 
-def phantom_slices(folder: Path) -> np.ndarray:
-    """A batch of slices with lungs in them."""
-    write_cohort(folder, 1, seed=0)
-    scan = next(folder.glob("scans/*.nii.gz"))
-    slices = fit_hu(axial_slices(read_ct(scan)[0].voxels), SIZE)
-    return np.resize(slices, (BATCH, SIZE, SIZE))
+def cases_on_grid(scans: Path, masks: Path) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Slices on the grid and their lesions, for each scan."""
+    cases = []
+    for scan in sorted(scans.glob("*.nii.gz")):
+        mask = read_volume(masks / scan.name).voxels > 0
+        slices = fit_hu(axial_slices(read_ct(scan)[0].voxels), SIZE)
+        cases.append((slices, fit_mask(axial_slices(mask.astype(np.uint8)), SIZE) > 127))
+    return cases
 
 
-def main(weights: str = "") -> None:
+def checkpoint_megabytes(network: keras.Model, folder: Path) -> float:
+    """Size of the weights with the state of the optimizer that training uses."""
+    optimizer = keras.optimizers.Adam()
+    optimizer.build(network.trainable_variables)
+    tf.train.Checkpoint(network=network, optimizer=optimizer).write(str(folder / "checkpoint"))
+    return megabytes(folder)
+
+
+def main(weights: str = "", scans: str = "", masks: str = "") -> None:
     trained = load_model(Path(weights)) if weights else build_network(SIZE)
-    loaded, sizes, signatures = [], {}, {}
+    loaded, signatures, rows = [], {}, []
     with tempfile.TemporaryDirectory() as scratch:
-        slices = tf.constant(phantom_slices(Path(scratch) / "phantom"))
+        folder = Path(scratch)
+        if not scans:
+            write_cohort(folder / "phantom", CASES, SEED)
+            scans, masks = str(folder / "phantom" / "scans"), str(folder / "phantom" / "infection_masks")
+        cases = cases_on_grid(Path(scans), Path(masks))
+        (folder / "checkpoint").mkdir()
+        rows.append(("checkpoint", f"{checkpoint_megabytes(trained, folder / 'checkpoint'):.1f}", *[""] * 5))
+        sizes = {}
         for dtype in ("float32", "mixed_bfloat16"):
             network = build_network(SIZE, dtype=dtype)
             network.set_weights(trained.get_weights())
-            folder = Path(scratch) / dtype
-            ServedModel(network, SIZE, 0.5).save(folder)
-            sizes[dtype] = megabytes(folder)
-            loaded.append(tf.saved_model.load(str(folder)))  # kept: a signature alone does not keep its variables
+            ServedModel(network, SIZE, 0.5).save(folder / dtype)
+            sizes[dtype] = megabytes(folder / dtype)
+            loaded.append(tf.saved_model.load(str(folder / dtype)))  # a signature alone does not keep its variables
             signatures[dtype] = loaded[-1].signatures["network"]
-        seconds = {dtype: [] for dtype in signatures}
-        answers = {}
-        for number in range(ROUNDS + 2):
-            for dtype, signature in signatures.items():
-                started = time.perf_counter()
-                answers[dtype] = signature(slices_hu=slices)["lesion_probability"].numpy()
-                if number >= 2:  # the first calls plan their kernels
-                    seconds[dtype].append(time.perf_counter() - started)
-    reference = answers["float32"]
-    rows = [("", "MB", "slices/s", "ratio", "largest difference", "Dice with float32")]
-    base = statistics.median(seconds["float32"])
-    for dtype, answer in answers.items():
+        seconds = timed_by_turns(signatures, tf.constant(np.resize(cases[0][0], (BATCH, SIZE, SIZE))))
+    answers = {dtype: [answer(signature, slices) for slices, _ in cases] for dtype, signature in signatures.items()}
+    for dtype, found in answers.items():
         median = statistics.median(seconds[dtype])
-        both, one = ((answer >= 0.5) & (reference >= 0.5)).sum(), (answer >= 0.5).sum() + (reference >= 0.5).sum()
-        dice = 2 * both / one if one else 1.0
-        difference = np.abs(answer - reference).max()
-        speed = f"{BATCH / median:.0f}", f"{base / median:.2f}"
-        rows.append((dtype, f"{sizes[dtype]:.1f}", *speed, f"{difference:.1e}", f"{dice:.4f}"))
-    print_table(f"variants of the exported graph, batches of {BATCH} ({weights or 'untrained'})", rows)
+        ratio = statistics.median(seconds["float32"]) / median
+        scores = [dice(truth, probability >= 0.5) for probability, (_, truth) in zip(found, cases, strict=True)]
+        equal = np.concatenate(
+            [((a >= 0.5) == (b >= 0.5)).ravel() for a, b in zip(found, answers["float32"], strict=True)]
+        )
+        difference = max(np.abs(a - b).max() for a, b in zip(found, answers["float32"], strict=True))
+        speed = f"{BATCH / median:.0f}", f"{ratio:.2f}"
+        rows.append(
+            (dtype, f"{sizes[dtype]:.1f}", *speed, f"{difference:.1e}", f"{equal.mean():.4%}", f"{np.mean(scores):.4f}")
+        )
+    heading = ("", "MB", "slices/s", "ratio", "largest difference", "same mask", "mean Dice")
+    print_table(
+        f"variants, batches of {BATCH}, {len(cases)} scans ({'trained' if weights else 'untrained'})", [heading, *rows]
+    )
+
+
+def answer(signature, slices: np.ndarray) -> np.ndarray:
+    parts = [tf.constant(slices[start : start + BATCH]) for start in range(0, len(slices), BATCH)]
+    return np.concatenate([signature(slices_hu=part)[PROBABILITY].numpy() for part in parts])
+
+
+def timed_by_turns(signatures, batch) -> dict[str, list[float]]:
+    seconds = {dtype: [] for dtype in signatures}
+    for number in range(ROUNDS + 2):
+        for dtype, signature in signatures.items():
+            started = time.perf_counter()
+            signature(slices_hu=batch)[PROBABILITY].numpy()
+            if number >= 2:  # the first calls plan their kernels
+                seconds[dtype].append(time.perf_counter() - started)
+    return seconds
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from components.report.page import BLUE, GREEN, ORANGE, PURPLE, VERMILION
 def main(results: Path, picture: Path) -> None:
     """Draw one line for each preset and fold, of training slices; lines of one preset share their colour."""
     rows = [json.loads(line) for line in results.read_text().splitlines()]
+    rows = [row for row in rows if row.get("changes", "{}") == "{}"]
     presets = list(dict.fromkeys(row["preset"] for row in rows))
     colours = dict(zip(presets, (BLUE, VERMILION, ORANGE, GREEN, PURPLE), strict=False))
     styles = dict(zip(presets, ("solid", "dashed", "dotted", "dashdot", "solid"), strict=False))

@@ -77,9 +77,7 @@ def main(rounds: int, size: int) -> None:
         shards = write_noise(Path(name), size)
         found = survey(shards, size)
         batches = list(islice(training_batches(shards, size, found, recipe, seed=0), 8))
-        memory = tf.data.Dataset.from_tensor_slices(
-            (np.stack([hu for hu, _ in batches]), np.stack([lesion for _, lesion in batches]))
-        ).repeat()
+        memory = tf.data.Dataset.from_tensor_slices(tuple(map(np.stack, zip(*batches, strict=True)))).repeat()
         plain = dataclasses.replace(recipe, augmentation=None)
         ways = {
             f"tensors in memory, {policy}": (compiled(recipe, size, policy), memory),

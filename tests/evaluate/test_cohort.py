@@ -126,6 +126,18 @@ def test_the_ceiling_is_the_dice_of_the_mask_that_went_to_the_grid_and_back():
     assert 0 < ceiling_dice(truth, 32) < 1
 
 
+@pytest.mark.parametrize("size", [8, 32, 128])
+def test_the_ceiling_of_a_lone_lesion_misses_nothing_that_comes_back_beside_it(size):
+    draw = np.random.default_rng(2)
+    for _ in range(20):
+        truth = np.zeros((3, 50, 70), bool)
+        row, column = draw.integers(0, 48), draw.integers(0, 68)
+        truth[1, row : row + draw.integers(1, 20), column : column + draw.integers(1, 20)] = True
+        fit = GridFit(50, 70, size)
+        back = fit.invert(fit.apply(truth, 0)) >= 0.5
+        assert ceiling_dice(truth, size) == pytest.approx(dice(truth, back))
+
+
 def test_a_grid_of_the_scans_own_size_loses_nothing():
     truth = np.random.default_rng(1).random((2, 32, 32)) < 0.3
     assert ceiling_dice(truth, 32) == 1.0

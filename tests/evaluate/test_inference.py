@@ -35,7 +35,8 @@ def test_probabilities_lie_on_the_slices_own_pixels():
     hu = rng.integers(-1000, 200, (BATCH + 3, 50, 41), dtype=np.int16)
     network = keras_network(step_network(at_hu=-400))
     parts = list(lesion_probability(network, hu, SIZE))
-    assert [len(probability) for _, probability in parts] == [BATCH, 3]
+    assert [len(probability) for _, probability in parts] == [8, 8, 8, 8, 3]
+    assert np.concatenate([np.arange(BATCH + 3)[part] for part, _ in parts]).tolist() == list(range(BATCH + 3))
     whole = GridFit(50, 41, SIZE).invert(predict_grid(network, fit_hu(hu, SIZE)))
     for part, probability in parts:
         np.testing.assert_array_equal(probability, whole[part])

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import keras
 import numpy as np
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from components.ct.cases import sha256_of
 from components.evaluate.verdict import JudgedCase, Rule, Verdict
@@ -35,8 +37,18 @@ def write_exportable(folder: Path, network: keras.Model, value: float = 0.8, lim
     network.save(model / "model.keras")
     rule = Rule("mean_dice", "mean Dice over 1 test case", value, limit)
     case = JudgedCase("case", "ab" * 32, "cd" * 32, value)
+    (evaluation / "model_card.md").write_text("# What it is for\n")
     Verdict((rule,), sha256_of(model / "model.keras"), 0.4, 0.8, (case,)).write(evaluation)
     Split({"train": ["a"], "validation": ["b"], "test": ["case"]}, SIZE, 0).write(shards)
     slices = np.random.default_rng(0).integers(-1000, 300, (5, SIZE, SIZE)).astype(np.int16)
     write_shard(shards / "test" / "case.tfrecord", "case", np.arange(5), slices, np.zeros(slices.shape, np.uint8))
     return model, evaluation, shards
+
+
+def write_keys(folder, name):
+    """Write NAME.pem and NAME.pub, as `openssl ecparam -name prime256v1 -genkey` would."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    pem, pkcs8 = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+    public = serialization.PublicFormat.SubjectPublicKeyInfo
+    (folder / f"{name}.pem").write_bytes(key.private_bytes(pem, pkcs8, serialization.NoEncryption()))
+    (folder / f"{name}.pub").write_bytes(key.public_key().public_bytes(pem, public))

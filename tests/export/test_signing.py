@@ -5,22 +5,12 @@ import subprocess
 import sys
 
 import pytest
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from components.ct.errors import InputError
 from components.export.manifest import verify, write_manifest
 from components.export.signing import SIGNATURE, sign, verify_signature
 from serving.cli import main
-
-
-def write_keys(folder, name):
-    """Write NAME.pem and NAME.pub, as `openssl ecparam -name prime256v1 -genkey` would."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    pem, pkcs8 = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
-    public = serialization.PublicFormat.SubjectPublicKeyInfo
-    (folder / f"{name}.pem").write_bytes(key.private_bytes(pem, pkcs8, serialization.NoEncryption()))
-    (folder / f"{name}.pub").write_bytes(key.public_key().public_bytes(pem, public))
+from tests.export.exportable import write_keys
 
 
 @pytest.fixture

@@ -17,8 +17,9 @@ import tensorflow as tf
 from components.ct.errors import InputError
 from components.evaluate.verdict import require_pass
 from components.export.export import export_version
+from components.export.signing import verify_signature
 from serving.version_folders import numbered_folders, version_folders
-from tests.export.exportable import small_network, write_exportable
+from tests.export.exportable import small_network, write_exportable, write_keys
 from tests.serving.conftest import COMMAND
 from tests.storage.gcs_server import BUCKET
 
@@ -30,9 +31,11 @@ def model_base(tmp_path):
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
-    """A version that the export step wrote, for tests that work on a copy of it."""
+    """A signed version that the export step wrote, for tests that work on a copy of it."""
     folder = tmp_path_factory.mktemp("exported")
-    return export_version(*write_exportable(folder, small_network()), str(folder / "models"), "lung")
+    write_keys(folder, "ours")
+    parts = write_exportable(folder, small_network())
+    return export_version(*parts, str(folder / "models"), "lung", signing_key=folder / "ours.pem")
 
 
 @pytest.mark.parametrize("dice", [math.nan, math.inf, -math.inf])
@@ -68,6 +71,7 @@ EXPORT = """
 import sys
 from pathlib import Path
 from components.export.export import export_version
+from components.export.signing import verify_signature
 export_version(*map(Path, sys.argv[1:4]), sys.argv[4], "lung")
 """
 
@@ -145,6 +149,10 @@ def test_row_43_files_tampered_with_are_named(exported, tmp_path):
 def test_an_export_carries_all_that_its_receiver_needs(exported):
     (version,) = version_folders(Path(exported).parent).values()
     extra = {path.name for path in (version / "assets.extra").iterdir()}
-    assert extra == {"MANIFEST.sha256", "preprocessing.json", "tf_serving_warmup_requests", "verdict.json"}
+    assert extra == {
+        *("MANIFEST.sha256", "model.sig", "model_card.md"),
+        *("preprocessing.json", "tf_serving_warmup_requests", "verdict.json"),
+    }
+    verify_signature(version, version.parents[1] / "ours.pub")
     contract = json.loads((version / "assets.extra" / "preprocessing.json").read_text())
     assert contract["signatures"]["network"]["shape"] == [None, 32, 32]

@@ -282,7 +282,7 @@ def test_row_49_promotions_and_rollbacks_under_load_drop_no_request(model_folder
         shutil.copytree(model_folder / str(number), base / str(number))
         (base / str(number) / "assets.extra").mkdir()
         write_manifest(base / str(number))
-    labels = Labels(base / "models.config", MODEL, base)
+    labels = Labels(base / "models.config", MODEL, str(base))
     labels.promote(3, "stable", "first")
     with (
         serving("--model-config-file", labels.config_file, "--poll", 0.05) as (_, address),

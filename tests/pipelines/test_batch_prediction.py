@@ -7,13 +7,15 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from kfp import compiler, local
+from kfp import compiler
 
 from components.ct.errors import InputError
 from components.predict.batch import Served, plan_shards, predict_shard
 from pipelines.batch_prediction import batch_prediction
+from pipelines.local import run_batch_prediction
 from tests.serving.conftest import model_folder, scan, server  # noqa: F401 (fixtures)
 from tests.serving.toy import MODEL
+from tests.storage.gcs_server import BUCKET, gcs, gcs_server  # noqa: F401 (fixtures)
 
 
 @pytest.fixture
@@ -50,6 +52,18 @@ def test_a_server_and_the_version_folder_itself_draw_the_same_masks(server, mode
     np.testing.assert_array_equal(masks[0], masks[2])
 
 
+def test_scans_and_versions_may_lie_in_cloud_storage(model_folder, source, gcs, tmp_path):  # noqa: F811
+    for name in ("a.nii.gz", "b.nii.gz"):
+        gcs.put(f"scans/{name}", (source / name).read_bytes())
+    for path in (file for file in (model_folder / "12").rglob("*") if file.is_file()):
+        gcs.put(f"models/toy/12/{path.relative_to(model_folder / '12')}", path.read_bytes())
+    gcs.put("models/toy/13/variables/half", b"an upload under way")
+    scans, model = f"gs://{BUCKET}/scans", f"gs://{BUCKET}/models/toy"
+    assert plan_shards(scans, 2) == ['["a.nii.gz"]', '["b.nii.gz"]']
+    (row,) = predict_shard(scans, ["b.nii.gz"], Served("", model, MODEL), tmp_path / "out", 0.0)
+    assert (row.case, row.error, row.model_version) == ("b", "", 12)
+
+
 def test_a_part_without_a_single_mask_fails(server, source, tmp_path):  # noqa: F811
     with pytest.raises(InputError, match=r"none of 1 scans was segmented.*c\.nii\.gz"):
         predict_shard(str(source), ["c.nii.gz"], Served(server, "", MODEL), tmp_path / "out", 0.0)
@@ -68,15 +82,15 @@ def test_it_compiles(tmp_path):
 
 @pytest.mark.slow
 def test_the_pipeline_leaves_masks_a_table_and_a_gallery(model_folder, source, tmp_path):  # noqa: F811
-    local.init(runner=local.SubprocessRunner(use_venv=False), pipeline_root=str(tmp_path / "root"))
-    batch_prediction(source=str(source), model=str(model_folder), model_name=MODEL, shards=2)
-    (results,) = (tmp_path / "root").glob("*/gather/results")
+    given = {"source": str(source), "model": str(model_folder), "model_name": MODEL, "shards": 2}
+    summary = run_batch_prediction(tmp_path / "runs", given)
+    results = Path(summary["table"]).parent
     assert sorted(path.name for path in (results / "masks").iterdir()) == ["a_mask.nii.gz", "b_mask.nii.gz"]
     with (results / "summary.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["case"] for row in rows] == ["a", "b", "c"]
     assert float(rows[0]["lesion_ml"]) > 0
     assert rows[2]["error"]
-    page = (results.parent / "gallery").read_text()
+    page = Path(summary["report"]).read_text()
     assert page.count("data:image/png;base64,") == 2
     assert "3 scans: lesion in 2, 1 failed" in page

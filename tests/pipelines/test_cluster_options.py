@@ -7,6 +7,7 @@ from kfp import compiler, dsl, local
 from components.ct.errors import InputError
 from pipelines.batch_prediction import batch_prediction
 from pipelines.cluster_options import ClusterOptions, for_cluster
+from pipelines.commands import ROOT
 from pipelines.parameters import PIPELINES
 from pipelines.training import training
 
@@ -146,8 +147,11 @@ def test_every_pipeline_has_a_description_and_every_parameter_one(pipeline, tmp_
 
 
 def test_batch_prediction_compiles_with_its_fan_out(tmp_path):
-    spec, _ = compiled(for_cluster(batch_prediction), tmp_path / "batch.yaml")
+    spec, platform = compiled(for_cluster(batch_prediction), tmp_path / "batch.yaml")
     assert {"plan-shards", "predict", "gather", "summarize-run"} == set(tasks_of(spec))
+    (policy,) = yaml.safe_load_all((ROOT / "serving" / "k8s" / "base" / "network_policy.yaml").read_text())
+    let_in = policy["spec"]["ingress"][0]["from"][0]["podSelector"]["matchLabels"]
+    assert platform["exec-predict"]["podMetadata"]["labels"] == let_in
 
 
 @dsl.component(base_image="python", install_kfp_package=False)

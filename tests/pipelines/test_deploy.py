@@ -170,9 +170,10 @@ def test_the_doctor_names_what_is_missing_and_the_way_to_it(monkeypatch, capsys,
 
 
 def test_the_packages_are_compiled_by_this_python_for_the_images_of_the_revision(tmp_path):
-    command, told = compile_command(Deployment(revision="abc", registry="r.example", model_claim="models"), tmp_path)
+    given = Deployment(revision="abc", registry="r.example", model_claim="models", compile_with="--cpu slice=16")
+    command, told = compile_command(given, tmp_path)
     assert command[:4] == [sys.executable, "-m", "pipelines.cli", "compile"]
-    assert command[4:] == ["-o", str(tmp_path), "--model-claim", "models"]
+    assert command[4:] == ["-o", str(tmp_path), "--model-claim", "models", "--cpu", "slice=16"]
     assert told == {
         "CPU_IMAGE": "r.example/lung-ct-python:cpu-abc",
         "DATA_IMAGE": "r.example/lung-ct-python:data-abc",

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from tests.serving.toy import MODEL, save_toy_model
+from tests.storage.gcs_server import gcs, gcs_server  # noqa: F401 (fixtures)
 
 COMMAND = [sys.executable, "-m", "serving.cli"]
 

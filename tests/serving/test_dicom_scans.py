@@ -84,7 +84,7 @@ def test_an_eight_bit_scan_is_read_as_in_training_and_an_unknown_range_is_refuse
     likely = [nib.load(tmp_path / f"{name}_p.nii.gz").get_fdata() for name in ("scan", "windowed")]
     np.testing.assert_allclose(likely[0], likely[1], atol=0.01)  # a grey level is 6 HU
     # Grey levels of no known window: neither HU nor 0 to 255.
-    nib.save(nib.Nifti1Image((windowed // 4 + 400).astype(np.int16), source.affine), tmp_path / "unknown.nii.gz")
+    nib.save(nib.Nifti1Image(windowed.astype(np.int16) // 4 + 400, source.affine), tmp_path / "unknown.nii.gz")
     told = predict(server, tmp_path / "unknown.nii.gz", tmp_path / "u.nii.gz")
     assert told is not None
     assert "unknown.nii.gz" in told

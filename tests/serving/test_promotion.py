@@ -9,6 +9,7 @@ from components.export.manifest import write_manifest
 from serving.cli import main
 from serving.model_config import ModelConfig, read_model_config, write_model_config
 from serving.promotion import Labels
+from tests.storage.gcs_server import BUCKET
 
 
 @pytest.fixture
@@ -26,7 +27,7 @@ def base(tmp_path):
 
 @pytest.fixture
 def labels(base):
-    return Labels(base / "models.config", "lung", base)
+    return Labels(base / "models.config", "lung", str(base))
 
 
 def test_a_promotion_writes_what_tf_serving_reads(labels, base):
@@ -114,3 +115,22 @@ def test_the_command_line_promotes_lists_and_rolls_back(base, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert lines[:3] == ["version 1  stable", "version 2  -", "version 3  -"]
     assert lines[-1].endswith("rollback stable: 2 -> 1 by me: noise on site B, test Dice 0.710")
+
+
+def test_a_version_in_cloud_storage_is_verified_and_promoted(base, gcs, tmp_path):
+    for path in (file for file in base.rglob("*") if file.is_file()):
+        gcs.put(f"models/lung/{path.relative_to(base)}", path.read_bytes())
+    gcs.put("models/lung/4/variables/half", b"an upload under way")
+    address, config = f"gs://{BUCKET}/models/lung", tmp_path / "models.config"
+    given = ["promote", "--model-base", address, "--model", "lung", "--why", "first"]
+    main([*given, "--version", "2", "--config", str(config)])
+    (found,) = read_model_config(config)
+    assert (found.base, found.labels) == (address, {"stable": 2})
+    assert Labels(config, "lung", address).ledger()[0].test_dice == 0.72
+    with pytest.raises(SystemExit, match="has no version 4; there are: 1, 2, 3"):
+        main([*given, "--version", "4", "--config", str(config)])
+    gcs.put("models/lung/3/saved_model.pb", b"tampered with")
+    with pytest.raises(SystemExit, match=r"saved_model\.pb was changed"):
+        main([*given, "--version", "3", "--config", str(config)])
+    with pytest.raises(SystemExit, match="to write with --config"):
+        main([*given, "--version", "2"])

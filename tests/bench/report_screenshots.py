@@ -1,0 +1,50 @@
+"""Pictures of the reports of a run for the README: the top of each page on a desk, as compact PNG.
+
+Run: python -m tests.bench.report_screenshots docs/images validate=PAGE.html train=PAGE.html evaluate=PAGE.html
+"""
+
+import io
+import sys
+import tempfile
+from pathlib import Path
+
+from PIL import Image, ImageColor
+
+from components.report.page import BLUE, GREEN, ORANGE, SKY, VERMILION
+from tests.report.headless import chromium
+
+WIDTH, HEIGHTS = 1000, {"validate": 890, "train": 585, "evaluate": 893}  # CSS pixels
+_GREYS, _TINTS = 40, (0.25, 0.5, 0.75, 1.0)  # scans are grey; lines have few colours, mixed with what they lie on
+_GROUNDS = ((255, 255, 255), (60, 60, 60), (128, 128, 128))
+_WITHOUT_BARS = "document.documentElement.style.overflow = 'hidden'; null"
+
+
+def main(folder: Path, pages: dict[str, Path]) -> None:
+    """Write `report-<name>.png` for each page."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as scratch, chromium(Path(scratch)) as browser:
+        for name, page in pages.items():
+            shown = browser.show(page.read_text(), (WIDTH, HEIGHTS[name]), _WITHOUT_BARS)
+            picture = Image.open(io.BytesIO(shown.picture)).convert("RGB")
+            path = folder / f"report-{name}.png"
+            picture.quantize(palette=_palette(), dither=Image.Dither.NONE).save(path, optimize=True)
+            print(f"{path}: {picture.width}×{picture.height}, {path.stat().st_size / 1000:.0f} kB")
+
+
+def _palette() -> Image.Image:
+    """The colours of a page: greys, and each colour of the reports upon white, grey and black."""
+    colours = [3 * (round(255 * step / (_GREYS - 1)),) for step in range(_GREYS)]
+    colours += [(238, 246, 251), (244, 244, 244)]  # behind the first sentence
+    for colour in (ImageColor.getrgb(name) for name in (BLUE, SKY, ORANGE, VERMILION, GREEN)):
+        colours += [
+            tuple(round(share * c + (1 - share) * g) for c, g in zip(colour, ground, strict=True))
+            for share in _TINTS
+            for ground in _GROUNDS
+        ]
+    palette = Image.new("P", (1, 1))
+    palette.putpalette([part for colour in dict.fromkeys(colours) for part in colour])
+    return palette
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), {name: Path(page) for name, _, page in (word.partition("=") for word in sys.argv[2:])})
