@@ -14,9 +14,9 @@ from components.ct.errors import InputError
 from components.evaluate.cohort import Interval, mean_interval
 from components.evaluate.inference import Network
 from components.evaluate.scores import CaseScore
+from components.export.tensor_names import GRID_SIGNATURE, PROBABILITY, THRESHOLD
 
 _VERDICT = Path("assets.extra") / "verdict.json"
-_SIGNATURE, _PROBABILITY, _THRESHOLD = "network", "lesion_probability", "threshold"
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,8 @@ class Champion:
     judged_on: frozenset[str]
 
     @classmethod
-    def load(cls, version: Path) -> "Champion":
-        """Load a version folder as the export step writes it, and ask it once.
+    def load(cls, version: Path, name: str) -> "Champion":
+        """Load the version folder `version` as the export step writes it, and ask it once.
 
         Raises:
             InputError: it cannot be loaded, or does not answer as a version of ours does.
@@ -48,22 +48,20 @@ class Champion:
 
         try:
             loaded = tf.saved_model.load(str(version))
-            signature = loaded.signatures[_SIGNATURE]
+            signature = loaded.signatures[GRID_SIGNATURE]
             (given,) = signature.structured_input_signature[1].values()
             size = int(given.shape[1])
             blank = signature(**{given.name: tf.zeros((1, size, size), given.dtype)})
-            threshold = float(blank[_THRESHOLD].numpy()[0])
-            np.reshape(blank[_PROBABILITY].numpy(), (1, size, size))
+            threshold = float(blank[THRESHOLD].numpy()[0])
+            np.reshape(blank[PROBABILITY].numpy(), (1, size, size))
         except Exception as error:  # TensorFlow raises anything: a version of other ops, another Keras, a damaged file
             reason = " ".join(f"{type(error).__name__}: {error}".split())[:160]
-            raise InputError(
-                f"{version}: no model to compare with ({reason}); roll back to one that answers"
-            ) from error
+            raise InputError(f"{name}: no model to compare with ({reason}); roll back to one that answers") from error
 
         def network(slices_hu: NDArray[np.int16], _keep: Any = loaded) -> NDArray[np.float32]:
-            return signature(**{given.name: tf.constant(slices_hu, given.dtype)})[_PROBABILITY].numpy()
+            return signature(**{given.name: tf.constant(slices_hu, given.dtype)})[PROBABILITY].numpy()
 
-        return cls(version_name(version), network, size, threshold, _judged_on(version))
+        return cls(name, network, size, threshold, _judged_on(version))
 
 
 @dataclass(frozen=True)
@@ -94,11 +92,6 @@ class Comparison:
         unknown = sum(row.sha256_scan not in champion.judged_on for row in scores)
         interval = mean_interval([row.patient_id for row in scores], changes)
         return cls(champion.name, fmean(changes), interval, unknown)
-
-
-def version_name(version: Path) -> str:
-    """What a version is called in words."""
-    return f"version {version.name}"
 
 
 def _judged_on(version: Path) -> frozenset[str]:

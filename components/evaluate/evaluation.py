@@ -12,7 +12,7 @@ from components.ct.atomic import written_whole
 from components.ct.cases import Case, sha256_of
 from components.ct.errors import InputError
 from components.evaluate.case import CaseResult, count_levels, score_case
-from components.evaluate.champion import Champion, Comparison, version_name
+from components.evaluate.champion import Champion, Comparison
 from components.evaluate.cohort import groups
 from components.evaluate.detection import slice_auc
 from components.evaluate.inference import Network, keras_network
@@ -23,9 +23,10 @@ from components.evaluate.outcome import Evaluation
 from components.evaluate.report import write_report
 from components.evaluate.rules import Limits, gate_rules
 from components.evaluate.scores import write_scores
-from components.evaluate.served_version import served_version
+from components.evaluate.served_version import served_version, version_name
 from components.evaluate.threshold import ThresholdChoice, choose_threshold
 from components.evaluate.verdict import judge
+from components.export.publication import on_this_machine
 from components.train.network import load_model
 
 MODEL, TRAINING, OVERLAYS = "model.keras", "training.json", "overlays"
@@ -136,15 +137,16 @@ def _slice_auc(results: list[CaseResult]) -> float | None:
 
 def _champion(base: str) -> tuple[Champion | None, Comparison | None]:
     """The served version, or where it cannot be loaded the comparison that keeps the gate shut; neither without one."""
-    with served_version(base) as version:
-        if version is None:
-            return None, None
+    version = served_version(base)
+    if version is None:
+        return None, None
+    name = version_name(version)
+    with on_this_machine(version) as folder:
         try:
-            return Champion.load(version), None
+            return Champion.load(folder, name), None
         except InputError as error:
             print(f"warning: {error}", flush=True)
-            problem = ", which cannot be loaded (roll back to one that can)"
-            return None, Comparison(version_name(version), None, problem=problem)
+            return None, Comparison(name, None, problem=", which cannot be loaded (roll back to one that can)")
 
 
 def _training(model_folder: Path) -> Mapping[str, Any]:

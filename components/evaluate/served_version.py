@@ -1,56 +1,33 @@
-"""Which version of a model is served now, in a folder or in Cloud Storage, and its files at hand."""
+"""Which version of a model is served now, in a folder or in Cloud Storage."""
 
-import tempfile
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-from components.storage.gcs import download_prefix, is_gcs, list_names
+from components.export.publication import shown_versions
+from components.storage.gcs import is_gcs, list_names
 
-_GRAPH = "saved_model.pb"  # written last by every export: with it a version is whole
+_GRAPH = "saved_model.pb"
 
 
-@contextmanager
-def served_version(base: str) -> Iterator[Path | None]:
-    """The folder of the version that is served, for as long as the context lasts; None where there is none yet.
+def served_version(base: str) -> str | None:
+    """The folder or address of the version that is served; None where there is none yet.
 
     Args:
-        base: a version's own folder, or that of all versions, of which TF Serving serves the newest; a path, or
-            `gs://bucket/prefix`, whose files are fetched for the time being. Empty for none.
+        base: a version itself, or the folder of all versions, of which TF Serving serves the newest whole one; a path
+            or `gs://bucket/prefix`. Empty for none.
 
     Raises:
         InputError: the bucket is not there, may not be read, or does not answer.
     """
-    if not is_gcs(base):
-        yield _on_disk(Path(base)) if base else None
-        return
-    address = _in_bucket(base.rstrip("/"))
-    if address is None:
-        yield None
-        return
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch) / address.rpartition("/")[2]
-        download_prefix(address, folder)
-        yield folder
-
-
-def _on_disk(base: Path) -> Path | None:
-    if (base / _GRAPH).is_file():
-        return base
-    if not base.is_dir():
+    base = base.rstrip("/")
+    if not base:
         return None
-    newest = _newest(folder.name for folder in base.iterdir() if (folder / _GRAPH).is_file())
-    return base / newest if newest else None
-
-
-def _in_bucket(base: str) -> str | None:
-    names = list_names(base)
-    if _GRAPH in names:
+    there = _GRAPH in list_names(base) if is_gcs(base) else (Path(base) / _GRAPH).is_file()
+    if there:
         return base
-    newest = _newest(name.removesuffix(f"/{_GRAPH}") for name in names if name.endswith(f"/{_GRAPH}"))
-    return f"{base}/{newest}" if newest else None
+    shown = shown_versions(base)
+    return shown[max(shown)] if shown else None
 
 
-def _newest(names: Iterable[str]) -> str | None:
-    """The highest number among the names of folders; others are no versions."""
-    return max((name for name in names if name.isascii() and name.isdecimal()), key=int, default=None)
+def version_name(version: str) -> str:
+    """What a version is called in words, such as "version 3"."""
+    return f"version {version.rpartition('/')[2]}"

@@ -107,16 +107,16 @@ def tell(name: str, cases: list[Case], scores: dict[str, dict[str, float]]) -> N
     """The mean over all cases that were scored, and the other ways' differences, with intervals over patients."""
     patients = {case.case_id: case.patient_id for case in cases}
 
-    def mean(values: dict[str, float]) -> str:
+    def mean(values: dict[str, float], sign: str = "") -> str:
         interval = mean_interval([patients[case] for case in values], list(values.values()))
-        between = f", 95 % interval {interval.low:.3f} to {interval.high:.3f}" if interval else ""
-        return f"{fmean(values.values()):.3f}{between}"
+        between = f", 95 % interval {interval.low:{sign}.3f} to {interval.high:{sign}.3f}" if interval else ""
+        return f"{fmean(values.values()):{sign}.3f}{between}"
 
     plain = scores[PLAIN]
     print(f"{name}: mean Dice of {len(plain)} cases {mean(plain)}", flush=True)
     for way, found in scores.items():
         if way != PLAIN:
-            print(f"    {way}: {mean({case: found[case] - plain[case] for case in plain})} on top", flush=True)
+            print(f"    {way}: {mean({case: found[case] - plain[case] for case in plain}, '+')}", flush=True)
 
 
 if __name__ == "__main__":
