@@ -71,6 +71,7 @@ def test_a_dry_run_says_everything_and_touches_nothing(state, tmp_path, capsys):
         assert part in told
     assert told.count("as version sha256-") == len(PIPELINES)
     assert "Deployment lung-infection/lung-infection" in told
+    assert "objects, valid by the schemas of Kubernetes" in told
     assert list(state.iterdir()) == []
     assert list(tmp_path.glob("*.yaml")) == []
 
