@@ -58,7 +58,8 @@ deployment = --engine $(engine) $(if $(REGISTRY),--registry '$(REGISTRY)') $(if 
   $(if $(OPTIONS),--options $(OPTIONS)) $(if $(NAMESPACE),--namespace '$(NAMESPACE)') \
   $(if $(MODEL_BASE),--model-base '$(MODEL_BASE)') $(if $(GPUS),--gpus $(GPUS)) \
   $(if $(GCP_SERVICE_ACCOUNT),--gcp-service-account '$(GCP_SERVICE_ACCOUNT)') \
-  $(if $(SERVING_DIGEST),--serving-digest '$(SERVING_DIGEST)') $(if $(MODEL_CLAIM),--model-claim '$(MODEL_CLAIM)')
+  $(if $(SERVING_DIGEST),--serving-digest '$(SERVING_DIGEST)') $(if $(MODEL_CLAIM),--model-claim '$(MODEL_CLAIM)') \
+  $(if $(COMPILE_WITH),--compile-with='$(COMPILE_WITH)') $(if $(PYTHON_IMAGE),--python-image '$(PYTHON_IMAGE)')
 dry_run = $(if $(DRY_RUN),--dry-run)
 steps := build push compile upload serving
 
@@ -96,10 +97,11 @@ test-all: setup ## Run all tests, whole training runs among them
 	@$(PYTHON) -m pytest -n auto --dist loadfile
 
 BENCH := evaluate_agreement evaluate_mutations evaluate_time ingest_speed ingest_memory serving_volume serving_load \
-         serving_variants train_steps
+         serving_variants serving_runtimes train_steps
 
 .PHONY: bench
 bench: setup ## Measure: speed, memory, Dice and agreement, as tables of ratios; BENCH=serving_load for one of them
+	@$(UV) sync --frozen --inexact --quiet --group bench
 	@for name in $(BENCH); do echo; echo "── $$name"; $(PYTHON) -m tests.bench.$$name || exit; done
 
 .PHONY: lint

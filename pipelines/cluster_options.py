@@ -29,7 +29,7 @@ class Step:
 
     Attributes:
         shown: its name in the UI.
-        cpu: cores requested; more may be used where the node has them to spare.
+        cpu: cores requested, and the limit: steps take as many workers as it allows, and memory for each.
         memory: requested, and the limit.
         timeout_s: the pod is ended after that.
         retries: how often it is tried again. Steps write whole outputs under final names, or none.
@@ -142,7 +142,8 @@ def _settle(task: dsl.PipelineTask, options: ClusterOptions) -> None:
     step = _STEPS[kind]
     task.set_display_name(step.shown)
     memory = options.memory.get(kind, step.memory)
-    task.set_cpu_request(options.cpu.get(kind, step.cpu)).set_memory_request(memory).set_memory_limit(memory)
+    cpu = options.cpu.get(kind, step.cpu)
+    task.set_cpu_request(cpu).set_cpu_limit(cpu).set_memory_request(memory).set_memory_limit(memory)
     task.set_caching_options(kind in options.cached)
     kubernetes.set_timeout(task, step.timeout_s)
     kubernetes.empty_dir_mount(task, volume_name="tmp", mount_path=_TMP)

@@ -3,10 +3,24 @@
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+_QUOTA = Path("/sys/fs/cgroup/cpu.max")  # version 2 of Linux's control groups: microseconds in each period, or "max"
+
+
+def processors(quota_file: Path = _QUOTA) -> int:
+    """How many processors this process may use: the container's limit where it has one, else the machine's.
+
+    In a pod, the machine's number would set memory for the workers of a whole node.
+    """
+    try:
+        quota, period = quota_file.read_text().split()
+        return max(1, int(quota) // int(period))
+    except (OSError, ValueError):  # no such file, or no limit
+        return os.cpu_count() or 1
 
 
 def each_case(
@@ -25,7 +39,7 @@ def each_case(
     """
     total, every = len(items), max(1, len(items) // 10)
     results: list[Result] = []
-    with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
+    with ThreadPoolExecutor(workers or processors()) as pool:
         try:
             for result in pool.map(function, items):
                 results.append(result)
