@@ -63,7 +63,9 @@ def add_compile_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tolerate", nargs="*", default=[], metavar="KEY", help="taints that it tolerates")
     parser.add_argument("--model-claim", help="volume claim for served models, mounted as /models")
     parser.add_argument("--checkpoint-claim", help="volume claim for the train step, mounted as /checkpoints")
-    parser.add_argument("--secret", help="Secret mounted for ingest under /run/secrets/<its name>")
+    parser.add_argument(
+        "--secret", help="Secret with keys, mounted for ingest and export under /run/secrets/<its name>"
+    )
     parser.add_argument("--image-pull-secret", help="Secret to fetch the images with")
 
 

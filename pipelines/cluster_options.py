@@ -77,7 +77,7 @@ class ClusterOptions:
             where they go to a bucket.
         checkpoint_claim: a volume claim mounted as /checkpoints in the train step, for its `checkpoint_dir`: what a
             retried or preempted training goes on from; None has it begin anew.
-        secret: a Secret mounted for the ingest step under /run/secrets/<its name>, or None.
+        secret: a Secret with keys, mounted for ingest and export under /run/secrets/<its name>, or None.
         image_pull_secret: a Secret to fetch the images with, or None.
         cached: steps that may take an earlier run's outputs. Kubeflow's key holds the image, the parameters and the
             inputs' names, but not their content: name a step only where the source's digest is one of its parameters.
@@ -156,7 +156,7 @@ def _settle(task: dsl.PipelineTask, options: ClusterOptions) -> None:
         kubernetes.add_pod_label(task, *_SERVERS_CLIENT)
     if options.model_claim and kind in _STEPS_WITH_MODELS:
         kubernetes.mount_pvc(task, pvc_name=options.model_claim, mount_path=_MODELS)
-    if options.secret and kind == "ingest":
+    if options.secret and kind in ("ingest", "export"):
         kubernetes.use_secret_as_volume(task, secret_name=options.secret, mount_path=f"/run/secrets/{options.secret}")
     if options.image_pull_secret:
         kubernetes.set_image_pull_secrets(task, [options.image_pull_secret])

@@ -33,6 +33,7 @@ def training(
     changes: dict = {},  # noqa: B006 - a KFP default is copied into each run
     require_gpu: bool = False,
     checkpoint_dir: str = "",
+    unlabelled: str = "",
     min_dice: float = 0.5,
     min_dice_ci: float = 0.0,
     min_case_dice: float = 0.0,
@@ -41,6 +42,7 @@ def training(
     max_regression: float = 0.02,
     hard_cases: list[str] = [],  # noqa: B006
     data_licence: str = "not stated",
+    signing_key_file: str = "",
     seed: int = 0,
 ) -> None:
     """Ingest, validate, slice, train, evaluate, and export behind the Dice gate.
@@ -65,6 +67,7 @@ def training(
         changes: Settings of the recipe that differ from the preset, such as {"learning_rate": 0.001}.
         require_gpu: Fail where no GPU is visible, and never train on the CPU instead.
         checkpoint_dir: Folder on a volume that outlives the pod, from which a retried training goes on; empty for none.
+        unlabelled: Folder of scans without masks to learn from too, in four times the time; empty for none.
         min_dice: The gate: smallest mean test Dice, for each case on its own grid, that is published.
         min_dice_ci: The gate: smallest lower end of that mean's 95 % interval; 0 asks for nothing.
         min_case_dice: The gate: smallest Dice of the worst case with 0.5 mL of lesion or more; 0 asks for nothing.
@@ -73,6 +76,7 @@ def training(
         max_regression: The gate: how far the mean Dice may fall below the served version's, on the same cases.
         hard_cases: Ids of cases with which and without which the mean Dice is reported.
         data_licence: Under which terms the scans may be used, for the model card.
+        signing_key_file: PEM of an elliptic curve key to sign the exported version with; empty for none.
         seed: Seed of the synthetic cohort, the split, the weights and the augmentation.
     """
     ingested = ingest(
@@ -104,6 +108,7 @@ def training(
         changes=changes,
         require_gpu=require_gpu,
         checkpoint_dir=checkpoint_dir,
+        unlabelled=unlabelled,
         seed=seed,
     )
     model = trained.outputs["model"]
@@ -124,6 +129,13 @@ def training(
     evaluation = evaluated.outputs["evaluation"]
     # A lone `If` on a named output is skipped by kfp 2.17.0's local runner; with its `Else` it runs.
     with dsl.If(evaluated.outputs["verdict"] == "pass"):
-        export(model=model, evaluation=evaluation, shards=shards, model_base=model_base, model_name=model_name)
+        export(
+            model=model,
+            evaluation=evaluation,
+            shards=shards,
+            model_base=model_base,
+            model_name=model_name,
+            signing_key_file=signing_key_file,
+        )
     with dsl.Else():
         refuse(evaluation=evaluation)
