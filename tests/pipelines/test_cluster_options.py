@@ -98,7 +98,7 @@ def test_without_gpus_nothing_asks_for_one(tmp_path):
     assert "tolerations" not in platform["exec-train"]
 
 
-def test_a_claim_is_mounted_where_its_files_are_read_or_written_and_the_secret_where_names_are(package):
+def test_a_claim_is_mounted_where_its_files_are_read_or_written_and_the_secret_where_keys_are_used(package):
     _, platform = package
     mounted = {
         step: [(mount["constant"], mount["mountPath"]) for mount in config["pvcMount"]]
@@ -110,7 +110,8 @@ def test_a_claim_is_mounted_where_its_files_are_read_or_written_and_the_secret_w
         "exec-evaluate": [("models", "/models")],
         "exec-export": [("models", "/models")],
     }
-    assert {step for step, config in platform.items() if "secretAsVolume" in config} == {"exec-ingest"}
+    secret = {step for step, config in platform.items() if "secretAsVolume" in config}
+    assert secret == {"exec-ingest", "exec-export"}
 
 
 def test_the_last_step_is_told_how_the_run_ended(package):
