@@ -1,6 +1,7 @@
 """Work on cases side by side."""
 
 import os
+import time
 
 import pytest
 
@@ -28,6 +29,7 @@ def test_the_first_failure_ends_the_work():
 
     def work(n):
         begun.append(n)
+        time.sleep(0.002)
         if n == 1:
             raise ValueError("case 1")
 
