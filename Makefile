@@ -10,7 +10,7 @@ UV := $(or $(shell command -v uv),.uv/bin/uv)
 PARAMETERS := MODEL_BASE MODEL_NAME SOURCE MASKS LABEL ON_INVALID PSEUDONYM_KEY_FILE CACHE PUSH_TO REFERENCE_PROFILE \
               IMAGE_SIZE MIN_LESION_PIXELS PRESET EPOCHS BATCH_SIZE CHANGES REQUIRE_GPU CHECKPOINT_DIR UNLABELLED \
               MIN_DICE MIN_DICE_CI MIN_CASE_DICE MIN_SOURCE_DICE MAX_FALSE_POSITIVE_ML MAX_REGRESSION HARD_CASES \
-              DATA_LICENCE SIGNING_KEY_FILE SEED FOLDS FOLDS_FILE SERVER MODEL SHARDS MIN_LESION_ML
+              DATA_LICENCE VIEW_3D SIGNING_KEY_FILE SEED FOLDS FOLDS_FILE SERVER MODEL SHARDS MIN_LESION_ML
 given = $(foreach name,$(PARAMETERS),$(if $($(name)),'$(name)=$($(name))'))
 LOCAL = $(PYTHON) -m pipelines.cli local $(if $(RUNNER),--runner $(RUNNER))
 
@@ -97,12 +97,12 @@ test-all: setup ## Run all tests, whole training runs among them
 	@$(PYTHON) -m pytest -n auto --dist loadfile
 
 BENCH := evaluate_agreement evaluate_mutations evaluate_time ingest_speed ingest_memory serving_volume serving_load \
-         serving_variants serving_runtimes train_steps
+         serving_variants serving_runtimes train_steps train_cross_validation
 
 .PHONY: bench
-bench: setup ## Measure: speed, memory, Dice and agreement, as tables of ratios; BENCH=serving_load for one of them
+bench: setup ## Measure speed, memory, Dice, agreement, as tables; BENCH=serving_load for one; SOURCE=… for scans to train on
 	@$(UV) sync --frozen --inexact --quiet --group bench
-	@for name in $(BENCH); do echo; echo "── $$name"; $(PYTHON) -m tests.bench.$$name || exit; done
+	@for name in $(BENCH); do echo; echo "── $$name"; $(if $(SOURCE),SOURCE='$(SOURCE)') $(PYTHON) -m tests.bench.$$name || exit; done
 
 .PHONY: lint
 lint: setup ## Check style, format and types

@@ -62,6 +62,7 @@ class EpochEnd(keras.callbacks.Callback):
         return {
             "val_loss": float(self.model.loss(share, probability)),
             "val_dice": mean_case_dice(probability, self._validation),
+            "val_accuracy": float(((probability >= 0.5) == (share >= 0.5)).mean()),
         }
 
     def _note(self, epoch: int, values: dict[str, float]) -> bool:

@@ -20,7 +20,8 @@ class Training:
     """What a run came to: the content of `training.json`.
 
     Attributes:
-        history: values by epoch: `loss` and `dice` of the training slices as augmented, `val_loss`, `val_dice`.
+        history: values by epoch: `loss` and `dice` of the training slices as augmented; `val_loss`, `val_dice` and
+            `val_accuracy`, the share of grid cells on the right side of 0.5, by which nothing is chosen.
         best_epoch: the one whose weights were kept, from 1; 0 before the first.
         best_val_dice: its validation Dice.
         seconds: wall time of the run, without that of an unfinished epoch which was trained again.
@@ -37,7 +38,7 @@ class Training:
     slices: int
     slices_with_lesion: int
     history: dict[str, list[float]] = field(
-        default_factory=lambda: {"loss": [], "dice": [], "val_loss": [], "val_dice": []}
+        default_factory=lambda: {"loss": [], "dice": [], "val_loss": [], "val_dice": [], "val_accuracy": []}
     )
     best_epoch: int = 0
     best_val_dice: float = -1.0

@@ -1,23 +1,28 @@
-"""Cross-validation of recipes on a folder of scans and masks: Dice for each case on its own grid, with the time.
+"""Cross-validation of recipes: Dice for each case on its own grid, and the time, as one table of all recipes and folds.
 
-Run: python -m tests.bench.train_cross_validation --data DIR [--folds 5 | --folds-file FILE] [--only 1 2]
-     [--preset default ...] [--image-size 128] [--changes '{}' '{"epochs": 60}' ...] [--results results.jsonl]
+Run: python -m tests.bench.train_cross_validation [--source DIR] [--folds 5 | --folds-file FILE] [--only 1 2]
+     [--preset default ...] [--image-size 128 256] [--changes '{}' '{"epochs": 60}' ...] [--results results.jsonl]
+     [--ways]
 
-Every change is made to every preset, and each of these recipes is trained and scored on every fold. Each fold is scored
-by a network that never saw it: the others train it, and the epoch is chosen on some of those training cases again, so
-that nothing of the fold that is scored chooses anything. The threshold is 0.5; the last lines tell what other ways to
-read the same networks' answers would have changed.
+Without a source, and without SOURCE in the environment, six synthetic scans stand in, in three folds of short runs:
+that shows the table in some minutes, and nothing about real scans.
+
+Every change is made to every preset at every size, and each of these recipes is trained and scored on every fold. Each
+fold is scored by a network that never saw it: the others train it, and the epoch is chosen on some of those training
+cases again, so that nothing of the fold that is scored chooses anything. The threshold is 0.5; with --ways, lines tell
+what other ways to read the same networks' answers would have changed.
 """
 
 import argparse
 import json
+import os
 import tempfile
 import time
 from itertools import product
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, stdev
 
-from components.ct.cases import Case, read_cases
+from components.ct.cases import read_cases
 from components.ct.metrics import dice
 from components.evaluate.cohort import mean_interval
 from components.evaluate.inference import keras_network
@@ -30,93 +35,112 @@ from components.train.recipe import PRESETS, Recipe, changed_recipe
 from components.train.training import Training, train
 from tests.bench.train_answers import PLAIN, read_in_all_ways
 
+_SYNTHETIC, _SHORT = "phantom:6", '{"epochs": 10}'
+
 
 def main() -> None:
-    """Train and score every preset on every fold."""
+    """Train and score every recipe on every fold, and print the table."""
     given = parsed()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        cases = ingest(str(given.data), folder / "cases", masks=given.masks)
-        slice_cohort(folder / "cases", folder / "cases", folder / "shards", image_size=given.image_size)
-        if given.folds_file:
-            folds = read_folds(given.folds_file, cases)
-        else:
-            folds = draw_folds(cases, lesion_burden(folder / "shards"), given.folds, seed=given.split_seed)
-        for preset, changes in product(given.preset, given.changes):
-            name = preset if changes == "{}" else f"{preset} {changes}"
-            recipe = changed_recipe(PRESETS[preset], json.loads(changes))
-            scores: dict[str, dict[str, float]] = {}
-            for number in given.only or range(1, len(folds) + 1):
-                row = one_fold(folder, folds, number, recipe, given)
-                for way, found in row["cases"].items():
-                    scores.setdefault(way, {}).update(found)
-                row |= {"preset": preset, "changes": changes, "image_size": given.image_size}
-                took = f"{row['seconds']:.0f} s, {row['cpu_seconds']:.0f} CPU s"
-                print(f"{name} fold {number}: Dice {row['dice']:.3f}, {took}", flush=True)
-                if given.results:
-                    with given.results.open("a") as file:
-                        file.write(json.dumps(row) + "\n")
-            tell(name, cases, scores)
+        cases = ingest(given.source, folder / "cases", masks=given.masks)
+        tables: dict[str, list[dict]] = {}
+        for size in given.image_size:
+            cut = folder / str(size)
+            slice_cohort(folder / "cases", folder / "cases", cut / "shards", image_size=size)
+            if given.folds_file:
+                folds = read_folds(given.folds_file, cases)
+            else:
+                folds = draw_folds(cases, lesion_burden(cut / "shards"), given.folds, seed=given.split_seed)
+            for preset, changes in product(given.preset, given.changes):
+                recipe = changed_recipe(PRESETS[preset], json.loads(changes))
+                named = f"{preset}{'' if changes == '{}' else ' ' + changes}, {size}×{size}"
+                rows = tables[named] = []
+                for number in given.only or range(1, len(folds) + 1):
+                    row = one_fold(folder / "cases", cut, folds, number, recipe, given)
+                    rows.append(row | {"preset": preset, "changes": changes, "image_size": size})
+                    print(f"{named}, fold {number}: Dice {row['dice']:.3f}, {row['seconds']:.0f} s", flush=True)
+                    if given.results:
+                        with given.results.open("a") as file:
+                            file.write(json.dumps(rows[-1]) + "\n")
+        tell(tables, {case.case_id: case.patient_id for case in cases}, given.ways)
 
 
 def parsed() -> argparse.Namespace:
     """The command line."""
+    source = os.environ.get("SOURCE", _SYNTHETIC)  # `make bench SOURCE=…` sets it
+    synthetic = source == _SYNTHETIC
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--source", default=source)
     parser.add_argument("--masks", default="infection_masks")
-    parser.add_argument("--folds", type=int, default=5)
+    parser.add_argument("--folds", type=int, default=3 if synthetic else 5)
     parser.add_argument("--folds-file", type=Path, help="JSON file of given folds, in place of drawn ones")
     parser.add_argument("--only", type=int, nargs="*", help="numbers of the folds to score, from 1")
-    parser.add_argument("--preset", nargs="+", default=["default"], choices=list(PRESETS))
-    parser.add_argument("--changes", nargs="+", default=["{}"], help="settings that differ from the preset, as JSON")
-    parser.add_argument("--image-size", type=int, default=128)
+    parser.add_argument("--preset", nargs="+", default=list(PRESETS), choices=list(PRESETS))
+    parser.add_argument("--changes", nargs="+", default=[_SHORT if synthetic else "{}"], help="other settings, as JSON")
+    parser.add_argument("--image-size", type=int, nargs="+", default=[128])
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--split-seed", type=int, default=0)
+    parser.add_argument("--ways", action="store_true", help="other thresholds, flip averaging and post-processing too")
     parser.add_argument("--checkpoints", type=Path, help="folder in which a run that was cut off is taken up again")
     parser.add_argument("--results", type=Path, help="file to add a line of JSON to for each fold")
     return parser.parse_args()
 
 
-def one_fold(folder: Path, folds: list[list[str]], number: int, recipe: Recipe, given: argparse.Namespace) -> dict:
+def one_fold(
+    cases: Path, cut: Path, folds: list[list[str]], number: int, recipe: Recipe, given: argparse.Namespace
+) -> dict:
     """Train without one fold and score it: what the run took, and the Dice of each of its cases in each way."""
     fit = sorted(case for index, fold in enumerate(folds, 1) if index != number for case in fold)
     parts = {"train": fit, "validation": fit[:: len(folds)], "test": folds[number - 1]}
-    arrange(folder / "shards", folder / "fold", parts)
+    arrange(cut / "shards", cut / "fold", parts)
     busy = time.process_time()
-    run = train(folder / "fold", folder / "model", recipe=recipe, seed=given.seed, checkpoints=given.checkpoints)
+    run = train(cut / "fold", cut / "model", recipe=recipe, seed=given.seed, checkpoints=given.checkpoints)
     busy = time.process_time() - busy
-    cases = scored(folder, folds[number - 1], run)
+    found = scored(cases, cut / "model", folds[number - 1], run)
     history = {name: [round(value, 4) for value in series] for name, series in run.history.items()}
-    row = {"fold": number, "dice": fmean(cases[PLAIN].values()), "cases": cases, "seconds": run.seconds}
+    row = {"fold": number, "dice": fmean(found[PLAIN].values()), "cases": found, "seconds": run.seconds}
     return {**row, "cpu_seconds": round(busy, 1), "seed": given.seed, "history": history}
 
 
-def scored(folder: Path, case_ids: list[str], run: Training) -> dict[str, dict[str, float]]:
+def scored(cases: Path, model: Path, case_ids: list[str], run: Training) -> dict[str, dict[str, float]]:
     """The Dice of each case on its own grid, for each way to read the network's answer."""
-    network = keras_network(load_model(folder / "model" / "model.keras"))
+    network = keras_network(load_model(model / "model.keras"))
     found: dict[str, dict[str, float]] = {}
-    for case in read_cases(folder / "cases"):
+    for case in read_cases(cases):
         if case.case_id in case_ids:
-            scan = LabelledScan.read(folder / "cases", case)
+            scan = LabelledScan.read(cases, case)
             for way, mask in read_in_all_ways(network, scan.slices_hu, run.image_size).items():
                 found.setdefault(way, {})[case.case_id] = dice(scan.truth, mask)
     return found
 
 
-def tell(name: str, cases: list[Case], scores: dict[str, dict[str, float]]) -> None:
-    """The mean over all cases that were scored, and the other ways' differences, with intervals over patients."""
-    patients = {case.case_id: case.patient_id for case in cases}
+def tell(tables: dict[str, list[dict]], patients: dict[str, str], all_ways: bool) -> None:
+    """Print a line for each recipe, then what other ways to read its answers change; intervals are over patients."""
 
     def mean(values: dict[str, float], sign: str = "") -> str:
         interval = mean_interval([patients[case] for case in values], list(values.values()))
-        between = f", 95 % interval {interval.low:{sign}.3f} to {interval.high:{sign}.3f}" if interval else ""
+        between = f" ({interval.low:{sign}.3f} to {interval.high:{sign}.3f})" if interval else ""
         return f"{fmean(values.values()):{sign}.3f}{between}"
 
-    plain = scores[PLAIN]
-    print(f"{name}: mean Dice of {len(plain)} cases {mean(plain)}", flush=True)
-    for way, found in scores.items():
-        if way != PLAIN:
-            print(f"    {way}: {mean({case: found[case] - plain[case] for case in plain}, '+')}", flush=True)
+    wide = max(map(len, tables))
+    folds = [row["fold"] for row in next(iter(tables.values()))]
+    print(f"\n{'Dice of fold':{wide}}{''.join(f'{fold:7}' for fold in folds)}", end="")
+    print("   ± sd   all cases, 95 % interval     s  CPU s a fold")
+    told = []
+    for name, rows in tables.items():
+        ways = {way: {case: of for row in rows for case, of in row["cases"][way].items()} for way in rows[0]["cases"]}
+        dices = [row["dice"] for row in rows]
+        spread = f"{stdev(dices):.3f}" if len(dices) > 1 else "–"
+        wall, busy = (fmean(row[of] for row in rows) for of in ("seconds", "cpu_seconds"))
+        print(f"{name:{wide}}{''.join(f'{of:7.3f}' for of in dices)}", end="")
+        print(f"  {spread:5}   {mean(ways[PLAIN]):24} {wall:5.0f} {busy:6.0f}")
+        told.append(f"\n{name}, against {PLAIN}:")
+        for way, found in ways.items():
+            if way != PLAIN:
+                told.append(f"  {way:34}{mean({case: found[case] - ways[PLAIN][case] for case in found}, '+')}")
+    if all_ways:
+        print("\n".join(told))
 
 
 if __name__ == "__main__":

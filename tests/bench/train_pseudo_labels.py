@@ -1,6 +1,6 @@
 """What scans without masks are worth: half of the training cases keep their masks, the other half's are hidden.
 
-Run: python -m tests.bench.train_pseudo_labels --data DIR [--folds-file FILE] [--fold 2] [--epochs 30] [--teachers 3]
+Run: python -m tests.bench.train_pseudo_labels --source DIR [--folds-file FILE] [--fold 2] [--epochs 30] [--teachers 3]
 
 One network learns from the half with masks, another from both halves with pseudo-labels for the one without. Both are
 scored on the fold that neither saw.
@@ -31,7 +31,7 @@ def main() -> None:
     recipe = dataclasses.replace(PRESETS["default"], epochs=given.epochs)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        ingest(str(given.data), folder / "cases", masks="infection_masks")
+        ingest(given.source, folder / "cases", masks="infection_masks")
         slice_cohort(folder / "cases", folder / "cases", folder / "shards")
         cases = {case.case_id: case for case in read_cases(folder / "cases")}
         folds = read_folds(given.folds_file, list(cases.values()))
@@ -55,14 +55,14 @@ def main() -> None:
                     teachers=given.teachers,
                 )
             run = train(folder / what, folder / "model", recipe=recipe)
-            found = fmean(scored(folder, tested, run)[PLAIN].values())
+            found = fmean(scored(folder / "cases", folder / "model", tested, run)[PLAIN].values())
             print(f"{what}: Dice {found:.3f}, {time.process_time() - busy:.0f} CPU s", flush=True)
 
 
 def parsed() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--source", required=True)
     parser.add_argument("--folds-file", type=Path, default=Path("tests/bench/covid_semiseg_folds.json"))
     parser.add_argument("--fold", type=int, default=2)
     parser.add_argument("--epochs", type=int, default=30)
