@@ -88,7 +88,6 @@ def submit(
     name: str,
     pipeline_root: str | None = None,
     service_account: str | None = None,
-    caching: bool | None = None,
 ) -> str:
     """Start a run of an uploaded version; give its id.
 
@@ -105,7 +104,6 @@ def submit(
             version_id=uploaded.version_id,
             pipeline_root=pipeline_root,
             service_account=service_account,
-            enable_caching=caching,
         )
     return run.run_id
 

@@ -64,9 +64,10 @@ def add_compile_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model-claim", help="volume claim for served models, mounted as /models")
     parser.add_argument("--checkpoint-claim", help="volume claim for the train step, mounted as /checkpoints")
     parser.add_argument(
-        "--secret", help="Secret with keys, mounted for ingest and export under /run/secrets/<its name>"
+        "--secret", help="Secret with keys, mounted for identify, ingest and export under /run/secrets/<its name>"
     )
     parser.add_argument("--image-pull-secret", help="Secret to fetch the images with")
+    parser.add_argument("--no-cache", action="store_true", help="ingest anew in each run, even an unchanged source")
 
 
 def compile_options(arguments: argparse.Namespace) -> ClusterOptions:
@@ -88,6 +89,7 @@ def compile_options(arguments: argparse.Namespace) -> ClusterOptions:
         checkpoint_claim=arguments.checkpoint_claim,
         secret=arguments.secret,
         image_pull_secret=arguments.image_pull_secret,
+        caching=not arguments.no_cache,
     )
 
 

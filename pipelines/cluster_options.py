@@ -19,8 +19,10 @@ _TMP = "/tmp"
 _MODELS, _STEPS_WITH_MODELS = "/models", ("evaluate", "export", "predict")  # evaluate reads the served version
 _CHECKPOINTS = "/checkpoints"
 _SERVERS_CLIENT = ("lung-infection-client", "true")  # whom the servers' NetworkPolicy lets in
-# A verdict, and a version, belong to their own run; and only ingest can see whether a source has changed.
-NEVER_CACHED = frozenset({"ingest", "require-valid", "evaluate", "export", "refuse"})
+_STEPS_WITH_SECRET = ("identify", "ingest", "export")
+# Kubeflow's key holds a step's image, parameters and names of input artifacts, but nobody's content. Ingest alone has
+# parameters that tell all that goes into it, since identify's digest of the source is among them.
+_CACHED = "ingest"
 
 
 @dataclass(frozen=True)
@@ -44,12 +46,14 @@ class Step:
 
 _STEPS: Mapping[str, Step] = MappingProxyType(
     {
+        "identify": Step("See what the source holds", "500m", "1G", 1800, retries=3),
         "ingest": Step("Ingest scans and masks", "1", "4G", 6 * 3600, retries=3),
         "validate": Step("Validate the cohort", "2", "8G", 2 * 3600, retries=1),
         "require-valid": Step("Stop at an invalid cohort", "100m", "1G", 600, retries=1),
         "slice": Step("Slice to the network's grid", "2", "8G", 4 * 3600, retries=1),
         "train": Step("Train the U-Net", "4", "16G", 24 * 3600, retries=1),
         "evaluate": Step("Evaluate on native grids", "2", "8G", 4 * 3600, retries=1),
+        "view-3d": Step("Show the worst case in 3-D", "2", "8G", 3600, retries=1),
         "export": Step("Export the model version", "2", "8G", 3600, retries=2),
         "refuse": Step("Say why nothing is exported", "100m", "1G", 600, retries=1),
         "assign-folds": Step("Deal the cases out to folds", "500m", "1G", 1800, retries=2),
@@ -77,10 +81,9 @@ class ClusterOptions:
             where they go to a bucket.
         checkpoint_claim: a volume claim mounted as /checkpoints in the train step, for its `checkpoint_dir`: what a
             retried or preempted training goes on from; None has it begin anew.
-        secret: a Secret with keys, mounted for ingest and export under /run/secrets/<its name>, or None.
+        secret: a Secret with keys, mounted for identify, ingest and export under /run/secrets/<its name>, or None.
         image_pull_secret: a Secret to fetch the images with, or None.
-        cached: steps that may take an earlier run's outputs. Kubeflow's key holds the image, the parameters and the
-            inputs' names, but not their content: name a step only where the source's digest is one of its parameters.
+        caching: whether ingest may take an earlier run's cases where the source has not changed.
         exit_handler: whether a last step sums the run up, however it ended.
     """
 
@@ -94,7 +97,7 @@ class ClusterOptions:
     checkpoint_claim: str | None = None
     secret: str | None = None
     image_pull_secret: str | None = None
-    cached: tuple[str, ...] = ()
+    caching: bool = True
     exit_handler: bool = True
 
 
@@ -108,13 +111,11 @@ def for_cluster(
         options: the settings.
 
     Raises:
-        InputError: there is no such step, or one is to be cached whose outputs would be stale.
+        InputError: there is no such step.
     """
     options = options or ClusterOptions()
-    if unknown := {*options.cpu, *options.memory, *options.cached} - {*_STEPS}:
+    if unknown := {*options.cpu, *options.memory} - {*_STEPS}:
         raise InputError(f"{', '.join(sorted(unknown))}: no such step; expected one of {', '.join(_STEPS)}")
-    if never := NEVER_CACHED.intersection(options.cached):
-        raise InputError(f"{', '.join(sorted(never))}: never taken from the cache; name other steps")
     draw = pipeline.pipeline_func
 
     @functools.wraps(draw)
@@ -144,7 +145,7 @@ def _settle(task: dsl.PipelineTask, options: ClusterOptions) -> None:
     memory = options.memory.get(kind, step.memory)
     cpu = options.cpu.get(kind, step.cpu)
     task.set_cpu_request(cpu).set_cpu_limit(cpu).set_memory_request(memory).set_memory_limit(memory)
-    task.set_caching_options(kind in options.cached)
+    task.set_caching_options(options.caching and kind == _CACHED)
     kubernetes.set_timeout(task, step.timeout_s)
     kubernetes.empty_dir_mount(task, volume_name="tmp", mount_path=_TMP)
     task.set_retry(step.retries, backoff_duration="30s", backoff_factor=2, backoff_max_duration="600s")
@@ -156,7 +157,7 @@ def _settle(task: dsl.PipelineTask, options: ClusterOptions) -> None:
         kubernetes.add_pod_label(task, *_SERVERS_CLIENT)
     if options.model_claim and kind in _STEPS_WITH_MODELS:
         kubernetes.mount_pvc(task, pvc_name=options.model_claim, mount_path=_MODELS)
-    if options.secret and kind in ("ingest", "export"):
+    if options.secret and kind in _STEPS_WITH_SECRET:
         kubernetes.use_secret_as_volume(task, secret_name=options.secret, mount_path=f"/run/secrets/{options.secret}")
     if options.image_pull_secret:
         kubernetes.set_image_pull_secrets(task, [options.image_pull_secret])

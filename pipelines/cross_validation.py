@@ -4,7 +4,7 @@ from kfp import dsl
 
 from components.cross_validation.component import assign_folds, fold_table, take_fold
 from components.evaluate.component import evaluate
-from components.ingest.component import ingest
+from components.ingest.component import identify, ingest
 from components.slice.component import slice
 from components.train.component import train
 from components.validate.component import require_valid, validate
@@ -45,7 +45,16 @@ def cross_validation(
         batch_size: Slices in a training step.
         seed: Seed of the synthetic cohort, the folds, the weights and the augmentation.
     """
-    ingested = ingest(source=source, masks=masks, label=label, seed=seed, on_invalid=on_invalid, cache=cache)
+    identified = identify(source=source, masks=masks)
+    ingested = ingest(
+        source=source,
+        masks=masks,
+        label=label,
+        seed=seed,
+        on_invalid=on_invalid,
+        cache=cache,
+        source_digest=identified.outputs["digest"],
+    )
     cases = ingested.outputs["cases"]
     validated = validate(cases=cases, on_invalid=on_invalid, image_size=image_size)
     valid = require_valid(refusal=validated.outputs["refusal"])

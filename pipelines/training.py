@@ -3,8 +3,9 @@
 from kfp import dsl
 
 from components.evaluate.component import evaluate
+from components.evaluate.component import view_3d as view
 from components.export.component import export, refuse
-from components.ingest.component import ingest
+from components.ingest.component import identify, ingest
 from components.slice.component import slice
 from components.train.component import train
 from components.validate.component import require_valid, validate
@@ -42,6 +43,7 @@ def training(
     max_regression: float = 0.02,
     hard_cases: list[str] = [],  # noqa: B006
     data_licence: str = "not stated",
+    view_3d: bool = False,
     signing_key_file: str = "",
     seed: int = 0,
 ) -> None:
@@ -76,9 +78,11 @@ def training(
         max_regression: The gate: how far the mean Dice may fall below the served version's, on the same cases.
         hard_cases: Ids of cases with which and without which the mean Dice is reported.
         data_licence: Under which terms the scans may be used, for the model card.
+        view_3d: Whether to write a page that shows the worst test case in 3-D, scan and both masks.
         signing_key_file: PEM of an elliptic curve key to sign the exported version with; empty for none.
         seed: Seed of the synthetic cohort, the split, the weights and the augmentation.
     """
+    identified = identify(source=source, masks=masks, pseudonym_key_file=pseudonym_key_file)
     ingested = ingest(
         source=source,
         masks=masks,
@@ -88,6 +92,7 @@ def training(
         pseudonym_key_file=pseudonym_key_file,
         cache=cache,
         push_to=push_to,
+        source_digest=identified.outputs["digest"],
     )
     cases = ingested.outputs["cases"]
     validated = validate(cases=cases, on_invalid=on_invalid, image_size=image_size, reference_profile=reference_profile)
@@ -139,3 +144,5 @@ def training(
         )
     with dsl.Else():
         refuse(evaluation=evaluation)
+    with dsl.If(view_3d == True, name="view-3d"):  # noqa: E712 - kfp compares it when the pipeline runs
+        view(cases=cases, shards=shards, model=model, evaluation=evaluation)

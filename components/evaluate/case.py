@@ -78,18 +78,27 @@ def score_case(
     )
 
 
+def predicted_mask(network: Network, scan: LabelledScan, size: int, threshold: float) -> NDArray[np.bool_]:
+    """Where the probability reaches the threshold, (n, rows, columns) on the scan's own voxels.
+
+    Raises:
+        InputError: an answer is not finite.
+    """
+    prediction: NDArray[np.bool_] = np.empty(scan.truth.shape, bool)
+    for part, probability in _probability(network, scan, size):
+        np.greater_equal(probability, threshold, out=prediction[part])
+    return prediction
+
+
 def _champion_dice(champion: Champion | None, scan: LabelledScan) -> float | None:
     """The champion's Dice; None without a champion, or where its answer is no number, which shuts the gate."""
     if champion is None:
         return None
-    prediction: NDArray[np.bool_] = np.empty(scan.truth.shape, bool)
     try:
-        for part, probability in _probability(champion.network, scan, champion.image_size):
-            np.greater_equal(probability, champion.threshold, out=prediction[part])
+        return dice(scan.truth, predicted_mask(champion.network, scan, champion.image_size, champion.threshold))
     except InputError as error:
         print(f"warning: {champion.name}: {error}", flush=True)
         return None
-    return dice(scan.truth, prediction)
 
 
 def _probability(network: Network, scan: LabelledScan, size: int) -> Iterator[tuple[slice, NDArray[np.float32]]]:

@@ -1,4 +1,4 @@
-"""The KFP interface of the evaluate step."""
+"""The KFP interfaces of the evaluate step, and of the 3-D view behind it."""
 
 from typing import NamedTuple
 
@@ -88,3 +88,32 @@ def evaluate(
         [[counted.true_positive, counted.false_negative], [counted.false_positive, counted.true_negative]],
     )
     return found.verdict.verdict, found.verdict.test_dice
+
+
+@dsl.component(base_image=images.CPU, install_kfp_package=False)
+def view_3d(
+    cases: dsl.Input[dsl.Dataset],
+    shards: dsl.Input[dsl.Dataset],
+    model: dsl.Input[dsl.Model],
+    evaluation: dsl.Input[dsl.Artifact],
+    report: dsl.Output[dsl.HTML],
+) -> None:
+    """Show the worst test case that is not trivial in 3-D, with the lesion as it was drawn and as it was marked.
+
+    A step of its own, since the UI shows one page of a step's, and another one beside the report might hide it.
+
+    Args:
+        cases: Scans and masks, from ingest.
+        shards: TFRecord shards with split.json, from slice.
+        model: The trained network, from train.
+        evaluation: The verdict and the table of the test cases, from evaluate.
+        report: A page that holds the scan, both masks and the program that draws them.
+    """
+    from pathlib import Path
+
+    from components.ct.errors import told_in_one_line
+
+    with told_in_one_line():
+        from components.evaluate.view_3d import view_worst_case
+
+        view_worst_case(*(Path(part.path) for part in (cases, shards, model, evaluation, report)))

@@ -1,8 +1,40 @@
-"""The KFP interface of the ingest step."""
+"""The KFP interfaces of the ingest step, and of the one before it that says whether there is anything new to ingest."""
+
+from typing import NamedTuple
 
 from kfp import dsl
 
 from components import images
+
+
+@dsl.component(base_image=images.DATA, install_kfp_package=False)
+def identify(
+    source: str,
+    masks: str = "infection_masks",
+    pseudonym_key_file: str = "",
+) -> NamedTuple("Outputs", digest=str):  # type: ignore[valid-type]
+    """Say in one digest what lies in the source now.
+
+    Kubeflow's cache knows a step's parameters, but not what lies at an address that is one of them. This digest is a
+    parameter of ingest, which runs anew where it is another.
+
+    Args:
+        source: The source of scans and masks, as for ingest.
+        masks: Name of the folder of masks.
+        pseudonym_key_file: File with a secret key; empty for none.
+
+    Returns:
+        digest: Another one where a file was added, removed, renamed or written.
+    """
+    from pathlib import Path
+
+    from components.ct.errors import told_in_one_line
+
+    with told_in_one_line():
+        from components.ingest.identify import identify
+
+        key = Path(pseudonym_key_file).expanduser() if pseudonym_key_file else None
+        return (identify(source, masks=masks, pseudonym_key=key),)
 
 
 @dsl.component(base_image=images.DATA, install_kfp_package=False)
@@ -16,6 +48,7 @@ def ingest(
     pseudonym_key_file: str = "",
     cache: str = "",
     push_to: str = "",
+    source_digest: str = "",
 ) -> None:
     """Copy a cohort of scans and masks into the pipeline, paired by name, without personal data in headers.
 
@@ -30,6 +63,7 @@ def ingest(
         pseudonym_key_file: File with a secret key; case and patient ids become keyed hashes then. Empty keeps names.
         cache: Folder that keeps downloads for the next run; empty for none.
         push_to: gs://bucket/prefix that the clean copies go to as well, never over other content; empty for none.
+        source_digest: What the source holds, from identify: with another one, the cache's earlier cases are not taken.
     """
     from pathlib import Path
 
@@ -52,3 +86,4 @@ def ingest(
         )
         cases.metadata["cases"] = len(table)
         cases.metadata["source"] = source
+        cases.metadata["source_digest"] = source_digest

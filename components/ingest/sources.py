@@ -1,12 +1,12 @@
-"""The sources that a cohort can come from, each brought to a local folder of scans and masks."""
+"""The sources that a cohort can come from: each brought to a local folder of scans and masks, or only listed."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from components.ct.errors import InputError
-from components.ingest.directory import SCAN_FOLDERS, folder_key
+from components.ingest.directory import SCAN_FOLDERS, find_folders, folder_key, scans_in, volumes_in
 from components.ingest.patients import PATIENTS
 from components.ingest.zenodo import COVID_CT_SEG, Record, fetch_record
 from components.storage.http import Patience
@@ -60,9 +60,7 @@ def fetch_cohort(
     Raises:
         InputError: the source cannot be had.
     """
-    if not source:
-        raise InputError(f"no source given; expected {EXAMPLES}")
-    kind, _, rest = source.partition(":")
+    kind, rest = _parsed(source)
     if kind == PHANTOM:
         return _phantom(source, rest, scratch, seed)
     if kind == ZENODO:
@@ -75,12 +73,61 @@ def fetch_cohort(
     return Cohort(folder, _plain_name(folder.resolve().name))
 
 
-def _phantom(source: str, count: str, scratch: Path, seed: int) -> Cohort:
+def list_cohort(source: str, *, masks: str, record: Record = COVID_CT_SEG) -> list[str]:
+    """List what `fetch_cohort` would bring, without fetching it.
+
+    Args:
+        source: as for `fetch_cohort`.
+        masks: name of the folder of masks.
+        record: what the source `zenodo` stands for.
+
+    Returns:
+        A line for each file: its name, and what is another where its content is another. That is the generation and
+        CRC32C in a bucket, the published digest on Zenodo, size and times in a folder; a phantom is its own name.
+
+    Raises:
+        InputError: the source is not there, in the words of `fetch_cohort` and `find_folders`.
+    """
+    kind, rest = _parsed(source)
+    if kind == PHANTOM:
+        return [f"{PHANTOM} {_case_count(source, rest)}"]
+    if kind == ZENODO:
+        return [f"{name} {record.sha256[name]}" for name in record.archives(masks)]
+    if kind == GCS:
+        from components.storage.gcs import list_versions  # the client takes a second to import
+
+        return [" ".join(item) for item in list_versions(source, wanted=_is_wanted(masks)).items()]
+    return _list_folder(Path(source).expanduser(), masks)
+
+
+def stamp(file: Path) -> str:
+    """Size and times of a file, without reading it.
+
+    The time of change is among them: copies and archives may keep a file's own time, and volumes of one shape its size.
+    """
+    status = file.stat()
+    return f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}"
+
+
+def _parsed(source: str) -> tuple[str, str]:
+    """The kind of a source, and what follows it."""
+    if not source:
+        raise InputError(f"no source given; expected {EXAMPLES}")
+    kind, _, rest = source.partition(":")
+    return kind, rest
+
+
+def _case_count(source: str, count: str) -> int:
     if not re.fullmatch(r"[1-9]\d{0,3}", count):
         raise InputError(f"source {source!r}: expected phantom:<cases> with a whole number, such as phantom:12")
+    return int(count)
+
+
+def _phantom(source: str, count: str, scratch: Path, seed: int) -> Cohort:
+    cases = _case_count(source, count)
     from components.ct.phantom import write_cohort
 
-    write_cohort(scratch, int(count), seed)
+    write_cohort(scratch, cases, seed)
     return Cohort(scratch, PHANTOM)
 
 
@@ -90,16 +137,23 @@ def _gcs(uri: str, scratch: Path, masks: str, fetching: Fetching) -> Cohort:
     place = Place.parse(uri)
     kept = (fetching.cache or scratch) / GCS / place.bucket / place.prefix
     deadline_s = fetching.patience.fruitless_s if fetching.patience else DEADLINE_S
-    wanted = {folder_key(name) for name in (*SCAN_FOLDERS, masks)}
-    names = download_prefix(
-        uri,
-        kept,
-        wanted=lambda name: name == PATIENTS or folder_key(name.partition("/")[0]) in wanted,
-        deadline_s=deadline_s,
-    )
+    names = download_prefix(uri, kept, wanted=_is_wanted(masks), deadline_s=deadline_s)
     folder = scratch / "cohort"
     _link(kept, names, folder)
     return Cohort(folder, _plain_name(place.prefix.rpartition("/")[2] or place.bucket))
+
+
+def _is_wanted(masks: str) -> Callable[[str], bool]:
+    """Whether an object, by its name below the prefix, is one of the scans, of the masks, or the table of patients."""
+    folders = {folder_key(name) for name in (*SCAN_FOLDERS, masks)}
+    return lambda name: name == PATIENTS or folder_key(name.partition("/")[0]) in folders
+
+
+def _list_folder(folder: Path, masks: str) -> list[str]:
+    scan_folder, mask_folder = find_folders(folder, masks)
+    found = [*scans_in(scan_folder), *volumes_in(mask_folder), folder / PATIENTS]
+    files = [file for path in found for file in (sorted(path.iterdir()) if path.is_dir() else [path])]
+    return [f"{file.relative_to(folder)} {stamp(file)}" for file in files if file.is_file()]
 
 
 def _link(kept: Path, names: Iterable[str], folder: Path) -> None:

@@ -36,6 +36,17 @@ class Record:
         """The same archives at another address."""
         return replace(self, base_url=base_url.rstrip("/"))
 
+    def archives(self, masks: str) -> tuple[str, str]:
+        """The archive of scans and that of one kind of masks, which are named by their folder, see `find_folders`.
+
+        Raises:
+            InputError: masks that the record does not have.
+        """
+        wanted = next((name for key, name in self.masks.items() if folder_key(key) == folder_key(masks)), None)
+        if wanted is None:
+            raise InputError(f"the 20-case set has no masks named {masks}; expected {', '.join(self.masks)}")
+        return self.scans, wanted
+
 
 COVID_CT_SEG = Record(
     base_url="https://zenodo.org/records/3757476/files",
@@ -71,10 +82,7 @@ def fetch_record(record: Record, folder: Path, cache: Path, masks: str, patience
     Raises:
         InputError: masks that the record does not have, an archive that cannot be had as published, or is unsafe.
     """
-    wanted = next((name for key, name in record.masks.items() if folder_key(key) == folder_key(masks)), None)
-    if wanted is None:
-        raise InputError(f"the 20-case set has no masks named {masks}; expected {', '.join(record.masks)}")
-    for name, target in ((record.scans, "ct_scans"), (wanted, masks)):
+    for name, target in zip(record.archives(masks), ("ct_scans", masks), strict=True):
         archive = cache / name
         download(f"{record.base_url}/{name}", archive, record.sha256[name], patience)
         extract_zip(archive, folder / target, _SUFFIXES)

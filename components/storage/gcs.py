@@ -56,6 +56,27 @@ def list_names(uri: str, *, deadline_s: float = DEADLINE_S) -> list[str]:
     return sorted(relative for relative, _ in _listed_objects(_client(place), place, deadline_s))
 
 
+def list_versions(
+    uri: str, *, wanted: Callable[[str], bool] = lambda name: True, deadline_s: float = DEADLINE_S
+) -> dict[str, str]:
+    """What stands for the content of each object that `download_prefix` would fetch: generation, CRC32C and size.
+
+    Args:
+        uri: `gs://bucket/prefix`.
+        wanted: which objects, by their name relative to the prefix.
+        deadline_s: how long the listing is tried again while the server fails.
+
+    Returns:
+        By name relative to the prefix, sorted.
+
+    Raises:
+        InputError: nothing there, no permission, a name that leads out of a folder, or a server that goes on failing.
+    """
+    place = Place.parse(uri)
+    blobs = _wanted_objects(_client(place), place, wanted, deadline_s)
+    return {name: f"{blob.generation} {blob.crc32c} {blob.size}" for name, blob in sorted(blobs.items())}
+
+
 def download_prefix(
     uri: str,
     folder: Path,
@@ -84,13 +105,7 @@ def download_prefix(
             listed CRC32C even when fetched twice, an object that changed meanwhile, or a server that goes on failing.
     """
     place = Place.parse(uri)
-    client = _client(place)
-    blobs = {name: blob for name, blob in _listed_objects(client, place, deadline_s) if wanted(name)}
-    if not blobs:
-        raise InputError(f"{place.uri()}: holds no objects to fetch; {_CREDENTIALS}")
-    strange = [name for name in blobs if PurePosixPath(name).is_absolute() or {"..", ""} & set(name.split("/"))]
-    if strange:
-        raise InputError(f"{place.uri(strange[0])}: a name that leads out of the folder; rename the object")
+    blobs = _wanted_objects(_client(place), place, wanted, deadline_s)
     total_bytes = sum(blob.size for blob in blobs.values())
     with Progress(f"{uri}: {len(blobs)} objects", total_bytes) as progress, ThreadPoolExecutor(workers) as pool:
         fetched = [
@@ -167,6 +182,18 @@ def _listed_objects(client: storage.Client, place: Place, deadline_s: float) -> 
         for blob in client.list_blobs(place.bucket, prefix=prefix or None, **_patience(deadline_s)):
             if not blob.name.endswith("/"):  # what consoles write to show an empty folder
                 yield blob.name.removeprefix(prefix), blob
+
+
+def _wanted_objects(
+    client: storage.Client, place: Place, wanted: Callable[[str], bool], deadline_s: float
+) -> dict[str, storage.Blob]:
+    blobs = {name: blob for name, blob in _listed_objects(client, place, deadline_s) if wanted(name)}
+    if not blobs:
+        raise InputError(f"{place.uri()}: holds no objects to fetch; {_CREDENTIALS}")
+    strange = [name for name in blobs if PurePosixPath(name).is_absolute() or {"..", ""} & set(name.split("/"))]
+    if strange:
+        raise InputError(f"{place.uri(strange[0])}: a name that leads out of the folder; rename the object")
+    return blobs
 
 
 def _download(uri: str, blob: storage.Blob, path: Path, deadline_s: float, progress: Progress) -> None:

@@ -79,7 +79,7 @@ def test_a_failing_container_fails_the_run_and_leaves_its_reason(image, tmp_path
         check=False,
     )
     assert done.returncode == 1
-    assert done.stderr.strip().splitlines()[-1].startswith("error: ingest: ")
+    assert done.stderr.strip().splitlines()[-1].startswith("error: identify: ")
     assert not (tmp_path / "latest" / "summary.json").exists()
 
 

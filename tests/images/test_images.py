@@ -74,7 +74,7 @@ def test_the_steps_of_the_data_image_run_without_what_it_leaves_out():
     modules = {"tensorflow", "keras", "tensorboard", "tensorflow_serving", "clang", "h5py"}
     code = (
         f"import sys; sys.modules.update(dict.fromkeys({modules}, None));"
-        "import components.ingest.ingest, components.ingest.sources, components.validate.validate;"
+        "import components.ingest.identify, components.ingest.ingest, components.validate.validate;"
         "import components.validate.reference"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
@@ -88,9 +88,9 @@ def test_each_step_is_compiled_for_its_image(tmp_path):
     steps: dict[str, set[str]] = {}
     for name, executor in package["deploymentSpec"]["executors"].items():
         steps.setdefault(executor["container"]["image"], set()).add(name.removeprefix("exec-"))
-    assert steps["r.example/d"] == {"ingest", "validate", "require-valid", "summarize-run"}
+    assert steps["r.example/d"] == {"identify", "ingest", "validate", "require-valid", "summarize-run"}
     assert steps["r.example/t"] == {"train"}
-    assert steps["r.example/c"] == {"slice", "evaluate", "export", "refuse"}
+    assert steps["r.example/c"] == {"slice", "evaluate", "view-3d", "export", "refuse"}
 
 
 @pytest.mark.parametrize("target", ["data", "cpu", "gpu"])

@@ -44,22 +44,46 @@ def cached(spec):
     return {name for name, task in tasks_of(spec).items() if task["cachingOptions"].get("enableCache")}
 
 
-def test_nothing_is_taken_from_the_cache_unless_it_is_named(package, tmp_path):
-    assert cached(package[0]) == set()
-    spec, _ = compiled(for_cluster(training, ClusterOptions(cached=("slice",))), tmp_path / "training.yaml")
-    assert cached(spec) == {"slice"}
+@pytest.mark.parametrize("pipeline", ["training", "cross-validation"])
+def test_ingest_alone_is_cached_and_knows_what_the_source_holds(pipeline, tmp_path):
+    spec, _ = compiled(for_cluster(PIPELINES[pipeline]), tmp_path / "package.yaml")
+    assert cached(spec) == {"ingest"}
+    digest = tasks_of(spec)["ingest"]["inputs"]["parameters"]["source_digest"]["taskOutputParameter"]
+    assert digest == {"producerTask": "identify", "outputParameterKey": "digest"}
 
 
-@pytest.mark.parametrize("step", ["ingest", "evaluate", "export"])
-def test_a_source_a_verdict_and_a_version_are_never_cached(step):
-    with pytest.raises(InputError, match=f"{step}: never taken from the cache"):
-        for_cluster(training, ClusterOptions(cached=(step,)))
+@pytest.mark.parametrize("pipeline", ["training", "cross-validation"])
+def test_whatever_ingest_reads_from_outside_is_digested(pipeline, tmp_path):
+    spec, _ = compiled(for_cluster(PIPELINES[pipeline]), tmp_path / "package.yaml")
+    tasks = tasks_of(spec)
+    read = texts_of(spec, tasks["ingest"]) - {"on_invalid", "cache", "push_to"}  # choices, and where to write
+    assert "source" in read
+    assert read <= texts_of(spec, tasks["identify"])
+
+
+def texts_of(spec, task):
+    """The pipeline's parameters that a task takes as text."""
+    types = spec["components"][task["componentRef"]["name"]]["inputDefinitions"]["parameters"]
+    return {
+        value["componentInputParameter"].removeprefix("pipelinechannel--")
+        for name, value in task["inputs"].get("parameters", {}).items()
+        if types[name]["parameterType"] == "STRING" and "componentInputParameter" in value
+    }
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "options"),
+    [("batch-prediction", ClusterOptions()), ("training", ClusterOptions(caching=False))],
+)
+def test_nothing_is_cached_where_a_source_is_not_digested_or_nobody_wants_it(pipeline, options, tmp_path):
+    spec, _ = compiled(for_cluster(PIPELINES[pipeline], options), tmp_path / "package.yaml")
+    assert cached(spec) == set()
 
 
 def test_every_step_has_resources_a_timeout_retries_and_a_name(package):
     spec, platform = package
     tasks = tasks_of(spec)
-    assert {"ingest", "train", "export", "refuse", "summarize-run"} <= set(tasks)
+    assert {"identify", "ingest", "train", "export", "refuse", "summarize-run"} <= set(tasks)
     for name in set(tasks) - {"summarize-run"}:
         assert {"resourceCpuRequest", "resourceMemoryRequest", "resourceMemoryLimit"} <= set(resources(spec, name))
         assert int(platform[f"exec-{name}"]["activeDeadlineSeconds"]) > 0
@@ -76,7 +100,7 @@ def test_a_large_cohort_gets_more_for_the_steps_that_need_it(tmp_path):
 
 
 def test_a_step_that_does_not_exist_is_refused():
-    with pytest.raises(InputError, match="slise: no such step; expected one of ingest, validate"):
+    with pytest.raises(InputError, match="slise: no such step; expected one of identify, ingest"):
         for_cluster(training, ClusterOptions(cpu={"slise": "16"}))
 
 
@@ -111,7 +135,7 @@ def test_a_claim_is_mounted_where_its_files_are_read_or_written_and_the_secret_w
         "exec-export": [("models", "/models")],
     }
     secret = {step for step, config in platform.items() if "secretAsVolume" in config}
-    assert secret == {"exec-ingest", "exec-export"}
+    assert secret == {"exec-identify", "exec-ingest", "exec-export"}
 
 
 def test_the_last_step_is_told_how_the_run_ended(package):

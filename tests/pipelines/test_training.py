@@ -26,7 +26,7 @@ SMALL = ["source=phantom:5", "epochs=1", "image_size=32"]
 
 
 def test_a_passed_gate_ends_in_a_version_and_a_mask_on_the_scans_own_grid(tmp_path):
-    done = run(tmp_path, *SMALL, "min_dice=0")
+    done = run(tmp_path, *SMALL, "min_dice=0", "view_3d=true")
     assert done.returncode == 0, done.stdout + done.stderr
     found = summary(tmp_path)
     assert found["verdict"] == "pass"
@@ -42,8 +42,14 @@ def test_a_passed_gate_ends_in_a_version_and_a_mask_on_the_scans_own_grid(tmp_pa
     mask, scan = nib.load(mask_path), nib.load(scan_path)
     assert mask.shape == scan.shape
     np.testing.assert_allclose(mask.affine, scan.affine)
-    steps = ["ingest", "validate", "require-valid", "slice", "train", "evaluate", "export", "predict"]
-    assert list(found["seconds"]) == steps
+    steps = ["identify", "ingest", "validate", "require-valid", "slice", "train", "evaluate", "export", "predict"]
+    # Nothing depends on the view: kfp runs it before the export or after.
+    assert [step for step in found["seconds"] if step != "view-3d"] == steps
+    assert "Worst test case in 3-D" in (tmp_path / "latest" / "reports" / "view-3d.html").read_text()
+    (identified,) = (tmp_path / "latest" / "artifacts").glob("*/identify/executor_output.json")
+    (ingested,) = (tmp_path / "latest" / "artifacts").glob("*/ingest/executor_output.json")
+    digest = json.loads(identified.read_text())["parameterValues"]["digest"]
+    assert json.loads(ingested.read_text())["artifacts"]["cases"]["artifacts"][0]["metadata"]["source_digest"] == digest
 
 
 def test_a_refused_gate_succeeds_publishes_nothing_and_says_why(tmp_path):
@@ -57,6 +63,7 @@ def test_a_refused_gate_succeeds_publishes_nothing_and_says_why(tmp_path):
     assert all(reason in done.stdout for reason in found["reasons"])
     assert not (tmp_path / "latest" / "models").exists()
     assert not list(tmp_path.rglob("saved_model.pb"))
+    assert "view-3d" not in found["seconds"]  # off unless it is asked for
 
 
 @pytest.mark.parametrize(

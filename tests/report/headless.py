@@ -142,7 +142,7 @@ class Chromium:
 
 
 @contextmanager
-def chromium(folder: Path) -> Iterator[Chromium]:
+def chromium(folder: Path, *more_flags: str) -> Iterator[Chromium]:
     """Run Chromium with a profile in `folder`; the test is skipped where there is none."""
     program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if program is None:
@@ -152,7 +152,7 @@ def chromium(folder: Path) -> Iterator[Chromium]:
     # In one process with its parent, a sandboxed frame can be asked through the parent's session.
     flags += ["--remote-debugging-port=0", "--disable-features=IsolateSandboxedIframes", f"--user-data-dir={profile}"]
     with subprocess.Popen(
-        [program, *flags, "about:blank"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        [program, *flags, *more_flags, "about:blank"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     ) as process:
         try:
             browser = Chromium(_address(profile / "DevToolsActivePort", process), folder)
