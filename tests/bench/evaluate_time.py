@@ -56,28 +56,33 @@ def timed(what: str, function, *arguments):
     return result
 
 
-def main(rounds: int) -> None:
-    """Time each part on its own, and the bare network against the whole."""
-    network = keras_network(build_network(SIZE))
+def compare(folder: Path, case: Case, scan: LabelledScan, size: int, rounds: int) -> None:
+    """Time the bare network against the whole, on one grid."""
+    network = keras_network(build_network(size))
 
     def answers(slices_hu):
         network(slices_hu)  # its time counts; its untrained answer would be noise
         return ((slices_hu > -600) & (slices_hu < -150)).astype(np.float32) * 0.9
 
+    print(f"on {size}×{size}:")
+    grids = fit_hu(scan.slices_hu, size)
+    predict_grid(network, grids[:32])
+    for _ in range(rounds):
+        timed("bare network", predict_grid, network, grids)
+        timed("whole case", score_case, answers, folder, case, size, 0.5)
+        wall, busy = (whole / bare for whole, bare in zip(SECONDS["whole case"], SECONDS["bare network"], strict=True))
+        print(f"  ratio {wall:.2f}, of CPU seconds {busy:.2f}", flush=True)
+
+
+def main(rounds: int) -> None:
+    """Time the bare network against the whole, and each part on its own."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         case = write_case(folder)
         scan = LabelledScan.read(folder, case)
-        grids = fit_hu(scan.slices_hu, SIZE)
-        predict_grid(network, grids[:32])
-        for _ in range(rounds):
-            timed("bare network", predict_grid, network, grids)
-            timed("whole case", score_case, answers, folder, case, SIZE, 0.5)
-            wall, busy = (
-                whole / bare for whole, bare in zip(SECONDS["whole case"], SECONDS["bare network"], strict=True)
-            )
-            print(f"  ratio {wall:.2f}, of CPU seconds {busy:.2f}", flush=True)
-        print("parts of the rest:")
+        for size in (SIZE, 2 * SIZE):
+            compare(folder, case, scan, size, rounds)
+        print(f"parts of the rest, on {SIZE}×{SIZE}:")
         timed("read scan and mask", LabelledScan.read, folder, case)
         timed("fit to the grid", fit_hu, scan.slices_hu, SIZE)
         parts = timed(

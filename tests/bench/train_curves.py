@@ -1,4 +1,4 @@
-"""Loss and Dice by epoch of several runs side by side, from results of `train_cross_validation`.
+"""Loss, accuracy and Dice by epoch of several runs side by side, from results of `train_cross_validation`.
 
 Run: python -m tests.bench.train_curves results.jsonl docs/ablation-curves.svg
 """
@@ -13,23 +13,24 @@ from components.report.page import BLUE, GREEN, ORANGE, PURPLE, VERMILION
 
 
 def main(results: Path, picture: Path) -> None:
-    """Draw one line for each preset and fold, of training slices; lines of one preset share their colour."""
+    """Draw one line for each preset and fold, of validation slices; lines of one preset share their colour."""
     rows = [json.loads(line) for line in results.read_text().splitlines()]
     rows = [row for row in rows if row.get("changes", "{}") == "{}"]
     presets = list(dict.fromkeys(row["preset"] for row in rows))
     colours = dict(zip(presets, (BLUE, VERMILION, ORANGE, GREEN, PURPLE), strict=False))
     styles = dict(zip(presets, ("solid", "dashed", "dotted", "dashdot", "solid"), strict=False))
-    figure = Figure(figsize=(9, 3.2), layout="constrained")
-    for axes, name in zip(figure.subplots(1, 2), ("loss", "dice"), strict=True):
+    figure = Figure(figsize=(12, 3.2), layout="constrained")
+    shown = {"val_loss": "loss (each recipe's own)", "val_accuracy": "accuracy", "val_dice": "Dice"}
+    for axes, (name, label) in zip(figure.subplots(1, 3), shown.items(), strict=True):
         told: set[str] = set()
         for row in rows:
             preset, series = row["preset"], row["history"][name]
-            label = None if preset in told else preset
+            known = None if preset in told else preset
             told.add(preset)
             axes.plot(
-                range(1, len(series) + 1), series, color=colours[preset], linestyle=styles[preset], lw=1, label=label
+                range(1, len(series) + 1), series, color=colours[preset], linestyle=styles[preset], lw=1, label=known
             )
-        axes.set(xlabel="epoch", ylabel={"loss": "training loss (each recipe's own)", "dice": "training Dice"}[name])
+        axes.set(xlabel="epoch", ylabel=label)
         axes.grid(color="#dddddd")
         axes.legend(frameon=False)
     figure.savefig(picture, metadata={"Date": None})
