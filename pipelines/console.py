@@ -26,7 +26,8 @@ class StepLog(logging.Filter):
     """Follows kfp's log: announces each step, and takes its time.
 
     Attributes:
-        seconds: wall time of each finished step, in the order of their ends.
+        seconds: wall time of each finished step, in the order of their first ends; of all together where a loop runs
+            one several times.
         running: the step under way, or that failed; None before the first.
     """
 
@@ -35,7 +36,7 @@ class StepLog(logging.Filter):
         self.seconds: dict[str, float] = {}
         self.running: str | None = None
         self._console = console
-        self._started: dict[str, float] = {}
+        self._started: dict[tuple[str, int | None], float] = {}  # by thread, since kfp runs a loop's steps side by side
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Turn kfp's record into a line of our own, or none; the record itself is never shown."""
@@ -43,12 +44,13 @@ class StepLog(logging.Filter):
         self._console.log(message + "\n")
         if match := _STARTED.search(message):
             self.running = match["step"]
-            self._started[self.running] = time.monotonic()
+            self._started[self.running, record.thread] = time.monotonic()
             self._console.show(f"── {self.running}\n")
         elif match := _SUCCEEDED.search(message):
             step = match["step"]
-            self.seconds[step] = round(time.monotonic() - self._started[step], 1)
-            self._console.show(f"   {step} took {self.seconds[step]:.1f} s\n")
+            seconds = time.monotonic() - self._started[step, record.thread]
+            self.seconds[step] = round(self.seconds.get(step, 0) + seconds, 1)
+            self._console.show(f"   {step} took {seconds:.1f} s\n")
         return False
 
 

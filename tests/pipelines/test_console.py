@@ -56,3 +56,27 @@ def test_a_failed_step_is_known_by_name_and_last_line(tmp_path, capsys):
     assert steps.running == "stop"
     assert console.error == "case_7: scan.nii.gz is truncated; fetch it again"
     assert "Traceback" not in capsys.readouterr().out
+
+
+@dsl.component(base_image="python", install_kfp_package=False)
+def wait(seconds: float) -> None:
+    import time
+
+    time.sleep(seconds)
+
+
+@dsl.pipeline
+def waiting():
+    with dsl.ParallelFor([0.5, 1.0, 1.5], parallelism=2) as seconds:
+        wait(seconds=seconds)
+
+
+def test_the_time_of_a_step_in_a_loop_is_that_of_all_its_runs(tmp_path, capsys):
+    local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(tmp_path / "root"))
+    with following(tmp_path / "run.log") as (_, steps):
+        waiting()
+    took = [float(line.split()[-2]) for line in capsys.readouterr().out.splitlines() if "took" in line]
+    assert len(took) == 3
+    assert min(took) >= 0.5
+    assert steps.seconds["wait"] == pytest.approx(sum(took), abs=0.2)
+    assert steps.seconds["wait"] >= 3
