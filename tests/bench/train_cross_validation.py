@@ -35,7 +35,7 @@ from components.train.recipe import PRESETS, Recipe, changed_recipe
 from components.train.training import Training, train
 from tests.bench.train_answers import PLAIN, read_in_all_ways
 
-_SYNTHETIC, _SHORT = "phantom:6", '{"epochs": 10}'
+_SYNTHETIC = "phantom:6"
 
 
 def main() -> None:
@@ -68,23 +68,25 @@ def main() -> None:
 
 def parsed() -> argparse.Namespace:
     """The command line."""
-    source = os.environ.get("SOURCE", _SYNTHETIC)  # `make bench SOURCE=…` sets it
-    synthetic = source == _SYNTHETIC
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--source", default=source)
+    parser.add_argument("--source", default=os.environ.get("SOURCE", _SYNTHETIC))  # `make bench SOURCE=…` sets it
     parser.add_argument("--masks", default="infection_masks")
-    parser.add_argument("--folds", type=int, default=3 if synthetic else 5)
+    parser.add_argument("--folds", type=int, help="5, or 3 of the synthetic scans")
     parser.add_argument("--folds-file", type=Path, help="JSON file of given folds, in place of drawn ones")
     parser.add_argument("--only", type=int, nargs="*", help="numbers of the folds to score, from 1")
     parser.add_argument("--preset", nargs="+", default=list(PRESETS), choices=list(PRESETS))
-    parser.add_argument("--changes", nargs="+", default=[_SHORT if synthetic else "{}"], help="other settings, as JSON")
+    parser.add_argument("--changes", nargs="+", help="settings that differ from the preset, as JSON")
     parser.add_argument("--image-size", type=int, nargs="+", default=[128])
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--split-seed", type=int, default=0)
     parser.add_argument("--ways", action="store_true", help="other thresholds, flip averaging and post-processing too")
     parser.add_argument("--checkpoints", type=Path, help="folder in which a run that was cut off is taken up again")
     parser.add_argument("--results", type=Path, help="file to add a line of JSON to for each fold")
-    return parser.parse_args()
+    given = parser.parse_args()
+    synthetic = given.source == _SYNTHETIC
+    given.folds = given.folds or (3 if synthetic else 5)
+    given.changes = given.changes or ['{"epochs": 10}' if synthetic else "{}"]
+    return given
 
 
 def one_fold(
