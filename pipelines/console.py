@@ -9,16 +9,18 @@ import io
 import logging
 import re
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
+from kfp.local import logging_utils
+
 _COLOUR = re.compile(r"\x1b\[\d+m")
 _STARTED = re.compile(r"Executing task '(?P<step>[^']+)'")
 # What TensorFlow notes about CPUs and GPUs before its log level is heeded. Python's own errors look otherwise.
 _NATIVE_NOTE = re.compile(r"[EIW]\d{4} |WARNING: All log messages before absl|To enable the following instructions")
-_STEP_INDENT = " " * 4  # what kfp sets before each line of a step
 _SUCCEEDED = re.compile(r"Task '(?P<step>[^']+)' finished with status SUCCESS")
 
 
@@ -54,6 +56,13 @@ class StepLog(logging.Filter):
         return False
 
 
+class _Output(threading.local):
+    """What one thread has printed so far, since kfp runs a loop's steps side by side."""
+
+    line = ""  # the start of a line whose end is to come
+    in_executor_input = False
+
+
 class Console(io.TextIOBase):
     """Stands in for stdout: all of it to `log_file`, the lines that steps print themselves to `terminal`.
 
@@ -65,16 +74,15 @@ class Console(io.TextIOBase):
         self.error: str | None = None
         self._terminal = terminal
         self._log_file = log_file
-        self._line = ""
-        self._in_executor_input = False
+        self._output = _Output()
 
     def write(self, text: str) -> int:
         """Take what kfp or a step prints; complete lines are logged and, if a step's own, shown."""
-        *lines, self._line = (self._line + text).split("\n")
+        *lines, self._output.line = (self._output.line + text).split("\n")
         for line in lines:
             self.log(line + "\n")
             if self._is_from_step(line):
-                self.show(line.rstrip() + "\n")
+                self.show(f"    {line.rstrip()}\n")
         return len(text)
 
     def show(self, text: str) -> None:
@@ -89,17 +97,29 @@ class Console(io.TextIOBase):
 
     def _is_from_step(self, line: str) -> bool:
         """Whether a line is a step's own, and not kfp's rule, its blank line, or its dump of the inputs."""
-        if self._in_executor_input:
-            self._in_executor_input = line != f"{_STEP_INDENT}}}"
+        if self._output.in_executor_input:
+            self._output.in_executor_input = line.rstrip() != "}"
             return False
         line = line.strip()
         if line.startswith("[KFP Executor"):
-            self._in_executor_input = line.endswith("Got executor_input:")
+            self._output.in_executor_input = line.endswith("Got executor_input:")
             return False
         if line.startswith("error: "):
             self.error = line.removeprefix("error: ")
             return False
         return bool(line.strip("-")) and not _NATIVE_NOTE.match(line)
+
+
+@contextlib.contextmanager
+def _no_indented_print() -> Iterator[None]:
+    """Keep kfp from indenting what steps print: it replaces `builtins.print` for that, and steps that run side by side
+    put it back in the wrong order, so that the whole process printed indented ever after."""
+    indented_print = logging_utils.indented_print
+    logging_utils.indented_print = lambda: contextlib.nullcontext()
+    try:
+        yield
+    finally:
+        logging_utils.indented_print = indented_print
 
 
 @contextlib.contextmanager
@@ -111,7 +131,7 @@ def following(log_path: Path) -> Iterator[tuple[Console, StepLog]]:
         steps = StepLog(console)
         root.addFilter(steps)
         try:
-            with contextlib.redirect_stdout(console):
+            with _no_indented_print(), contextlib.redirect_stdout(console):
                 yield console, steps
         finally:
             root.removeFilter(steps)

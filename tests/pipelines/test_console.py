@@ -1,5 +1,7 @@
 """What a person sees of a run, from a real pipeline in kfp's local runner."""
 
+import builtins
+
 import pytest
 from kfp import dsl, local
 
@@ -62,6 +64,7 @@ def test_a_failed_step_is_known_by_name_and_last_line(tmp_path, capsys):
 def wait(seconds: float) -> None:
     import time
 
+    print("waiting", flush=True)
     time.sleep(seconds)
 
 
@@ -71,12 +74,16 @@ def waiting():
         wait(seconds=seconds)
 
 
-def test_the_time_of_a_step_in_a_loop_is_that_of_all_its_runs(tmp_path, capsys):
+def test_steps_of_a_loop_show_their_lines_and_the_time_of_all_runs(tmp_path, capsys):
     local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(tmp_path / "root"))
+    before = builtins.print
     with following(tmp_path / "run.log") as (_, steps):
         waiting()
-    took = [float(line.split()[-2]) for line in capsys.readouterr().out.splitlines() if "took" in line]
+    assert builtins.print is before
+    shown = capsys.readouterr().out.splitlines()
+    took = [float(line.split()[-2]) for line in shown if "took" in line]
     assert len(took) == 3
     assert min(took) >= 0.5
     assert steps.seconds["wait"] == pytest.approx(sum(took), abs=0.2)
     assert steps.seconds["wait"] >= 3
+    assert shown.count("    waiting") == 3
