@@ -103,7 +103,7 @@ BENCH := evaluate_agreement evaluate_mutations evaluate_time ingest_speed ingest
 .PHONY: bench
 bench: setup ## Measure speed, memory, Dice, agreement, as tables; BENCH=serving_load for one; SOURCE=… for scans to train on
 	@$(UV) sync --frozen --inexact --quiet --group bench
-	@for name in $(BENCH); do echo; echo "── $$name"; $(if $(SOURCE),SOURCE='$(SOURCE)') $(PYTHON) -m tests.bench.$$name || exit; done
+	@for name in $(BENCH); do echo; echo "── $$name"; $(PYTHON) -m tests.bench.$$name || exit; done
 
 .PHONY: lint
 lint: setup ## Check style, format and types

@@ -76,7 +76,7 @@ class GridFit:
         rows, columns = self.content
         top, left = self.offset
         out = np.full((len(slices), self.size, self.size), padding, np.float32)
-        down, across = _matrix(self.height, rows), _matrix(self.width, columns)
+        down, across = sparse_resampling_matrix(self.height, rows), sparse_resampling_matrix(self.width, columns)
         _both_axes(slices, down, across, out[:, top : top + rows, left : left + columns])
         return out
 
@@ -88,14 +88,16 @@ class GridFit:
         rows, columns = self.content
         top, left = self.offset
         content = grids[:, top : top + rows, left : left + columns]
-        down, across = _matrix(rows, self.height)[part[0]], _matrix(columns, self.width)[part[1]]
+        down = sparse_resampling_matrix(rows, self.height)[part[0]]
+        across = sparse_resampling_matrix(columns, self.width)[part[1]]
         out = np.empty((len(grids), down.shape[0], across.shape[0]), np.float32)
         _both_axes(content, down, across, out)
         return out
 
 
 @lru_cache(maxsize=64)
-def _matrix(n_from: int, n_to: int) -> csr_array:
+def sparse_resampling_matrix(n_from: int, n_to: int) -> csr_array:
+    """The same weights as `resampling_matrix`, without the zeros."""
     return csr_array(resampling_matrix(n_from, n_to))
 
 

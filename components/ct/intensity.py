@@ -69,6 +69,12 @@ def to_hu(voxels: NDArray, intensity: Intensity) -> NDArray[np.int16]:
     raise ValueError("a scan of unknown intensity has no HU")
 
 
+def in_window(hu: NDArray) -> NDArray:
+    """HU as shares of `WINDOW_HU`: 0 up to its lower end, 1 from its upper end on; float32 stays float32."""
+    low, high = WINDOW_HU
+    return np.clip((hu - low) / (high - low), 0, 1)
+
+
 def read_ct(path: Path) -> tuple[Volume, Intensity]:
     """Read a scan as a volume of int16 HU, with the kind of numbers that the file held.
 

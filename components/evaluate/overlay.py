@@ -11,7 +11,7 @@ from contourpy import contour_generator
 from numpy.typing import NDArray
 from PIL import Image
 
-from components.ct.intensity import WINDOW_HU
+from components.ct.intensity import in_window
 from components.report.page import ORANGE, SKY
 
 _LONGEST_EDGE = 640  # pixels: a report holds three, within 5 MB
@@ -59,9 +59,7 @@ def overlay(
 
 
 def _grey_png(slice_hu: NDArray[np.int16]) -> bytes:
-    low, high = WINDOW_HU
-    grey = (np.clip((slice_hu - low) / (high - low), 0, 1) * 255).astype(np.uint8)
-    image = Image.fromarray(grey)
+    image = Image.fromarray((in_window(slice_hu) * 255).astype(np.uint8))
     image.thumbnail((_LONGEST_EDGE, _LONGEST_EDGE))
     file = io.BytesIO()
     image.save(file, "png")

@@ -7,27 +7,26 @@ import csv
 import gzip
 from base64 import b64encode
 from collections.abc import Callable
-from hashlib import sha256
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
 
 from components.ct.errors import InputError
-from components.ct.grid import resampling_matrix, volume_from_axial_slices
-from components.ct.intensity import WINDOW_HU
-from components.ct.metrics import dice
+from components.ct.grid import sparse_resampling_matrix, volume_from_axial_slices
+from components.ct.intensity import in_window
+from components.ct.metrics import confusion
 from components.evaluate.case import predicted_mask
+from components.evaluate.evaluation import MODEL
 from components.evaluate.inference import keras_network
 from components.evaluate.labelled_scan import HeldOut, LabelledScan
 from components.evaluate.overlay import shown_slice
 from components.evaluate.rules import TRIVIAL_ML
 from components.evaluate.scores import TABLE
 from components.evaluate.verdict import FILE, read_verdict
-from components.report.page import ORANGE, SKY, write_page
+from components.report.page import ORANGE, SKY, script_digest, write_page
 from components.train.network import load_model
 
 EDGE = 140  # cells: 140³ bytes that nothing compresses are 3.7 MB of text, and NiiVue is 1.1 MB
@@ -57,7 +56,7 @@ def view_worst_case(cases: Path, shards: Path, model: Path, evaluation: Path, pa
     held_out, case_id = HeldOut.read(cases, shards), worst_case(evaluation)
     (case,) = (case for case in held_out.test if case.case_id == case_id)
     scan = LabelledScan.read(cases, case)
-    network = keras_network(load_model(model / "model.keras"))
+    network = keras_network(load_model(model / MODEL))
     threshold = read_verdict(evaluation / FILE).threshold
     write_view(page, scan, predicted_mask(network, scan, held_out.image_size, threshold), len(held_out.test))
 
@@ -75,14 +74,14 @@ def write_view(page: Path, scan: LabelledScan, prediction: NDArray[np.bool_], te
     """Write a case's page; `prediction` is (n, rows, columns) on the scan's own voxels, of `test_cases` cases."""
     grey = averaged(scan.slices_hu, in_window)
     cell_mm = tuple(mm * n / m for mm, n, m in zip(scan.spacing_mm, scan.truth.shape, grey.shape, strict=True))
-    niivue = NIIVUE.read_bytes()
+    niivue, counted = NIIVUE.read_bytes(), confusion(scan.truth, prediction)
     write_page(
         page,
         _TEMPLATE,
         scan=scan,
-        dice=dice(scan.truth, prediction),
-        predicted_ml=int(np.count_nonzero(prediction)) * scan.voxel_ml,
-        lesion_ml=int(np.count_nonzero(scan.truth)) * scan.voxel_ml,
+        dice=counted.dice,
+        predicted_ml=counted.predicted * scan.voxel_ml,
+        lesion_ml=counted.truth * scan.voxel_ml,
         test_cases=test_cases,
         trivial_ml=TRIVIAL_ML,
         cells=grey.shape,
@@ -97,7 +96,7 @@ def write_view(page: Path, scan: LabelledScan, prediction: NDArray[np.bool_], te
             "prediction": _text(as_nifti(averaged(prediction), cell_mm)),
         },
         script=Markup(_SCRIPT),
-        digests=[b64encode(sha256(text).digest()).decode() for text in (_SCRIPT.encode(), gzip.decompress(niivue))],
+        digests=[script_digest(text) for text in (_SCRIPT, gzip.decompress(niivue).decode())],
         licence=_LICENCE.read_text(),
     )
 
@@ -114,9 +113,9 @@ def averaged(slices: NDArray, share: Callable[[NDArray], NDArray] = lambda pixel
     """
     cells = [min(edge, EDGE) for edge in slices.shape]
     # Sparse, since a cell depends on a few voxels of each axis: dense products take many times as long.
-    along, down, across = (csr_array(resampling_matrix(*edges)) for edges in zip(slices.shape, cells, strict=True))
+    along, down, across = (sparse_resampling_matrix(*edges) for edges in zip(slices.shape, cells, strict=True))
     # Slice by slice: no volume of real numbers of the scan's own size is ever held.
-    planes = np.stack([(across @ (down @ share(pixels).astype(np.float32)).T).T for pixels in slices])
+    planes = np.stack([(across @ (down @ share(pixels.astype(np.float32))).T).T for pixels in slices])
     averages = (along @ planes.reshape(len(planes), -1)).reshape(cells)
     return np.rint(averages * FULL).astype(np.uint8)
 
@@ -144,12 +143,6 @@ def lesion_at(truth: NDArray[np.bool_], prediction: NDArray[np.bool_]) -> tuple[
     n, rows, columns = truth.shape
     # Rows run from anterior to posterior and columns from right to left; RAS runs the other way along both.
     return 1 - float(column + 0.5) / columns, 1 - float(row + 0.5) / rows, (at + 0.5) / n
-
-
-def in_window(slice_hu: NDArray[np.int16]) -> NDArray[np.float32]:
-    """HU as shares of the window that the network sees: 0 up to its lower end, 1 from its upper end on."""
-    low, high = WINDOW_HU
-    return np.clip((slice_hu.astype(np.float32) - low) / (high - low), 0, 1)
 
 
 def _text(content: bytes) -> str:

@@ -5,7 +5,6 @@ from pathlib import Path
 
 from components.ingest.naming import Naming
 from components.ingest.sources import list_cohort
-from components.ingest.zenodo import COVID_CT_SEG, Record
 
 
 def identify(
@@ -13,7 +12,6 @@ def identify(
     *,
     masks: str = "infection_masks",
     pseudonym_key: Path | None = None,
-    record: Record = COVID_CT_SEG,
 ) -> str:
     """Digest what ingest would read; nothing is downloaded.
 
@@ -21,7 +19,6 @@ def identify(
         source: the cohort, as for ingest.
         masks: name of the folder of masks, as for ingest.
         pseudonym_key: file with the key for pseudonyms; None for none.
-        record: what the source `zenodo` stands for.
 
     Returns:
         A hexadecimal SHA-256.
@@ -31,7 +28,7 @@ def identify(
     """
     naming = Naming.read(pseudonym_key)
     with naming.hiding_objects_of(source):
-        lines = list_cohort(source, masks=masks, record=record)
+        lines = list_cohort(source, masks=masks)
     lines.append(f"pseudonyms {naming.case_id('')}")  # which key it is, not what it is
     # File names need not be UTF-8.
     return hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()

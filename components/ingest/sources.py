@@ -73,13 +73,12 @@ def fetch_cohort(
     return Cohort(folder, _plain_name(folder.resolve().name))
 
 
-def list_cohort(source: str, *, masks: str, record: Record = COVID_CT_SEG) -> list[str]:
+def list_cohort(source: str, *, masks: str) -> list[str]:
     """List what `fetch_cohort` would bring, without fetching it.
 
     Args:
         source: as for `fetch_cohort`.
         masks: name of the folder of masks.
-        record: what the source `zenodo` stands for.
 
     Returns:
         A line for each file: its name, and what is another where its content is another. That is the generation and
@@ -92,7 +91,7 @@ def list_cohort(source: str, *, masks: str, record: Record = COVID_CT_SEG) -> li
     if kind == PHANTOM:
         return [f"{PHANTOM} {_case_count(source, rest)}"]
     if kind == ZENODO:
-        return [f"{name} {record.sha256[name]}" for name in record.archives(masks)]
+        return [f"{name} {COVID_CT_SEG.sha256[name]}" for name in COVID_CT_SEG.archives(masks)]
     if kind == GCS:
         from components.storage.gcs import list_versions  # the client takes a second to import
 
@@ -100,7 +99,7 @@ def list_cohort(source: str, *, masks: str, record: Record = COVID_CT_SEG) -> li
     return _list_folder(Path(source).expanduser(), masks)
 
 
-def stamp(file: Path) -> str:
+def _stamp(file: Path) -> str:
     """Size and times of a file, without reading it.
 
     The time of change is among them: copies and archives may keep a file's own time, and volumes of one shape its size.
@@ -153,7 +152,7 @@ def _list_folder(folder: Path, masks: str) -> list[str]:
     scan_folder, mask_folder = find_folders(folder, masks)
     found = [*scans_in(scan_folder), *volumes_in(mask_folder), folder / PATIENTS]
     files = [file for path in found for file in (sorted(path.iterdir()) if path.is_dir() else [path])]
-    return [f"{file.relative_to(folder)} {stamp(file)}" for file in files if file.is_file()]
+    return [f"{file.relative_to(folder)} {_stamp(file)}" for file in files if file.is_file()]
 
 
 def _link(kept: Path, names: Iterable[str], folder: Path) -> None:

@@ -57,9 +57,7 @@ def render(template: Path, **context: Any) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {"data_uri": data_uri, "inline_svg": inline_svg}
-    # The page's policy allows this very script by its digest, so that no other text can become one.
-    digest = b64encode(sha256(_SCRIPT.encode()).digest()).decode()
-    environment.globals |= {"sort_script": Markup(_SCRIPT), "sort_script_digest": Markup(digest)}
+    environment.globals |= {"sort_script": Markup(_SCRIPT), "sort_script_digest": script_digest(_SCRIPT)}
     return environment.get_template(template.name).render(**context)
 
 
@@ -68,6 +66,11 @@ def write_page(path: Path, template: Path, **context: Any) -> None:
     page = render(template, **context)
     with written_whole(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
+
+
+def script_digest(script: str) -> Markup:
+    """What the page's policy allows this very script by, so that no other text can become one."""
+    return Markup(b64encode(sha256(script.encode()).digest()).decode())
 
 
 def data_uri(content: bytes) -> str:

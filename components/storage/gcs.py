@@ -56,15 +56,12 @@ def list_names(uri: str, *, deadline_s: float = DEADLINE_S) -> list[str]:
     return sorted(relative for relative, _ in _listed_objects(_client(place), place, deadline_s))
 
 
-def list_versions(
-    uri: str, *, wanted: Callable[[str], bool] = lambda name: True, deadline_s: float = DEADLINE_S
-) -> dict[str, str]:
+def list_versions(uri: str, *, wanted: Callable[[str], bool]) -> dict[str, str]:
     """What stands for the content of each object that `download_prefix` would fetch: generation, CRC32C and size.
 
     Args:
         uri: `gs://bucket/prefix`.
         wanted: which objects, by their name relative to the prefix.
-        deadline_s: how long the listing is tried again while the server fails.
 
     Returns:
         By name relative to the prefix, sorted.
@@ -73,7 +70,7 @@ def list_versions(
         InputError: nothing there, no permission, a name that leads out of a folder, or a server that goes on failing.
     """
     place = Place.parse(uri)
-    blobs = _wanted_objects(_client(place), place, wanted, deadline_s)
+    blobs = _wanted_objects(place, wanted, DEADLINE_S)
     return {name: f"{blob.generation} {blob.crc32c} {blob.size}" for name, blob in sorted(blobs.items())}
 
 
@@ -105,7 +102,7 @@ def download_prefix(
             listed CRC32C even when fetched twice, an object that changed meanwhile, or a server that goes on failing.
     """
     place = Place.parse(uri)
-    blobs = _wanted_objects(_client(place), place, wanted, deadline_s)
+    blobs = _wanted_objects(place, wanted, deadline_s)
     total_bytes = sum(blob.size for blob in blobs.values())
     with Progress(f"{uri}: {len(blobs)} objects", total_bytes) as progress, ThreadPoolExecutor(workers) as pool:
         fetched = [
@@ -184,10 +181,8 @@ def _listed_objects(client: storage.Client, place: Place, deadline_s: float) -> 
                 yield blob.name.removeprefix(prefix), blob
 
 
-def _wanted_objects(
-    client: storage.Client, place: Place, wanted: Callable[[str], bool], deadline_s: float
-) -> dict[str, storage.Blob]:
-    blobs = {name: blob for name, blob in _listed_objects(client, place, deadline_s) if wanted(name)}
+def _wanted_objects(place: Place, wanted: Callable[[str], bool], deadline_s: float) -> dict[str, storage.Blob]:
+    blobs = {name: blob for name, blob in _listed_objects(_client(place), place, deadline_s) if wanted(name)}
     if not blobs:
         raise InputError(f"{place.uri()}: holds no objects to fetch; {_CREDENTIALS}")
     strange = [name for name in blobs if PurePosixPath(name).is_absolute() or {"..", ""} & set(name.split("/"))]

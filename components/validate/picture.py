@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
-from components.ct.intensity import WINDOW_HU
+from components.ct.intensity import in_window
 from components.ct.lesions import Lesions
 from components.report.page import ORANGE
 
@@ -31,8 +31,7 @@ def outlined(slice_hu: NDArray, mask: NDArray, spacing_mm: tuple[float, float]) 
         spacing_mm: size of a pixel along rows and columns.
     """
     size = _picture_size(slice_hu.shape, spacing_mm)
-    low, high = WINDOW_HU
-    grey = np.clip((slice_hu.astype(np.float32) - low) / (high - low), 0, 1) * (_GREYS - 1)
+    grey = in_window(slice_hu.astype(np.float32)) * (_GREYS - 1)
     pixels = np.rint(np.asarray(Image.fromarray(grey).resize(size, Image.Resampling.BOX))).astype(np.uint8)
     share = np.asarray(Image.fromarray((mask != 0).astype(np.float32)).resize(size, Image.Resampling.BOX))
     # A lesion that fills no half of a pixel is seen as well.

@@ -18,6 +18,7 @@ import json
 import os
 import tempfile
 import time
+from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
 from statistics import fmean, stdev
@@ -32,8 +33,8 @@ from components.slice.folds import arrange, draw_folds, lesion_burden, read_fold
 from components.slice.slicing import slice_cohort
 from components.train.network import load_model
 from components.train.recipe import PRESETS, Recipe, changed_recipe
-from components.train.training import Training, train
-from tests.bench.train_answers import PLAIN, read_in_all_ways
+from components.train.training import MODEL, Training, train
+from tests.bench.train_answers import PLAIN, read_in_all_ways, read_plainly
 
 _SYNTHETIC = "phantom:6"
 
@@ -53,17 +54,14 @@ def main() -> None:
             else:
                 folds = draw_folds(cases, lesion_burden(cut / "shards"), given.folds, seed=given.split_seed)
             for preset, changes in product(given.preset, given.changes):
-                recipe = changed_recipe(PRESETS[preset], json.loads(changes))
                 named = f"{preset}{'' if changes == '{}' else ' ' + changes}, {size}×{size}"
-                rows = tables[named] = []
-                for number in given.only or range(1, len(folds) + 1):
-                    row = one_fold(folder / "cases", cut, folds, number, recipe, given)
-                    rows.append(row | {"preset": preset, "changes": changes, "image_size": size})
-                    print(f"{named}, fold {number}: Dice {row['dice']:.3f}, {row['seconds']:.0f} s", flush=True)
-                    if given.results:
-                        with given.results.open("a") as file:
-                            file.write(json.dumps(rows[-1]) + "\n")
-        tell(tables, {case.case_id: case.patient_id for case in cases}, given.ways)
+                recipe = changed_recipe(PRESETS[preset], json.loads(changes))
+                tables[named] = []
+                for row in all_folds(folder / "cases", cut, folds, recipe, given):
+                    print(f"{named}, fold {row['fold']}: Dice {row['dice']:.3f}, {row['seconds']:.0f} s", flush=True)
+                    tables[named].append(row | {"preset": preset, "changes": changes, "image_size": size})
+                    note(tables[named][-1], given.results)
+        tell(tables, {case.case_id: case.patient_id for case in cases})
 
 
 def parsed() -> argparse.Namespace:
@@ -89,6 +87,21 @@ def parsed() -> argparse.Namespace:
     return given
 
 
+def note(row: dict, results: Path | None) -> None:
+    """Add a fold to the file of results, where there is one."""
+    if results:
+        with results.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+
+
+def all_folds(
+    cases: Path, cut: Path, folds: list[list[str]], recipe: Recipe, given: argparse.Namespace
+) -> Iterator[dict]:
+    """Train and score a recipe on every fold that was asked for."""
+    for number in given.only or range(1, len(folds) + 1):
+        yield one_fold(cases, cut, folds, number, recipe, given)
+
+
 def one_fold(
     cases: Path, cut: Path, folds: list[list[str]], number: int, recipe: Recipe, given: argparse.Namespace
 ) -> dict:
@@ -99,25 +112,27 @@ def one_fold(
     busy = time.process_time()
     run = train(cut / "fold", cut / "model", recipe=recipe, seed=given.seed, checkpoints=given.checkpoints)
     busy = time.process_time() - busy
-    found = scored(cases, cut / "model", folds[number - 1], run)
+    found = scored(cases, cut / "model", folds[number - 1], run, given.ways)
     history = {name: [round(value, 4) for value in series] for name, series in run.history.items()}
     row = {"fold": number, "dice": fmean(found[PLAIN].values()), "cases": found, "seconds": run.seconds}
     return {**row, "cpu_seconds": round(busy, 1), "seed": given.seed, "history": history}
 
 
-def scored(cases: Path, model: Path, case_ids: list[str], run: Training) -> dict[str, dict[str, float]]:
-    """The Dice of each case on its own grid, for each way to read the network's answer."""
-    network = keras_network(load_model(model / "model.keras"))
+def scored(
+    cases: Path, model: Path, case_ids: list[str], run: Training, all_ways: bool = False
+) -> dict[str, dict[str, float]]:
+    """The Dice of each case on its own grid, read plainly or in each way to read the network's answer."""
+    network, read = keras_network(load_model(model / MODEL)), read_in_all_ways if all_ways else read_plainly
     found: dict[str, dict[str, float]] = {}
     for case in read_cases(cases):
         if case.case_id in case_ids:
             scan = LabelledScan.read(cases, case)
-            for way, mask in read_in_all_ways(network, scan.slices_hu, run.image_size).items():
+            for way, mask in read(network, scan.slices_hu, run.image_size).items():
                 found.setdefault(way, {})[case.case_id] = dice(scan.truth, mask)
     return found
 
 
-def tell(tables: dict[str, list[dict]], patients: dict[str, str], all_ways: bool) -> None:
+def tell(tables: dict[str, list[dict]], patients: dict[str, str]) -> None:
     """Print a line for each recipe, then what other ways to read its answers change; intervals are over patients."""
 
     def mean(values: dict[str, float], sign: str = "") -> str:
@@ -137,12 +152,11 @@ def tell(tables: dict[str, list[dict]], patients: dict[str, str], all_ways: bool
         wall, busy = (fmean(row[of] for row in rows) for of in ("seconds", "cpu_seconds"))
         print(f"{name:{wide}}{''.join(f'{of:7.3f}' for of in dices)}", end="")
         print(f"  {spread:5}   {mean(ways[PLAIN]):24} {wall:5.0f} {busy:6.0f}")
-        told.append(f"\n{name}, against {PLAIN}:")
+        plain = ways.pop(PLAIN)
+        told += [f"\n{name}, against {PLAIN}:"] if ways else []
         for way, found in ways.items():
-            if way != PLAIN:
-                told.append(f"  {way:34}{mean({case: found[case] - ways[PLAIN][case] for case in found}, '+')}")
-    if all_ways:
-        print("\n".join(told))
+            told.append(f"  {way:34}{mean({case: found[case] - plain[case] for case in plain}, '+')}")
+    print("\n".join(told))
 
 
 if __name__ == "__main__":

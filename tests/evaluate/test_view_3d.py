@@ -13,6 +13,7 @@ from PIL import Image
 
 from components.ct.cases import Case
 from components.ct.errors import InputError
+from components.ct.intensity import in_window
 from components.evaluate.component import view_3d
 from components.evaluate.labelled_scan import LabelledScan
 from components.evaluate.view_3d import (
@@ -21,7 +22,6 @@ from components.evaluate.view_3d import (
     NIIVUE,
     as_nifti,
     averaged,
-    in_window,
     lesion_at,
     worst_case,
     write_view,

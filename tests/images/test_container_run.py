@@ -58,7 +58,7 @@ def test_an_image_runs_without_rights_and_says_what_it_is(image):
     assert who.stdout.split() == ["10001", "10001"]
     assert "Read-only file system" in who.stderr
     # No compiler, no installer, no cache is left in the layers that we add.
-    tools = in_container(image, "sh", "-c", "command -v gcc cc ld strip uv; ls -d /root/.cache /build 2>/dev/null")
+    tools = in_container(image, "sh", "-c", "command -v gcc cc ld strip uv; ls -d ~root/.cache /build 2>/dev/null")
     assert tools.stdout == ""
     shown = subprocess.run([ENGINE, "inspect", image], capture_output=True, text=True, check=True)
     (inspected,) = json.loads(shown.stdout)

@@ -26,4 +26,6 @@ def test_a_cohort_in_a_bucket_runs_through_the_pipeline(gcs, tmp_path):
     summary = json.loads((tmp_path / "runs" / "latest" / "summary.json").read_text())
     assert summary["source"] == f"gs://{BUCKET}/phantom"
     assert summary["verdict"] == "pass"
-    assert re.search(r"gs://hospital/phantom: .*\d", done.stdout), done.stdout  # the progress of the download
+    assert re.search(r"gs://hospital/phantom: \d+ objects: [\d,.]+ of ", done.stdout), (
+        done.stdout
+    )  # the progress of the download

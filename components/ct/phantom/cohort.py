@@ -11,7 +11,7 @@ from scipy.ndimage import gaussian_filter
 from components.ct.atomic import written_whole
 from components.ct.errors import InputError
 from components.ct.grid import volume_from_axial_slices
-from components.ct.intensity import WINDOW_HU
+from components.ct.intensity import in_window
 from components.ct.phantom.body import Body, add_bones, draw_soft_tissue
 from components.ct.phantom.lesions import add_lesions
 from components.ct.phantom.lungs import Lungs, add_main_airways, draw_lungs, draw_parenchyma
@@ -129,5 +129,4 @@ def _acquire(hu: Slices, scan: Scan, rng: Generator) -> NDArray:
         hu[:, (scan.y**2 + scan.x**2)[0] > (scan.x.max() - scan.x.min()) ** 2 / 4] = -1024
     if not scan.windowed:
         return np.rint(np.clip(hu, -1024, 3071)).astype(np.int16)
-    low, high = WINDOW_HU
-    return np.rint(np.clip((hu - low) / (high - low), 0, 1) * 255).astype(np.uint8)
+    return np.rint(in_window(hu) * 255).astype(np.uint8)
