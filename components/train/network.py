@@ -93,7 +93,12 @@ def build_network(
     Returns:
         A model that takes (n, image_size, image_size) slices in HU, or the same with a last axis of 1, and
         gives lesion probabilities (n, image_size, image_size) float32.
+
+    Raises:
+        InputError: the grid cannot be halved so often.
     """
+    if image_size % (multiple := 2 ** (len(filters) - 1)):
+        raise InputError(f"image_size is {image_size}; filters of {len(filters)} levels need a multiple of {multiple}")
     slices_hu = keras.Input((image_size, image_size), name="slices_hu", dtype="float32")
     x = layers.Reshape((image_size, image_size, 1), dtype="float32")(slices_hu)
     if window_hu is not None:

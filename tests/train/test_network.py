@@ -17,6 +17,11 @@ def test_the_default_network_is_the_published_one():
     assert model.count_params() == 1_940_817
 
 
+def test_a_grid_that_cannot_be_halved_so_often_is_told_of():
+    with pytest.raises(InputError, match="image_size is 48; filters of 6 levels need a multiple of 32"):
+        build_network(48, filters=(4,) * 6)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16"])
 def test_slices_in_hu_become_probabilities_in_float32(dtype):
     model = build_network(32, filters=SMALL, dtype=dtype)
