@@ -1,13 +1,37 @@
 """What a training run is made of, as data: the published presets, and every switch between them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
-from typing import Any
+from dataclasses import asdict, fields
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    TypeAdapter,
+    ValidationError,
+)
+from pydantic.dataclasses import dataclass
+from pydantic_core import PydanticCustomError
 
 from components.ct.errors import InputError
 
 
-@dataclass(frozen=True)
+def _rising(ends: tuple[float, float]) -> tuple[float, float]:
+    if ends[0] >= ends[1]:
+        raise PydanticCustomError("not_rising", "the lower end should come first")
+    return ends
+
+
+_CHECKED = ConfigDict(extra="forbid", allow_inf_nan=False)
+_Share = Annotated[float, Field(ge=0, le=1)]
+_Window = Annotated[tuple[float, float], AfterValidator(_rising)]
+
+
+@dataclass(frozen=True, config=_CHECKED)
 class Augmentation:
     """How far each slice is varied at random; 0 leaves a variation out.
 
@@ -26,17 +50,17 @@ class Augmentation:
 
     flip_columns: bool = True
     flip_rows: bool = False
-    rotation_deg: float = 20.0
-    scale: float = 0.25
-    stretch: float = 0.1
-    shift: float = 0.08
-    brightness: float = 0.08
-    contrast: float = 0.25
-    gamma: float = 0.4
-    noise: float = 0.03
+    rotation_deg: NonNegativeFloat = 20.0
+    scale: NonNegativeFloat = 0.25
+    stretch: NonNegativeFloat = 0.1
+    shift: NonNegativeFloat = 0.08
+    brightness: NonNegativeFloat = 0.08
+    contrast: NonNegativeFloat = 0.25
+    gamma: NonNegativeFloat = 0.4
+    noise: NonNegativeFloat = 0.03
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=_CHECKED)
 class Recipe:
     """Network, loss, sampling and optimizer of a training run.
 
@@ -66,23 +90,23 @@ class Recipe:
             the time; docs/ablation.md has what it gains.
     """
 
-    window_hu: tuple[float, float] | None = (-1250.0, 250.0)
-    window_top: float = 1.0
-    filters: tuple[int, ...] = (16, 32, 64, 128, 256)
+    window_hu: _Window | None = (-1250.0, 250.0)
+    window_top: PositiveFloat = 1.0
+    filters: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (16, 32, 64, 128, 256)
     batch_norm: bool = True
-    focal_weight: float = 0.5
-    focal_alpha: float | None = None
-    focal_gamma: float = 2.0
-    dice_weight: float = 0.5
-    dice_per: str = "slice"
+    focal_weight: NonNegativeFloat = 0.5
+    focal_alpha: _Share | None = None
+    focal_gamma: NonNegativeFloat = 2.0
+    dice_weight: NonNegativeFloat = 0.5
+    dice_per: Literal["slice", "batch"] = "slice"
     augmentation: Augmentation | None = Augmentation()
-    foreground_share: float = 0.33
-    slices_per_epoch: int | None = 256
-    batch_size: int = 8
-    epochs: int = 30
-    learning_rate: float = 2e-3
+    foreground_share: _Share = 0.33
+    slices_per_epoch: PositiveInt | None = 256
+    batch_size: PositiveInt = 8
+    epochs: PositiveInt = 30
+    learning_rate: PositiveFloat = 2e-3
     cosine_decay: bool = True
-    weight_decay: float = 1e-4
+    weight_decay: NonNegativeFloat = 1e-4
     mixed_precision: bool = True
     flip_averaging: bool = False
 
@@ -142,24 +166,20 @@ def changed_recipe(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
     Raises:
         InputError: no such setting, or no value for it.
     """
-    values = _known(Recipe, changes)
-    if isinstance(values.get("augmentation"), Mapping):
-        values["augmentation"] = replace(
-            recipe.augmentation or Augmentation(), **_known(Augmentation, values["augmentation"])
-        )
-    for name in ("filters", "window_hu"):
-        if isinstance(values.get(name), list):
-            values[name] = tuple(values[name])
-    return replace(recipe, **values)
+    values = asdict(recipe) | dict(changes)
+    if isinstance(values["augmentation"], Mapping):
+        values["augmentation"] = asdict(recipe.augmentation or Augmentation()) | dict(values["augmentation"])
+    try:
+        return TypeAdapter(Recipe).validate_python(values)
+    except ValidationError as error:
+        raise InputError(_in_one_line(error)) from error
 
 
-def _known(settings: type, changes: Mapping[str, Any]) -> dict[str, Any]:
-    names = {setting.name for setting in fields(settings)}
-    unknown = sorted(set(changes) - names)
-    if unknown:
-        raise InputError(f"recipe setting {', '.join(unknown)}: not known; expected {', '.join(sorted(names))}")
-    for name, value in changes.items():
-        default = getattr(settings(), name)
-        if isinstance(default, int | float) and not isinstance(value, int | float):
-            raise InputError(f"recipe setting {name} is {value!r}; expected a number, such as {default}")
-    return dict(changes)
+def _in_one_line(error: ValidationError) -> str:
+    """The first of the mistakes: which setting, what it is, what it should be."""
+    first = error.errors()[0]
+    name = ".".join(map(str, first["loc"]))
+    if first["type"] == "unexpected_keyword_argument":
+        settings = fields(Augmentation if len(first["loc"]) > 1 else Recipe)
+        return f"recipe setting {name}: not known; expected {', '.join(sorted(each.name for each in settings))}"
+    return f"recipe setting {name} is {first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}"

@@ -68,7 +68,9 @@ def train(
             best network so far is left with the checkpoints.
     """
     strategy = strategy or distribution()
-    _require_usable(recipe, strategy.num_replicas_in_sync)
+    replicas = strategy.num_replicas_in_sync
+    if recipe.batch_size < replicas:
+        raise InputError(f"batch_size is {recipe.batch_size}; expected {replicas} or more, a slice for each GPU or pod")
     size = Split.read(shards).image_size
     found = survey(shards, size)
     keras.utils.set_random_seed(seed)
@@ -82,8 +84,8 @@ def train(
         _fit(model, run, shards, found, folder, None)
         return run
     print(run.introduction(), flush=True)
-    if strategy.num_replicas_in_sync > 1:
-        print(f"each batch is shared by {strategy.num_replicas_in_sync} devices", flush=True)
+    if replicas > 1:
+        print(f"each batch is shared by {replicas} devices", flush=True)
     with contextlib.closing(EventFile(tensorboard or output / "tensorboard")) as events:
         best = _fit(model, run, shards, found, folder, events)
     output.mkdir(parents=True, exist_ok=True)
@@ -92,13 +94,6 @@ def train(
     run.write(output)
     folder.remove()
     return run
-
-
-def _require_usable(recipe: Recipe, replicas: int) -> None:
-    for name, least in (("epochs", 1), ("batch_size", replicas)):
-        if getattr(recipe, name) < least:
-            of_each = ", a slice for each GPU or pod" if least > 1 else ""
-            raise InputError(f"{name} is {getattr(recipe, name)}; expected {least} or more{of_each}")
 
 
 def _identity(run: Training, shards: Path) -> str:

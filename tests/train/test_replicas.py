@@ -8,10 +8,12 @@ import subprocess
 import sys
 from contextlib import ExitStack
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from components.ct.errors import InputError
 from components.train.devices import distribution, leads
 from components.train.training import train
 from tests.train.worker_process import TINY
@@ -92,6 +94,12 @@ def test_two_pods_learn_what_one_does_and_go_on_after_both_were_killed(shards, a
     written = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file())
     assert written[0] == "pod_0/model.keras"
     assert all(path.startswith("pod_0/") for path in written)
+
+
+def test_a_batch_must_give_each_device_a_slice(shards, tmp_path):
+    nine = SimpleNamespace(num_replicas_in_sync=9)  # more devices than any machine of CI pretends to have
+    with pytest.raises(InputError, match="batch_size is 8; expected 9 or more, a slice for each GPU or pod"):
+        train(shards, tmp_path, recipe=TINY, strategy=nine)
 
 
 def test_without_a_cluster_one_process_leads_itself():

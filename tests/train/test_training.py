@@ -98,9 +98,3 @@ def test_the_published_presets_pass_once_through_the_slices_with_the_values_of_8
 def test_an_unknown_preset_is_told_with_those_there_are():
     with pytest.raises(InputError, match="expected one of default, seed-focal, seed-focal-dice"):
         preset_recipe("best")
-
-
-@pytest.mark.parametrize("name", ["epochs", "batch_size"])
-def test_a_run_of_nothing_is_an_error(shards, tmp_path, name):
-    with pytest.raises(InputError, match=f"{name} is 0; expected 1 or more"):
-        train(shards, tmp_path, recipe=dataclasses.replace(TINY, **{name: 0}))
