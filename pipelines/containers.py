@@ -1,10 +1,13 @@
 """The pipeline's steps in containers on this machine, by kfp's DockerRunner: with no rights, and no network."""
 
+import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from kfp import local
+
+from components.ct.errors import InputError
 
 
 def container_runner(
@@ -40,6 +43,21 @@ def container_runner(
         security_opt=["no-new-privileges"],
         **({} if network else {"network_mode": "none"}),
     )
+
+
+@contextlib.contextmanager
+def engine_faults_told() -> Iterator[None]:
+    """Raise `InputError` where no engine answers, or it has no such image, or cannot start a container."""
+    from docker.errors import DockerException  # type: ignore[import-untyped]
+
+    try:
+        yield
+    except DockerException as error:
+        address = os.environ.get("DOCKER_HOST", "Docker's own socket")
+        raise InputError(
+            f"the container engine at {address}: {error}; expected one that runs (DOCKER_HOST says where) and has the "
+            "images (`make images`)"
+        ) from error
 
 
 def unfinished(steps: Path) -> list[str]:

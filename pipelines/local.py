@@ -19,7 +19,7 @@ from components.ct.cases import read_cases
 from components.ct.errors import InputError
 from components.evaluate.verdict import read_verdict
 from pipelines.console import following
-from pipelines.containers import container_runner, unfinished
+from pipelines.containers import container_runner, engine_faults_told, unfinished
 from pipelines.parameters import PIPELINES, defaults
 
 _SERVER_STOP_S = 20
@@ -149,7 +149,8 @@ def _run_pipeline(
     arguments = {name: _absolute(value) if name in _WRITTEN + _READ else value for name, value in arguments.items()}
     chosen = _container_runner(arguments) if runner == "docker" else local.SubprocessRunner(use_venv=False)
     local.init(runner=chosen, pipeline_root=str(root))
-    with following(run / "run.log") as (console, steps):
+    engine = engine_faults_told() if runner == "docker" else contextlib.nullcontext()
+    with following(run / "run.log") as (console, steps), engine:
         failure: Exception | None = None
         try:
             PIPELINES[name](**arguments)

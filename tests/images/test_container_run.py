@@ -66,21 +66,33 @@ def test_an_image_runs_without_rights_and_says_what_it_is(image):
     assert {f"org.opencontainers.image.{name}" for name in ("title", "source", "revision", "version")} <= labels.keys()
 
 
+def run_in_containers(runs: Path, source: str, **environment: str) -> list[str]:
+    """Run the pipeline to a failure; give what stands on stderr."""
+    command = [sys.executable, "-m", "pipelines.cli", "local", "--runner", "docker", "--runs", runs, f"source={source}"]
+    done = subprocess.run(command, cwd=ROOT, env=os.environ | environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert not (runs / "latest" / "summary.json").exists()
+    return done.stderr.strip().splitlines()
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
 def test_a_failing_container_fails_the_run_and_leaves_its_reason(image, tmp_path):
-    command = [sys.executable, "-m", "pipelines.cli", "local", "--runner", "docker", "--runs", tmp_path]
-    done = subprocess.run(
-        [*command, f"source={tmp_path / 'nothing'}"],
-        cwd=ROOT,
-        env=os.environ | {"CPU_IMAGE": image},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 1
-    assert done.stderr.strip().splitlines()[-1].startswith("error: identify: ")
-    assert not (tmp_path / "latest" / "summary.json").exists()
+    told = run_in_containers(tmp_path, str(tmp_path / "nothing"), CPU_IMAGE=image)
+    assert told[-1].startswith("error: identify: ")
+
+
+@pytest.mark.slow
+def test_a_missing_image_is_told_in_one_line(image, tmp_path):
+    (told,) = run_in_containers(tmp_path, "phantom:4", CPU_IMAGE="localhost/none:1")
+    assert "localhost/none:1" in told
+    assert told.endswith("and has the images (`make images`)")
+
+
+def test_an_engine_that_does_not_answer_is_told_in_one_line(tmp_path):
+    address = f"unix://{tmp_path / 'none.sock'}"
+    (told,) = run_in_containers(tmp_path, "phantom:4", DOCKER_HOST=address)
+    assert told.startswith(f"error: the container engine at {address}: ")
 
 
 def test_a_step_without_a_result_is_unfinished_whatever_the_runner_says(tmp_path):
