@@ -34,10 +34,10 @@ setup: .venv/.ready ## Install everything from uv.lock into .venv (uv itself too
 	@python3 -m venv .uv
 	@.uv/bin/python -m pip install --quiet uv
 
-# Without a source the scans are synthetic: 20 epochs show the whole way in a few minutes.
+# Without a source the scans are synthetic: 15 epochs show the whole way in a few minutes.
 .PHONY: run
 run: setup ## Run the whole training pipeline here, and predict one held-out scan through the served model
-	@$(LOCAL) $(given) $(if $(SOURCE)$(EPOCHS)$(CHANGES),,EPOCHS=20)
+	@$(LOCAL) $(given) $(if $(SOURCE)$(EPOCHS)$(CHANGES),,EPOCHS=15)
 
 .PHONY: cross-validate
 cross-validate: setup ## Train and judge a recipe on every fold of a cohort: SOURCE=…, FOLDS=5
