@@ -83,6 +83,7 @@ def test_a_failing_container_fails_the_run_and_leaves_its_reason(image, tmp_path
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1500)
 def test_a_missing_image_is_told_in_one_line(image, tmp_path):
     (told,) = run_in_containers(tmp_path, "phantom:4", CPU_IMAGE="localhost/none:1")
     assert "localhost/none:1" in told

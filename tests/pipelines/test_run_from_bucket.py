@@ -26,6 +26,5 @@ def test_a_cohort_in_a_bucket_runs_through_the_pipeline(gcs, tmp_path):
     summary = json.loads((tmp_path / "runs" / "latest" / "summary.json").read_text())
     assert summary["source"] == f"gs://{BUCKET}/phantom"
     assert summary["verdict"] == "pass"
-    assert re.search(r"gs://hospital/phantom: \d+ objects: [\d,.]+ of ", done.stdout), (
-        done.stdout
-    )  # the progress of the download
+    progress = r"gs://hospital/phantom: \d+ objects: [\d,.]+ of "
+    assert re.search(progress, done.stdout), done.stdout

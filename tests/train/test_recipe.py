@@ -31,6 +31,7 @@ def test_augmentation_can_be_switched_off_and_on():
         ({"augmentation": {"noise": -1}}, "recipe setting augmentation.noise is -1: input should be greater than"),
         ({"epochs": "many"}, "recipe setting epochs is 'many': input should be a valid integer"),
         ({"epochs": 0}, "recipe setting epochs is 0: input should be greater than 0"),
+        ({"batch_size": 0}, "recipe setting batch_size is 0: input should be greater than 0"),
         ({"learning_rate": float("nan")}, "recipe setting learning_rate is nan: input should be a finite number"),
         ({"filters": [16, 0]}, "recipe setting filters.1 is 0: input should be greater than 0"),
         ({"filters": []}, "recipe setting filters is .*at least 1 item"),
