@@ -8,9 +8,9 @@ UV := $(or $(shell command -v uv),.uv/bin/uv)
 
 # What `make run NAME=value` may set, and `make cross-validate` and `make predict`: their pipelines' parameters.
 PARAMETERS := MODEL_BASE MODEL_NAME SOURCE MASKS LABEL ON_INVALID PSEUDONYM_KEY_FILE CACHE PUSH_TO REFERENCE_PROFILE \
-              IMAGE_SIZE MIN_LESION_PIXELS PRESET EPOCHS BATCH_SIZE CHANGES REQUIRE_GPU CHECKPOINT_DIR UNLABELLED \
-              MIN_DICE MIN_DICE_CI MIN_CASE_DICE MIN_SOURCE_DICE MAX_FALSE_POSITIVE_ML MAX_REGRESSION HARD_CASES \
-              DATA_LICENCE VIEW_3D SIGNING_KEY_FILE SEED FOLDS FOLDS_FILE SERVER MODEL SHARDS MIN_LESION_ML
+              IMAGE_SIZE MIN_LESION_PIXELS PRESET EPOCHS BATCH_SIZE CHANGES REQUIRE_GPU CHECKPOINT_DIR UNLABELED \
+              MIN_DICE MIN_DICE_CI MIN_CASE_DICE MIN_SITE_DICE MAX_FALSE_POSITIVE_ML MAX_REGRESSION HARD_CASES \
+              DATA_LICENSE VIEW_3D SIGNING_KEY_FILE SEED FOLDS FOLDS_FILE SERVER MODEL VERSION_LABEL PARTS MIN_LESION_ML
 given = $(foreach name,$(PARAMETERS),$(if $($(name)),'$(name)=$($(name))'))
 LOCAL = $(PYTHON) -m pipelines.cli local $(if $(RUNNER),--runner $(RUNNER))
 
@@ -66,11 +66,11 @@ steps := build push compile upload serving
 
 .PHONY: images
 images: setup ## Build the container images: ENGINE=docker|podman, REGISTRY=…, GPUS=1 for the GPU image too
-	@$(PYTHON) -m pipelines.deploy up $(deployment) $(dry_run) --skip $(filter-out build,$(steps))
+	@$(PYTHON) -m pipelines.deploy.deploy up $(deployment) $(dry_run) --skip $(filter-out build,$(steps))
 
 .PHONY: push
 push: setup ## Push the images to REGISTRY
-	@$(PYTHON) -m pipelines.deploy up $(deployment) $(dry_run) --skip $(filter-out push,$(steps))
+	@$(PYTHON) -m pipelines.deploy.deploy up $(deployment) $(dry_run) --skip $(filter-out push,$(steps))
 
 .PHONY: sbom
 sbom: $(UV) ## Write what the images hold to build/sbom.json (CycloneDX)
@@ -79,15 +79,15 @@ sbom: $(UV) ## Write what the images hold to build/sbom.json (CycloneDX)
 
 .PHONY: deploy
 deploy: setup ## Build, push, compile, upload and serve on a cluster: REGISTRY=… HOST=… OVERLAY=… SKIP="build push" DRY_RUN=1
-	@$(PYTHON) -m pipelines.deploy up $(deployment) $(dry_run) $(if $(SKIP),--skip $(SKIP))
+	@$(PYTHON) -m pipelines.deploy.deploy up $(deployment) $(dry_run) $(if $(SKIP),--skip $(SKIP))
 
 .PHONY: undeploy
 undeploy: setup ## Take serving off the cluster; models and volumes stay
-	@$(PYTHON) -m pipelines.deploy down $(deployment) $(dry_run)
+	@$(PYTHON) -m pipelines.deploy.deploy down $(deployment) $(dry_run)
 
 .PHONY: doctor
 doctor: setup ## Say which tools, credentials and clusters are missing, and how to get them
-	@$(PYTHON) -m pipelines.deploy doctor $(deployment)
+	@$(PYTHON) -m pipelines.deploy.deploy doctor $(deployment)
 
 .PHONY: test
 test: setup ## Run the tests, but for the slow ones

@@ -2,7 +2,9 @@
 
 from kfp import dsl
 
-from components.predict.component import gather, plan_shards, predict
+from components.collect_predictions.component import collect_predictions
+from components.plan_parts.component import plan_parts
+from components.predict.component import predict
 
 
 @dsl.pipeline(
@@ -14,8 +16,8 @@ def batch_prediction(
     server: str = "",
     model: str = "",
     model_name: str = "lung-infection",
-    label: str = "",
-    shards: int = 4,
+    version_label: str = "",
+    parts: int = 4,
     min_lesion_ml: float = 0.0,
 ) -> None:
     """Deal the scans out, segment each part, bring the parts together.
@@ -25,11 +27,11 @@ def batch_prediction(
         server: host:port of a TensorFlow Serving endpoint (gRPC); empty where model is given.
         model: A model base or version folder to call directly, without a server; empty where server is given.
         model_name: The model's name on the server.
-        label: Version label on the server, such as stable; empty for the newest.
-        shards: Number of parts that run side by side.
+        version_label: Version label on the server, such as stable; empty for the newest.
+        parts: Number of parts that run side by side.
         min_lesion_ml: Connected lesions under this volume are left out.
     """
-    planned = plan_shards(source=source, shards=shards)
+    planned = plan_parts(source=source, parts=parts)
     with dsl.ParallelFor(planned.output) as scans:
         predicted = predict(
             source=source,
@@ -37,7 +39,7 @@ def batch_prediction(
             server=server,
             model=model,
             model_name=model_name,
-            label=label,
+            version_label=version_label,
             min_lesion_ml=min_lesion_ml,
         )
-    gather(predictions=dsl.Collected(predicted.outputs["predictions"]))
+    collect_predictions(predictions=dsl.Collected(predicted.outputs["predictions"]))

@@ -8,16 +8,16 @@ from typing import Any
 
 from kfp import compiler
 
-from components.ct.errors import told_in_one_line
-from pipelines import cluster_commands
-from pipelines.cluster_options import for_cluster
+from components.runtime.errors import exit_on_input_error
+from pipelines.cluster import commands as cluster_commands
+from pipelines.cluster.compile_options import for_cluster
 from pipelines.parameters import PIPELINES, parse_parameters
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse the command line and do what it says."""
     arguments = _parser().parse_args(argv)
-    with told_in_one_line():
+    with exit_on_input_error():
         try:
             arguments.do(arguments)
         except KeyboardInterrupt:
@@ -48,7 +48,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _local(arguments: argparse.Namespace) -> None:
     # Imported here: it brings the local runner, which `compile` has no use for.
-    from pipelines.local import RUNS
+    from pipelines.local.runs import RUNS
 
     parameters = parse_parameters(arguments.pipeline, arguments.parameters)
     summary = RUNS[arguments.pipeline](arguments.runs, parameters, arguments.runner)

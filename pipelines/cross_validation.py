@@ -2,12 +2,16 @@
 
 from kfp import dsl
 
-from components.cross_validation.component import assign_folds, fold_table, take_fold
+from components.assign_folds.component import assign_folds
 from components.evaluate.component import evaluate
-from components.ingest.component import identify, ingest
+from components.identify.component import identify
+from components.ingest.component import ingest
+from components.require_valid.component import require_valid
+from components.select_fold.component import select_fold
 from components.slice.component import slice
+from components.summarize_folds.component import summarize_folds
 from components.train.component import train
-from components.validate.component import require_valid, validate
+from components.validate.component import validate
 
 
 @dsl.pipeline(
@@ -64,8 +68,8 @@ def cross_validation(
     assigned = assign_folds(accepted=accepted, shards=shards, folds=folds, folds_file=folds_file, seed=seed)
     # One at a time: on a cluster raise it to the number of accelerators; on one machine folds would share the cores.
     with dsl.ParallelFor(assigned.outputs["Output"], parallelism=1) as number:
-        taken = take_fold(shards=shards, assignment=assigned.outputs["assignment"], number=number)
+        taken = select_fold(shards=shards, assignment=assigned.outputs["assignment"], number=number)
         fold_shards = taken.outputs["fold_shards"]
         trained = train(shards=fold_shards, preset=preset, epochs=epochs, batch_size=batch_size, seed=seed)
         evaluated = evaluate(cases=cases, shards=fold_shards, model=trained.outputs["model"], min_dice=0.0)
-    fold_table(numbers=assigned.outputs["Output"], evaluations=dsl.Collected(evaluated.outputs["evaluation"]))
+    summarize_folds(numbers=assigned.outputs["Output"], evaluations=dsl.Collected(evaluated.outputs["evaluation"]))

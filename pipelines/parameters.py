@@ -6,7 +6,7 @@ from typing import Any
 
 from kfp.dsl.graph_component import GraphComponent
 
-from components.ct.errors import InputError
+from components.runtime.errors import InputError
 from pipelines.batch_prediction import batch_prediction
 from pipelines.cross_validation import cross_validation
 from pipelines.training import training

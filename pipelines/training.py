@@ -3,12 +3,15 @@
 from kfp import dsl
 
 from components.evaluate.component import evaluate
-from components.evaluate.component import view_3d as view
-from components.export.component import export, refuse
-from components.ingest.component import identify, ingest
+from components.export.component import export
+from components.identify.component import identify
+from components.ingest.component import ingest
+from components.report_refusal.component import report_refusal
+from components.require_valid.component import require_valid
 from components.slice.component import slice
 from components.train.component import train
-from components.validate.component import require_valid, validate
+from components.validate.component import validate
+from components.view_3d.component import view_3d as view
 
 
 @dsl.pipeline(
@@ -34,15 +37,15 @@ def training(
     changes: dict = {},  # noqa: B006 - a KFP default is copied into each run
     require_gpu: bool = False,
     checkpoint_dir: str = "",
-    unlabelled: str = "",
+    unlabeled: str = "",
     min_dice: float = 0.5,
     min_dice_ci: float = 0.0,
     min_case_dice: float = 0.0,
-    min_source_dice: float = 0.0,
+    min_site_dice: float = 0.0,
     max_false_positive_ml: float = 50.0,
     max_regression: float = 0.02,
     hard_cases: list[str] = [],  # noqa: B006
-    data_licence: str = "not stated",
+    data_license: str = "not stated",
     view_3d: bool = False,
     signing_key_file: str = "",
     seed: int = 0,
@@ -63,21 +66,21 @@ def training(
         reference_profile: Folder of an earlier cohort's profile to compare this one with; empty for none.
         image_size: Edge of the network's grid in pixels, a multiple of 16.
         min_lesion_pixels: Leave out training slices with fewer lesion pixels; 0 keeps all.
-        preset: Training recipe: default, seed-focal or seed-focal-dice.
+        preset: Training recipe: default, baseline-focal or baseline-focal-dice.
         epochs: Epochs of a fixed number of slices each.
         batch_size: Slices in a training step.
         changes: Settings of the recipe that differ from the preset, such as {"learning_rate": 0.001}.
         require_gpu: Fail where no GPU is visible, and never train on the CPU instead.
         checkpoint_dir: Folder on a volume that outlives the pod, from which a retried training goes on; empty for none.
-        unlabelled: Folder of scans without masks to learn from too, in four times the time; empty for none.
+        unlabeled: Folder of scans without masks to learn from too, in four times the time; empty for none.
         min_dice: The gate: smallest mean test Dice, for each case on its own grid, that is published.
         min_dice_ci: The gate: smallest lower end of that mean's 95 % interval; 0 asks for nothing.
         min_case_dice: The gate: smallest Dice of the worst case with 0.5 mL of lesion or more; 0 asks for nothing.
-        min_source_dice: The gate: smallest mean Dice of each source; 0 asks for nothing.
+        min_site_dice: The gate: smallest mean Dice of each source; 0 asks for nothing.
         max_false_positive_ml: The gate: most volume that may be marked in a test scan without lesion.
         max_regression: The gate: how far the mean Dice may fall below the served version's, on the same cases.
         hard_cases: Ids of cases with which and without which the mean Dice is reported.
-        data_licence: Under which terms the scans may be used, for the model card.
+        data_license: Under which terms the scans may be used, for the model card.
         view_3d: Whether to write a page that shows the worst test case in 3-D, scan and both masks.
         signing_key_file: PEM of an elliptic curve key to sign the exported version with; empty for none.
         seed: Seed of the synthetic cohort, the split, the weights and the augmentation.
@@ -113,7 +116,7 @@ def training(
         changes=changes,
         require_gpu=require_gpu,
         checkpoint_dir=checkpoint_dir,
-        unlabelled=unlabelled,
+        unlabeled=unlabeled,
         seed=seed,
     )
     model = trained.outputs["model"]
@@ -124,12 +127,12 @@ def training(
         min_dice=min_dice,
         min_dice_ci=min_dice_ci,
         min_case_dice=min_case_dice,
-        min_source_dice=min_source_dice,
+        min_site_dice=min_site_dice,
         max_false_positive_ml=max_false_positive_ml,
         max_regression=max_regression,
         champion=model_base,
         hard_cases=hard_cases,
-        data_licence=data_licence,
+        data_license=data_license,
     )
     evaluation = evaluated.outputs["evaluation"]
     # A lone `If` on a named output is skipped by kfp 2.17.0's local runner; with its `Else` it runs.
@@ -143,6 +146,6 @@ def training(
             signing_key_file=signing_key_file,
         )
     with dsl.Else():
-        refuse(evaluation=evaluation)
+        report_refusal(evaluation=evaluation)
     with dsl.If(view_3d == True, name="view-3d"):  # noqa: E712 - kfp compares it when the pipeline runs
         view(cases=cases, shards=shards, model=model, evaluation=evaluation)

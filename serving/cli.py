@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from components.ct.errors import told_in_one_line
+from components.runtime.errors import exit_on_input_error
 from serving.commands import predict, serve, versions
 
 
@@ -11,7 +11,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Run a subcommand; a user's mistake ends in one line and exit status 1."""
     chosen = _parser().parse_args(arguments)
     try:
-        with told_in_one_line():
+        with exit_on_input_error():
             chosen.run(chosen)
     except KeyboardInterrupt:
         sys.exit(130)  # 128 + SIGINT, as shells report it

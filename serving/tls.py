@@ -7,7 +7,7 @@ from typing import Any
 
 import grpc
 
-from components.ct.errors import InputError
+from components.runtime.errors import InputError
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from components.ct.cases import Case, sha256_of, write_cases
+from components.ct.cases import Case, write_cases
 from components.ct.volume import FileGrid, write_on_file_grid
+from components.runtime.files import sha256_of
 
 
 @pytest.fixture

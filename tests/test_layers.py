@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-CT_MODULES = "atomic, cases, errors, grid, intensity, labels, metrics, nifti, phantom, volume, workers"
+CT_MODULES = "cases, grid, intensity, labels, metrics, nifti, phantom, volume"
 
 
 def test_the_ct_domain_imports_neither_kfp_nor_tensorflow():

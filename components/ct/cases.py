@@ -1,14 +1,13 @@
 """The case table: one row for each scan, which every stage passes on."""
 
 import csv
-import hashlib
 import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path, PurePosixPath
 
-from components.ct.atomic import written_whole
-from components.ct.errors import CohortError, VolumeError
+from components.runtime.errors import CohortError, VolumeError
+from components.runtime.files import atomic_write, sha256_of
 
 TABLE = "cases.csv"
 _CASE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -21,7 +20,7 @@ class Case:
     Attributes:
         case_id: unique in the table, of letters, digits, `.`, `_` and `-`, beginning with a letter or digit.
         patient_id: scans that share it never part in a split.
-        source: the cohort or site that the case came from; metrics are also given for each.
+        site: where the case was acquired, or the cohort it belongs to; metrics are reported for each site.
         scan: path of the scan, relative to the table's folder.
         mask: path of the mask, or empty for a scan without one.
         intensity: what the scan's numbers are, a value of `components.ct.intensity.Intensity`.
@@ -31,7 +30,7 @@ class Case:
 
     case_id: str
     patient_id: str
-    source: str
+    site: str
     scan: str
     mask: str
     intensity: str
@@ -51,7 +50,7 @@ class Case:
 
 def write_cases(folder: Path, cases: Iterable[Case]) -> None:
     """Write `cases.csv` into `folder`, ordered by case id, so that the same cases give the same bytes."""
-    with written_whole(folder / TABLE) as temporary, temporary.open("w", newline="") as file:
+    with atomic_write(folder / TABLE) as temporary, temporary.open("w", newline="") as file:
         table = csv.DictWriter(file, [field.name for field in fields(Case)], lineterminator="\n")
         table.writeheader()
         table.writerows(asdict(case) for case in sorted(cases, key=lambda case: case.case_id))
@@ -88,12 +87,6 @@ def read_cases(folder: Path) -> list[Case]:
             if PurePosixPath(relative).is_absolute() or ".." in PurePosixPath(relative).parts:
                 raise CohortError(f"{path}: case {case.case_id} points outside the artifact: {relative}")
     return cases
-
-
-def sha256_of(path: Path) -> str:
-    """The hexadecimal SHA-256 digest of a file, read in blocks."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _verified(path: Path, expected: str, case_id: str) -> Path:

@@ -17,8 +17,8 @@ import pydicom
 from numpy.typing import NDArray
 from pydicom.errors import InvalidDicomError
 
-from components.ct.errors import VolumeError
-from components.ct.volume import Volume, turned_to_ras
+from components.ct.volume import Volume, to_ras
+from components.runtime.errors import VolumeError
 
 # Only these are read: whatever else the files say about a person stays unread.
 _GEOMETRY = (
@@ -45,7 +45,7 @@ def is_series(folder: Path) -> bool:
 def read_series(folder: Path) -> Volume:
     """Read a folder that holds one series of CT slices, in whatever order, as a volume of int16 HU.
 
-    The volume's file grid has the axes (column, row, slice) and an affine to RAS millimetres, so that a mask is
+    The volume's file grid has the axes (column, row, slice) and an affine to RAS millimeters, so that a mask is
     written as a NIfTI file that lies on the scan.
 
     Raises:
@@ -71,7 +71,7 @@ def read_series(folder: Path) -> Volume:
     affine = np.eye(4)
     affine[:3, 0], affine[:3, 1], affine[:3, 2] = across * column_spacing_mm, down * row_spacing_mm, step_mm
     affine[:3, 3] = slices[0].ImagePositionPatient
-    return turned_to_ras(voxels, _LPS_TO_RAS @ affine, voxels.dtype)
+    return to_ras(voxels, _LPS_TO_RAS @ affine, voxels.dtype)
 
 
 def _files(folder: Path) -> list[Path]:
@@ -95,7 +95,7 @@ def _read_geometry(path: Path) -> pydicom.Dataset:
     if missing:
         raise VolumeError(f"{path}: lacks {', '.join(missing)}; expected the slices of a CT series, as exported")
     if int(item.SamplesPerPixel) != 1:
-        raise VolumeError(f"{path}: holds colours; expected one number for each pixel")
+        raise VolumeError(f"{path}: holds colors; expected one number for each pixel")
     if item.get("RescaleType", "HU") not in ("HU", "US", ""):
         raise VolumeError(f"{path}: its numbers are in {item.RescaleType}; expected Hounsfield units (HU)")
     numbers = [*item.PixelSpacing, *item.ImageOrientationPatient, *item.ImagePositionPatient]
@@ -127,7 +127,7 @@ def _check_one_ct_series(folder: Path, slices: Sequence[pydicom.Dataset]) -> Non
 
 
 def _step_mm(folder: Path, slices: Sequence[pydicom.Dataset], normal: NDArray) -> NDArray[np.float64]:
-    """From one slice to the next, in LPS millimetres; the slices are sorted along `normal`."""
+    """From one slice to the next, in LPS millimeters; the slices are sorted along `normal`."""
     if len(slices) == 1:
         thickness = slices[0].get("SpacingBetweenSlices") or slices[0].get("SliceThickness")
         if not thickness or not float(thickness) > 0:

@@ -37,7 +37,7 @@ def resampling_matrix(n_from: int, n_to: int) -> NDArray[np.float32]:
 
     Returns:
         (n_to, n_from) float32, each row summing to 1: area averages when `n_to <= n_from`, otherwise linear
-        interpolation between sample centres with the outermost samples continued to the edge.
+        interpolation between sample centers with the outermost samples continued to the edge.
     """
     step = n_from / n_to
     source = np.arange(n_from)
@@ -46,14 +46,14 @@ def resampling_matrix(n_from: int, n_to: int) -> NDArray[np.float32]:
         overlap = np.minimum((target + 1) * step, source + 1) - np.maximum(target * step, source)
         weights = np.maximum(overlap, 0) / step
     else:
-        centre = np.clip((target + 0.5) * step - 0.5, 0, n_from - 1)
-        weights = np.maximum(1 - np.abs(centre - source), 0)
+        center = np.clip((target + 0.5) * step - 0.5, 0, n_from - 1)
+        weights = np.maximum(1 - np.abs(center - source), 0)
     return weights.astype(np.float32)
 
 
 @dataclass(frozen=True)
 class GridFit:
-    """How slices of `height`×`width` pixels lie on a grid of `size`×`size` cells: scaled, centred, padded."""
+    """How slices of `height`×`width` pixels lie on a grid of `size`×`size` cells: scaled, centered, padded."""
 
     height: int
     width: int

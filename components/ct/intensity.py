@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from components.ct.errors import VolumeError
-from components.ct.volume import Volume, forward_in_memory, read_volume
+from components.ct.volume import Volume, positive_strides, read_volume
+from components.runtime.errors import VolumeError
 
 WINDOW_HU = (-1250.0, 250.0)  # the window of the 8-bit files above, and the network's own first layer
 FLOOR_HU = -1024  # the least a CT stores; scanners pad outside their field of view with lower marks
@@ -28,17 +28,17 @@ class Intensity(StrEnum):
 
 
 def detect_intensity(voxels: NDArray) -> Intensity:
-    """Tell what the numbers of a whole scan are, see `intensity_of_range`."""
-    return intensity_of_range(*value_range(voxels))
+    """Tell what the numbers of a whole scan are, see `classify_range`."""
+    return classify_range(*value_range(voxels))
 
 
 def value_range(voxels: NDArray) -> tuple[float, float]:
     """The smallest and the largest value of a volume, whichever way it lies in memory."""
-    forward = voxels[forward_in_memory(voxels)]
+    forward = voxels[positive_strides(voxels)]
     return float(forward.min()), float(forward.max())
 
 
-def intensity_of_range(low: float, high: float) -> Intensity:
+def classify_range(low: float, high: float) -> Intensity:
     """Tell what the numbers of a whole scan are, by its `value_range`.
 
     Raw HU holds air: a chest CT reaches below -200. A windowed volume stays within 0..255 and uses most of
@@ -54,7 +54,7 @@ def intensity_of_range(low: float, high: float) -> Intensity:
 
 def to_hu(voxels: NDArray, intensity: Intensity) -> NDArray[np.int16]:
     """Turn stored numbers into int16 HU, raw HU clipped below at `FLOOR_HU`; what is so already is not copied."""
-    forward = forward_in_memory(voxels)
+    forward = positive_strides(voxels)
     stored = voxels[forward]
     if intensity is Intensity.HU:
         if stored.dtype == np.int16:
@@ -69,7 +69,7 @@ def to_hu(voxels: NDArray, intensity: Intensity) -> NDArray[np.int16]:
     raise ValueError("a scan of unknown intensity has no HU")
 
 
-def in_window(hu: NDArray) -> NDArray:
+def apply_window(hu: NDArray) -> NDArray:
     """HU as shares of `WINDOW_HU`: 0 up to its lower end, 1 from its upper end on; float32 stays float32."""
     low, high = WINDOW_HU
     return np.clip((hu - low) / (high - low), 0, 1)

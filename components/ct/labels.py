@@ -3,15 +3,15 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from components.ct.volume import forward_in_memory
+from components.ct.volume import positive_strides
 
 ANY_LABEL = 0  # 0 is the background in every convention, so it is free to mean "the mask is binary as it is"
 _BLOCK = 1 << 22
 
 
-def label_values(voxels: NDArray) -> NDArray[np.float64]:
+def unique_labels(voxels: NDArray) -> NDArray[np.float64]:
     """The distinct values of a mask, sorted."""
-    flat = voxels[forward_in_memory(voxels)].ravel(order="K")
+    flat = voxels[positive_strides(voxels)].ravel(order="K")
     values = np.empty(0)
     for start in range(0, flat.size, _BLOCK):
         values = np.union1d(values, _distinct(flat[start : start + _BLOCK]))
@@ -24,14 +24,14 @@ def is_binary(values: NDArray) -> bool:
     return found <= {0.0, 1.0} or found <= {0.0, 255.0}
 
 
-def binary_lesion(voxels: NDArray, label: int = ANY_LABEL) -> NDArray[np.uint8] | None:
+def binarize_lesion(voxels: NDArray, label: int = ANY_LABEL) -> NDArray[np.uint8] | None:
     """The mask as 0 and 1, or None where its values do not say which voxels are lesion.
 
     Args:
         voxels: a mask's values.
         label: the value that is the lesion; `ANY_LABEL` takes masks of 0 and 1, or of 0 and 255.
     """
-    values = label_values(voxels)
+    values = unique_labels(voxels)
     if (values != np.rint(values)).any():
         return None
     if label != ANY_LABEL:

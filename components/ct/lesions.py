@@ -1,6 +1,6 @@
 """Lesions as a reader counts them: connected parts of a mask, each found or missed as a whole.
 
-Voxels belong together that share a face, an edge or a corner (26 neighbours). A lesion is found where the
+Voxels belong together that share a face, an edge or a corner (26 neighbors). A lesion is found where the
 prediction marks any voxel of it; a predicted part that touches no lesion is a false one.
 """
 
@@ -13,7 +13,7 @@ from scipy import ndimage
 
 from components.ct.bounding_box import bounding_box
 
-NEIGHBOURS_26 = np.ones((3, 3, 3), bool)  # what `scipy.ndimage.label` takes
+NEIGHBORS_26 = np.ones((3, 3, 3), bool)  # what `scipy.ndimage.label` takes
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Lesions:
     def of(cls, mask: NDArray) -> Self:
         """Find the lesions of a 3-D mask, where everything but 0 is lesion."""
         box = bounding_box(mask) or (slice(0, 0),) * mask.ndim
-        labels, count = ndimage.label(mask[box], NEIGHBOURS_26)
+        labels, count = ndimage.label(mask[box], NEIGHBORS_26)
         return cls(box, labels, np.bincount(labels.ravel(), minlength=count + 1)[1:])
 
     @property
@@ -52,7 +52,7 @@ class Lesions:
         """Voxels of the largest lesion, 0 where there is none."""
         return int(self.sizes.max(initial=0))
 
-    def touched_by(self, mask: NDArray) -> int:
+    def count_touched(self, mask: NDArray) -> int:
         """How many lesions share a voxel with another mask of the same shape."""
         touched = np.zeros(self.count + 1, bool)
         touched[self.labels[mask[self.box] != 0]] = True
@@ -77,11 +77,13 @@ class LesionDetection:
 def detect_lesions(truth: NDArray[np.bool_], prediction: NDArray[np.bool_]) -> LesionDetection:
     """Count the lesions of two 3-D masks of one shape, found, missed and invented."""
     lesions, predicted = Lesions.of(truth), Lesions.of(prediction)
-    return LesionDetection(lesions.count, lesions.touched_by(prediction), predicted.count - predicted.touched_by(truth))
+    return LesionDetection(
+        lesions.count, lesions.count_touched(prediction), predicted.count - predicted.count_touched(truth)
+    )
 
 
-def without_small_lesions(mask: NDArray[np.uint8], voxel_ml: float, min_ml: float) -> NDArray[np.uint8]:
-    """Clear the lesions under `min_ml` millilitres from a 3-D mask of 0 and 1; the mask given is left as it is."""
+def remove_small_lesions(mask: NDArray[np.uint8], voxel_ml: float, min_ml: float) -> NDArray[np.uint8]:
+    """Clear the lesions under `min_ml` milliliters from a 3-D mask of 0 and 1; the mask given is left as it is."""
     if min_ml <= voxel_ml:  # no lesion is smaller than a voxel
         return mask
     lesions = Lesions.of(mask)

@@ -101,5 +101,5 @@ def dice(truth: NDArray, prediction: NDArray) -> float:
 
 
 def volume_ml(mask: NDArray, spacing_mm: tuple[float, float, float]) -> float:
-    """Volume of a mask in millilitres, from its voxels' size along each axis."""
+    """Volume of a mask in milliliters, from its voxels' size along each axis."""
     return int(np.count_nonzero(mask)) * float(np.prod(spacing_mm)) / 1000

@@ -16,8 +16,8 @@ from isal import igzip
 from isal.igzip_lib import IsalError
 from numpy.typing import NDArray
 
-from components.ct.atomic import written_whole
-from components.ct.errors import VolumeError
+from components.runtime.errors import VolumeError
+from components.runtime.files import atomic_write
 
 MAX_VOLUME_BYTES = 8 << 30  # a 2048×2048×1024 float16 volume: far above any CT, far below a server's memory
 _DEFLATE_MAX_RATIO = 1032  # a deflate stream cannot expand further (zlib, "Technical Details")
@@ -35,7 +35,7 @@ _SPATIAL_UNITS = 0b111  # the bits of xyzt_units that hold the unit of length
 
 
 @dataclass(frozen=True)
-class Stored:
+class NiftiFile:
     """A NIfTI file's content.
 
     Attributes:
@@ -68,7 +68,7 @@ class Stored:
         return values
 
 
-def read_stored(path: Path) -> Stored:
+def read_nifti(path: Path) -> NiftiFile:
     """Read a `.nii` or `.nii.gz` file whole, its CRC checked.
 
     Raises:
@@ -77,7 +77,7 @@ def read_stored(path: Path) -> Stored:
     try:
         with _open_stream(path) as stream:
             header = _read_header(path, stream)
-            return Stored(path, header, _read_voxels(path, stream, header))
+            return NiftiFile(path, header, _read_voxels(path, stream, header))
     except FileNotFoundError:
         raise VolumeError(f"{path}: no such file") from None
     except (EOFError, igzip.BadGzipFile, IsalError) as error:  # type: ignore[misc]
@@ -86,7 +86,7 @@ def read_stored(path: Path) -> Stored:
         raise VolumeError(f"{path}: cannot be read ({error.strerror or error})") from error
 
 
-def write_without_free_text(path: Path, stored: Stored) -> None:
+def write_deidentified(path: Path, stored: NiftiFile) -> None:
     """Write voxels, geometry and scaling as they are stored to a `.nii.gz`; no free text, no extensions.
 
     The same content gives the same bytes: the gzip header holds neither a name nor a time.
@@ -100,7 +100,7 @@ def write_without_free_text(path: Path, stored: Stored) -> None:
     header["vox_offset"] = header.sizeof_hdr + _EXTENDER_BYTES
     voxels = np.asfortranarray(stored.voxels).reshape(-1, order="F").view(np.uint8)
     with (
-        written_whole(path) as temporary,
+        atomic_write(path) as temporary,
         temporary.open("wb") as file,
         igzip.IGzipFile(filename="", fileobj=file, mode="wb", compresslevel=1, mtime=0) as stream,
     ):
@@ -109,12 +109,12 @@ def write_without_free_text(path: Path, stored: Stored) -> None:
             stream.write(voxels[start : start + _BLOCK_BYTES].data)
 
 
-def as_mask(stored: Stored, mask: NDArray[np.uint8]) -> Stored:
+def mask_like(stored: NiftiFile, mask: NDArray[np.uint8]) -> NiftiFile:
     """The same grid, holding the (i, j, k) 0/1 `mask` in the place of its voxels."""
     header = stored.header.copy()
     header.set_data_dtype(np.uint8)
     header["scl_slope"], header["scl_inter"] = 1, 0
-    return Stored(stored.path, header, mask)
+    return NiftiFile(stored.path, header, mask)
 
 
 def _open_stream(path: Path) -> BinaryIO:

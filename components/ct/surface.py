@@ -1,4 +1,4 @@
-"""How well the surfaces of two lesion masks agree, in millimetres: normalized surface Dice and Hausdorff distance.
+"""How well the surfaces of two lesion masks agree, in millimeters: normalized surface Dice and Hausdorff distance.
 
 The surface is made of the small polygons that marching cubes lays between voxels, each with its own area, as
 in Nikolov et al. (2018, arXiv:1809.04430) and their `surface-distance` package, whose table of areas is used
@@ -83,7 +83,7 @@ class _Surface:
     @classmethod
     def of(cls, mask: NDArray[np.bool_], spacing_mm: tuple[float, float, float]) -> "_Surface":
         """Find the surface of a mask, empty or not."""
-        codes = neighbour_codes(mask)
+        codes = neighbor_codes(mask)
         # Neither 0, all background, nor 255, all lesion: less one, both are beyond the others.
         is_surface = (codes - np.uint8(1) < 254).ravel()
         corners = np.flatnonzero(is_surface)
@@ -103,7 +103,7 @@ class _Surface:
         return distance
 
 
-def neighbour_codes(mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
+def neighbor_codes(mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
     """Which of the eight voxels around each corner are lesion, a bit each, the first voxel's the highest.
 
     Args:

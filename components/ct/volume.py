@@ -8,8 +8,8 @@ import numpy as np
 from isal import igzip
 from numpy.typing import NDArray
 
-from components.ct.atomic import written_whole
-from components.ct.nifti import read_stored
+from components.ct.nifti import read_nifti
+from components.runtime.files import atomic_write
 
 _CANONICAL = np.array([[0, 1], [1, 1], [2, 1]])  # nibabel's orientation array for RAS+
 
@@ -45,7 +45,7 @@ class Volume:
 
     @property
     def voxel_ml(self) -> float:
-        """The volume of one voxel in millilitres."""
+        """The volume of one voxel in milliliters."""
         return float(np.prod(self.spacing_mm)) / 1000
 
 
@@ -57,12 +57,12 @@ def read_volume(path: Path) -> Volume:
     Raises:
         VolumeError: the file is missing, damaged, no scalar 3-D NIfTI, or its header makes no sense.
     """
-    stored = read_stored(path)
-    return turned_to_ras(stored.scaled(), stored.header.get_best_affine(), stored.voxels.dtype)
+    stored = read_nifti(path)
+    return to_ras(stored.scaled(), stored.header.get_best_affine(), stored.voxels.dtype)
 
 
-def turned_to_ras(voxels: NDArray, affine: NDArray[np.float64], stored_dtype: np.dtype) -> Volume:
-    """The volume of `voxels` in file order, whose (4, 4) `affine` leads to RAS millimetres."""
+def to_ras(voxels: NDArray, affine: NDArray[np.float64], stored_dtype: np.dtype) -> Volume:
+    """The volume of `voxels` in file order, whose (4, 4) `affine` leads to RAS millimeters."""
     orientation = nib.io_orientation(affine)
     in_file_order = nib.affines.voxel_sizes(affine)
     spacing = [0.0, 0.0, 0.0]
@@ -77,7 +77,7 @@ def turned_to_ras(voxels: NDArray, affine: NDArray[np.float64], stored_dtype: np
     )
 
 
-def forward_in_memory(voxels: NDArray) -> tuple[slice, ...]:
+def positive_strides(voxels: NDArray) -> tuple[slice, ...]:
     """The index that turns a turned volume so that every axis runs forward in memory; used twice, it turns back.
 
     For what does not depend on places, such as a minimum: numpy takes several times longer over an axis that
@@ -103,5 +103,5 @@ def write_on_file_grid(path: Path, voxels: NDArray, file_grid: FileGrid) -> None
     if path.name.endswith(".gz"):
         # No time stamp: the same voxels give the same bytes.
         content = igzip.compress(content, compresslevel=1, mtime=0)
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_bytes(content)

@@ -8,14 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from components.ct.cases import Case
-from components.ct.errors import InputError
+from components.ct.inference import Network, lesion_probability
 from components.ct.metrics import dice
 from components.evaluate.champion import Champion
-from components.evaluate.inference import Network, lesion_probability
-from components.evaluate.labelled_scan import LabelledScan
+from components.evaluate.labeled_scan import LabeledScan
 from components.evaluate.levels import LevelCounts
-from components.evaluate.overlay import overlay, shown_slice
 from components.evaluate.scores import CaseScore, score
+from components.report.overlay import overlay, shown_slice
+from components.runtime.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class CaseResult:
 
 def count_levels(network: Network, folder: Path, case: Case, size: int) -> LevelCounts:
     """Count a case's voxels by the probability they are given, on the scan's own grid."""
-    scan, counts = LabelledScan.read(folder, case), LevelCounts()
+    scan, counts = LabeledScan.read(folder, case), LevelCounts()
     for part, probability in _probability(network, scan, size):
         counts.add(probability, scan.truth[part])
     return counts
@@ -61,7 +61,7 @@ def score_case(
     Raises:
         InputError: the case's files are not as they were recorded, or an answer is not finite.
     """
-    scan, counts = LabelledScan.read(folder, case), LevelCounts()
+    scan, counts = LabeledScan.read(folder, case), LevelCounts()
     prediction: NDArray[np.bool_] = np.empty(scan.truth.shape, bool)
     highest = np.empty(len(scan.truth), np.float32)
     for part, probability in _probability(network, scan, size):
@@ -78,7 +78,7 @@ def score_case(
     )
 
 
-def predicted_mask(network: Network, scan: LabelledScan, size: int, threshold: float) -> NDArray[np.bool_]:
+def predicted_mask(network: Network, scan: LabeledScan, size: int, threshold: float) -> NDArray[np.bool_]:
     """Where the probability reaches the threshold, (n, rows, columns) on the scan's own voxels.
 
     Raises:
@@ -90,7 +90,7 @@ def predicted_mask(network: Network, scan: LabelledScan, size: int, threshold: f
     return prediction
 
 
-def _champion_dice(champion: Champion | None, scan: LabelledScan) -> float | None:
+def _champion_dice(champion: Champion | None, scan: LabeledScan) -> float | None:
     """The champion's Dice; None without a champion, or where its answer is no number, which shuts the gate."""
     if champion is None:
         return None
@@ -101,7 +101,7 @@ def _champion_dice(champion: Champion | None, scan: LabelledScan) -> float | Non
         return None
 
 
-def _probability(network: Network, scan: LabelledScan, size: int) -> Iterator[tuple[slice, NDArray[np.float32]]]:
+def _probability(network: Network, scan: LabeledScan, size: int) -> Iterator[tuple[slice, NDArray[np.float32]]]:
     try:
         yield from lesion_probability(network, scan.slices_hu, size)
     except InputError as error:

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from components.ct.errors import InputError
+from components.ct.inference import Network
 from components.evaluate.cohort import Interval, mean_interval
-from components.evaluate.inference import Network
 from components.evaluate.scores import CaseScore
-from components.export.tensor_names import GRID_SIGNATURE, PROBABILITY, THRESHOLD
+from components.runtime.errors import InputError
+from serving.versions.tensor_names import GRID_SIGNATURE, PROBABILITY, THRESHOLD
 
 _VERDICT = Path("assets.extra") / "verdict.json"
 

@@ -1,4 +1,4 @@
-"""What the scores of single cases say of the cohort: centre, tail, groups, and how sure one can be of them."""
+"""What the scores of single cases say of the cohort: center, tail, groups, and how sure one can be of them."""
 
 import math
 from collections import defaultdict
@@ -62,12 +62,12 @@ class Group:
 
 
 def groups(scores: Sequence[CaseScore], hard_cases: Collection[str] = ()) -> list[Group]:
-    """Sum up all cases, those that are not named as hard, and each source, intensity and third by lesion volume."""
+    """Sum up all cases, those that are not named as hard, and each site, intensity and third by lesion volume."""
     found = [Group.of("all test cases", scores)] if scores else []
     easy = [row for row in scores if row.case_id not in hard_cases]
     if easy and len(easy) < len(scores):
         found.append(Group.of(f"without {len(scores) - len(easy)} named as hard", easy))
-    for name in ("source", "intensity"):
+    for name in ("site", "intensity"):
         found += [Group.of(f"{name} {value}", rows) for value, rows in _by(scores, lambda row: getattr(row, name))]  # noqa: B023
     found += [Group.of(name, rows) for name, rows in _thirds(scores)]
     return found

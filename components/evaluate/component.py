@@ -20,12 +20,12 @@ def evaluate(
     min_dice: float = 0.5,
     min_dice_ci: float = 0.0,
     min_case_dice: float = 0.0,
-    min_source_dice: float = 0.0,
+    min_site_dice: float = 0.0,
     max_false_positive_ml: float = 50.0,
     max_regression: float = 0.02,
     champion: str = "",
     hard_cases: list[str] = [],  # noqa: B006 - a KFP default is copied into each run
-    data_licence: str = "not stated",
+    data_license: str = "not stated",
 ) -> NamedTuple("Outputs", verdict=str, test_dice=float):  # type: ignore[valid-type]
     """Judge a trained model on test scans it never saw, each on the scan's own voxels.
 
@@ -41,13 +41,13 @@ def evaluate(
         min_dice: Least mean Dice of the test cases, 0 to 1; equality is enough.
         min_dice_ci: Least lower end of that mean's 95 % interval; 0 asks for nothing.
         min_case_dice: Least Dice of the worst case with 0.5 mL of lesion or more; 0 asks for nothing.
-        min_source_dice: Least mean Dice of each source; 0 asks for nothing.
+        min_site_dice: Least mean Dice of each site; 0 asks for nothing.
         max_false_positive_ml: Most volume that may be marked in a test scan without lesion.
         max_regression: How far the mean Dice may fall below the served version's, on the same cases.
         champion: The served version's folder, or that of all versions, the newest of which is served; a path or
             gs://bucket/prefix. Without a version there the model is the first, which the report says.
         hard_cases: Ids of cases with which and without which the mean is reported.
-        data_licence: Under which terms the scans may be used, for the model card.
+        data_license: Under which terms the scans may be used, for the model card.
 
     Returns:
         verdict: "pass" or "fail".
@@ -55,9 +55,9 @@ def evaluate(
     """
     from pathlib import Path
 
-    from components.ct.errors import told_in_one_line
+    from components.runtime.errors import exit_on_input_error
 
-    with told_in_one_line():
+    with exit_on_input_error():
         from components.evaluate.evaluation import Inputs, Outputs, evaluate_model
         from components.evaluate.rules import Limits
 
@@ -65,7 +65,7 @@ def evaluate(
             min_dice,
             min_dice_ci,
             min_case_dice,
-            min_source_dice,
+            min_site_dice,
             max_false_positive_ml,
             max_regression,
             tuple(hard_cases),
@@ -74,7 +74,7 @@ def evaluate(
             Inputs(Path(cases.path), Path(shards.path), Path(model.path), champion),
             Outputs(Path(evaluation.path), Path(report.path), Path(model_card.path)),
             limits,
-            data_licence,
+            data_license,
         )
     for name, value in found.summary().items():
         metrics.log_metric(name, value)
@@ -88,32 +88,3 @@ def evaluate(
         [[counted.true_positive, counted.false_negative], [counted.false_positive, counted.true_negative]],
     )
     return found.verdict.verdict, found.verdict.test_dice
-
-
-@dsl.component(base_image=images.CPU, install_kfp_package=False)
-def view_3d(
-    cases: dsl.Input[dsl.Dataset],
-    shards: dsl.Input[dsl.Dataset],
-    model: dsl.Input[dsl.Model],
-    evaluation: dsl.Input[dsl.Artifact],
-    report: dsl.Output[dsl.HTML],
-) -> None:
-    """Show the worst test case that is not trivial in 3-D, with the lesion as it was drawn and as it was marked.
-
-    A step of its own, since the UI shows one page of a step's, and another one beside the report might hide it.
-
-    Args:
-        cases: Scans and masks, from ingest.
-        shards: TFRecord shards with split.json, from slice.
-        model: The trained network, from train.
-        evaluation: The verdict and the table of the test cases, from evaluate.
-        report: A page that holds the scan, both masks and the program that draws them.
-    """
-    from pathlib import Path
-
-    from components.ct.errors import told_in_one_line
-
-    with told_in_one_line():
-        from components.evaluate.view_3d import view_worst_case
-
-        view_worst_case(*(Path(part.path) for part in (cases, shards, model, evaluation, report)))

@@ -8,26 +8,26 @@ from typing import Any
 
 import numpy as np
 
-from components.ct.atomic import written_whole
-from components.ct.cases import Case, sha256_of
-from components.ct.errors import InputError
+from components.ct.cases import Case
+from components.ct.inference import Network, keras_network
 from components.evaluate.case import CaseResult, count_levels, score_case
 from components.evaluate.champion import Champion, Comparison
 from components.evaluate.cohort import groups
 from components.evaluate.detection import slice_auc
-from components.evaluate.inference import Network, keras_network
-from components.evaluate.labelled_scan import HeldOut
+from components.evaluate.labeled_scan import HeldOut
 from components.evaluate.levels import LevelCounts
 from components.evaluate.model_card import write_model_card
 from components.evaluate.outcome import Evaluation
 from components.evaluate.report import write_report
 from components.evaluate.rules import Limits, gate_rules
 from components.evaluate.scores import write_scores
-from components.evaluate.served_version import served_version, version_name
 from components.evaluate.threshold import ThresholdChoice, choose_threshold
 from components.evaluate.verdict import judge
-from components.export.publication import on_this_machine
+from components.runtime.errors import InputError
+from components.runtime.files import atomic_write, sha256_of
 from components.train.network import load_model
+from serving.versions.publication import local_copy
+from serving.versions.served_version import served_version, version_name
 
 MODEL, TRAINING, OVERLAYS = "model.keras", "training.json", "overlays"
 CARD = "model_card.md"  # beside the verdict too, since export takes both along
@@ -66,14 +66,14 @@ class Outputs:
     model_card: Path
 
 
-def evaluate_model(inputs: Inputs, outputs: Outputs, limits: Limits, data_licence: str = "not stated") -> Evaluation:
+def evaluate_model(inputs: Inputs, outputs: Outputs, limits: Limits, data_license: str = "not stated") -> Evaluation:
     """Judge a trained model on the held-out cases of its own split, one volume in memory at a time.
 
     Args:
         inputs: what to judge, and on what.
         outputs: what to write.
         limits: what is asked of the model.
-        data_licence: under which terms the scans may be used, in words, for the model card.
+        data_license: under which terms the scans may be used, in words, for the model card.
 
     Raises:
         InputError: something to evaluate is missing, changed since it was ingested, or the model is broken.
@@ -84,7 +84,7 @@ def evaluate_model(inputs: Inputs, outputs: Outputs, limits: Limits, data_licenc
     champion, unloadable = _champion(inputs.champion)
     size = held_out.image_size
     choice = choose_threshold([count_levels(network, inputs.cases, case, size) for case in held_out.validation])
-    with written_whole(outputs.evaluation) as folder:
+    with atomic_write(outputs.evaluation) as folder:
         (folder / OVERLAYS).mkdir(parents=True)
         results = [_judged(network, inputs.cases, case, size, choice, champion, folder) for case in held_out.test]
         scores = [result.score for result in results]
@@ -107,7 +107,7 @@ def evaluate_model(inputs: Inputs, outputs: Outputs, limits: Limits, data_licenc
         found.verdict.write(folder)
         write_report(outputs.report, found, folder / OVERLAYS)
         for card in (folder / CARD, outputs.model_card):
-            write_model_card(card, found, data_licence)
+            write_model_card(card, found, data_license)
     return found
 
 
@@ -141,7 +141,7 @@ def _champion(base: str) -> tuple[Champion | None, Comparison | None]:
     if version is None:
         return None, None
     name = version_name(version)
-    with on_this_machine(version) as folder:
+    with local_copy(version) as folder:
         try:
             return Champion.load(folder, name), None
         except InputError as error:

@@ -14,7 +14,7 @@ from components.ct.metrics import Confusion
 LEVELS = 256
 THRESHOLDS = np.arange(1, LEVELS) / LEVELS
 _FINE = 4096  # steps in which probabilities are summed up: their mean is off by 1/8192 at most
-_FINE_CENTRES = ((np.arange(_FINE) + 0.5) / _FINE).reshape(LEVELS, -1)
+_FINE_CENTERS = ((np.arange(_FINE) + 0.5) / _FINE).reshape(LEVELS, -1)
 _BINS = 16  # of the reliability curve, each of 16 levels
 
 
@@ -51,7 +51,7 @@ class LevelCounts:
             background, in_lesion = np.bincount(fine.ravel(), minlength=2 * _FINE).reshape(2, LEVELS, -1)
             self.background += background.sum(axis=1)
             self.lesion += in_lesion.sum(axis=1)
-            self.mass += ((background + in_lesion) * _FINE_CENTRES).sum(axis=1)
+            self.mass += ((background + in_lesion) * _FINE_CENTERS).sum(axis=1)
 
     def confusion(self, threshold: float) -> Confusion:
         """The confusion at one of `THRESHOLDS`."""

@@ -11,23 +11,23 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from components.ct.atomic import written_whole
 from components.ct.cases import Case
 from components.ct.intensity import WINDOW_HU
 from components.evaluate.outcome import Evaluation
 from components.evaluate.rules import TRIVIAL_ML
+from components.runtime.files import atomic_write
 
 _TEMPLATE = "model_card.md.jinja"
 _PACKAGES = ("lung-ct-pipelines", "tensorflow", "keras", "numpy")
 
 
-def write_model_card(path: Path, found: Evaluation, data_licence: str) -> None:
+def write_model_card(path: Path, found: Evaluation, data_license: str) -> None:
     """Write the card of the model that was judged.
 
     Args:
         path: the Markdown file.
         found: what came out of the evaluation.
-        data_licence: under which terms the scans may be used, in words.
+        data_license: under which terms the scans may be used, in words.
     """
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
@@ -44,7 +44,7 @@ def write_model_card(path: Path, found: Evaluation, data_licence: str) -> None:
         size=held_out.image_size,
         window_hu=WINDOW_HU,
         trivial_ml=TRIVIAL_ML,
-        data_licence=data_licence,
+        data_license=data_license,
         parts=[
             (name, _described(cases))
             for name, cases in (
@@ -56,7 +56,7 @@ def write_model_card(path: Path, found: Evaluation, data_licence: str) -> None:
         settings={name: value for name, value in found.training.items() if _is_plain(value)},
         versions={name: version(name) for name in _PACKAGES},
     )
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(card, encoding="utf-8")
 
 
@@ -64,7 +64,7 @@ def _described(cases: Sequence[Case]) -> dict[str, Any]:
     return {
         "cases": len(cases),
         "patients": len({case.patient_id for case in cases}),
-        "sources": ", ".join(sorted({case.source for case in cases})) or "none",
+        "sites": ", ".join(sorted({case.site for case in cases})) or "none",
         "intensities": ", ".join(sorted({case.intensity for case in cases})) or "none",
     }
 

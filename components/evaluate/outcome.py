@@ -7,7 +7,7 @@ from typing import Any
 
 from components.evaluate.champion import Comparison
 from components.evaluate.cohort import Group
-from components.evaluate.labelled_scan import HeldOut
+from components.evaluate.labeled_scan import HeldOut
 from components.evaluate.levels import LevelCounts
 from components.evaluate.rules import Limits
 from components.evaluate.scores import CaseScore
@@ -82,6 +82,6 @@ _MEANS = (
     "specificity",
     "volume_error_ml",
     "accuracy",
-    "accuracy_of_nothing",
-    "dice_of_nothing",
+    "all_background_accuracy",
+    "all_background_dice",
 )

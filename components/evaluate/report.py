@@ -89,7 +89,7 @@ def _plots(found: Evaluation) -> list[Plot]:
             Plot(
                 bland_altman(found.scores),
                 "Bland-Altman plot of the volumes",
-                "Above zero the model marks too much, below too little. Millilitres are as true as the files' spacing.",
+                "Above zero the model marks too much, below too little. Milliliters are as true as the files' spacing.",
             ),
             Plot(
                 reliability_curve(found.counts.reliability()),

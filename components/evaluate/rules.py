@@ -7,11 +7,11 @@ from statistics import fmean
 
 import numpy as np
 
-from components.ct.errors import InputError
 from components.evaluate.champion import Comparison
 from components.evaluate.cohort import mean_interval
 from components.evaluate.scores import CaseScore
 from components.evaluate.verdict import Rule
+from components.runtime.errors import InputError
 
 TRIVIAL_ML = 0.5  # below this much lesion a few voxels decide the Dice; radiopaedia_29_86490_1 has 0.46 mL
 
@@ -24,7 +24,7 @@ class Limits:
         min_dice: least mean Dice of the test cases, 0 to 1.
         min_dice_ci: least lower end of the 95 % interval of that mean.
         min_case_dice: least Dice of the worst case that is not trivial: 0.5 mL of lesion or more, not named as hard.
-        min_source_dice: least mean Dice of each source.
+        min_site_dice: least mean Dice of each site.
         max_false_positive_ml: most volume that may be marked in a scan without lesion. The default is 1 % of
             a pair of lungs of 5 L.
         max_regression: how far the mean Dice may fall below that of the served version, on the same cases.
@@ -34,14 +34,14 @@ class Limits:
     min_dice: float = 0.5
     min_dice_ci: float = 0.0
     min_case_dice: float = 0.0
-    min_source_dice: float = 0.0
+    min_site_dice: float = 0.0
     max_false_positive_ml: float = 50.0
     max_regression: float = 0.02
     hard_cases: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse what no Dice, or no volume, can be held against."""
-        for name in ("min_dice", "min_dice_ci", "min_case_dice", "min_source_dice", "max_regression"):
+        for name in ("min_dice", "min_dice_ci", "min_case_dice", "min_site_dice", "max_regression"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"{name} is {getattr(self, name)}; expected a number from 0 to 1, such as 0.5")
         if not 0 <= self.max_false_positive_ml < float("inf"):
@@ -51,14 +51,14 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Asked:
+class GateRules:
     """The rules that apply, and in words those that do not and why."""
 
     rules: list[Rule]
     not_applied: list[str]
 
 
-def gate_rules(scores: Sequence[CaseScore], limits: Limits, comparison: Comparison | None = None) -> Asked:
+def gate_rules(scores: Sequence[CaseScore], limits: Limits, comparison: Comparison | None = None) -> GateRules:
     """Hold the test cases' scores against the limits.
 
     Args:
@@ -66,16 +66,16 @@ def gate_rules(scores: Sequence[CaseScore], limits: Limits, comparison: Comparis
         limits: what is asked.
         comparison: with the served version; None where no version is served yet.
     """
-    asked = Asked([_mean("mean_dice", "mean Dice over {}", scores, limits.min_dice)], [])
+    asked = GateRules([_mean("mean_dice", "mean Dice over {}", scores, limits.min_dice)], [])
     if limits.min_dice_ci:
         asked.rules.append(_interval(scores, limits.min_dice_ci))
     if limits.min_case_dice:
         asked.rules.append(_worst(scores, limits))
-    if limits.min_source_dice:
-        for source in sorted({row.source for row in scores}):
-            rows = [row for row in scores if row.source == source]
-            name, what = f"mean_dice of {source}", f"mean Dice of {source} over {{}}"
-            asked.rules.append(_mean(name, what, rows, limits.min_source_dice))
+    if limits.min_site_dice:
+        for site in sorted({row.site for row in scores}):
+            rows = [row for row in scores if row.site == site]
+            name, what = f"mean_dice of {site}", f"mean Dice of {site} over {{}}"
+            asked.rules.append(_mean(name, what, rows, limits.min_site_dice))
     _false_positives(asked, scores, limits)
     _champion(asked, limits, comparison)
     return asked
@@ -101,7 +101,7 @@ def _worst(scores: Sequence[CaseScore], limits: Limits) -> Rule:
     return Rule("worst_case_dice", what, worst.dice if worst else None, limits.min_case_dice)
 
 
-def _false_positives(asked: Asked, scores: Sequence[CaseScore], limits: Limits) -> None:
+def _false_positives(asked: GateRules, scores: Sequence[CaseScore], limits: Limits) -> None:
     healthy = [row.predicted_ml for row in scores if row.lesion_ml == 0]
     if not healthy:
         asked.not_applied.append("no test case is without lesion, so volume marked in healthy lungs was not judged")
@@ -111,7 +111,7 @@ def _false_positives(asked: Asked, scores: Sequence[CaseScore], limits: Limits) 
     asked.rules.append(Rule("false_positive_ml", what, float(np.max(healthy)), limit, at_least=False))
 
 
-def _champion(asked: Asked, limits: Limits, comparison: Comparison | None) -> None:
+def _champion(asked: GateRules, limits: Limits, comparison: Comparison | None) -> None:
     if comparison is None:
         asked.not_applied.append("no version is served yet, so there is none to compare with")
         return
@@ -121,7 +121,7 @@ def _champion(asked: Asked, limits: Limits, comparison: Comparison | None) -> No
     if comparison.unknown_cases:
         asked.not_applied.append(
             f"{_counted(comparison.unknown_cases, 'test case')} may have been among those {name} was trained on, "
-            "which favours it"
+            "which favors it"
         )
 
 

@@ -9,28 +9,28 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from components.ct.atomic import written_whole
 from components.ct.lesions import detect_lesions
 from components.ct.metrics import Confusion, confusion
+from components.ct.resize_limit import ceiling_dice
 from components.ct.surface import surface_agreement
-from components.evaluate.ceiling import ceiling_dice
-from components.evaluate.labelled_scan import LabelledScan
+from components.evaluate.labeled_scan import LabeledScan
+from components.runtime.files import atomic_write
 
 TABLE = "cases.csv"
 
 
 @dataclass(frozen=True)
 class CaseScore:
-    """How the model did on one case, on the scan's own grid. Shares run from 0 to 1, volumes are millilitres.
+    """How the model did on one case, on the scan's own grid. Shares run from 0 to 1, volumes are milliliters.
 
     `ceiling_dice` is what a perfect answer on the network's grid would reach; `champion_dice` is that of the
     version now served, None without one. Surface and lesions are those of `components.ct`. `accuracy` stands
-    beside `accuracy_of_nothing`, that of a model that marks no voxel at all, to show why nothing is decided by it.
+    beside `all_background_accuracy`, that of a model that marks no voxel at all, to show why nothing is decided by it.
     """
 
     case_id: str
     patient_id: str
-    source: str
+    site: str
     intensity: str
     slices: int
     lesion_ml: float
@@ -49,14 +49,14 @@ class CaseScore:
     lesions_found: int
     false_lesions: int
     accuracy: float
-    dice_of_nothing: float
-    accuracy_of_nothing: float
+    all_background_dice: float
+    all_background_accuracy: float
     sha256_scan: str
     sha256_mask: str
 
 
 def score(
-    scan: LabelledScan, prediction: NDArray[np.bool_], image_size: int, champion_dice: float | None = None
+    scan: LabeledScan, prediction: NDArray[np.bool_], image_size: int, champion_dice: float | None = None
 ) -> CaseScore:
     """Compare a predicted mask, (n, rows, columns), with the scan's own."""
     case, voxel_ml = scan.case, scan.voxel_ml
@@ -71,7 +71,7 @@ def score(
     return CaseScore(
         case_id=case.case_id,
         patient_id=case.patient_id,
-        source=case.source,
+        site=case.site,
         intensity=case.intensity,
         slices=len(scan.slices_hu),
         lesion_ml=counted.truth * voxel_ml,
@@ -90,8 +90,8 @@ def score(
         lesions_found=found.found,
         false_lesions=found.false_lesions,
         accuracy=counted.accuracy,
-        dice_of_nothing=nothing.dice,
-        accuracy_of_nothing=nothing.accuracy,
+        all_background_dice=nothing.dice,
+        all_background_accuracy=nothing.accuracy,
         sha256_scan=case.sha256_scan,
         sha256_mask=case.sha256_mask,
     )
@@ -99,7 +99,7 @@ def score(
 
 def write_scores(folder: Path, scores: Sequence[CaseScore]) -> None:
     """Write `cases.csv` into `folder`, one row a case, the worst Dice first."""
-    with written_whole(folder / TABLE) as temporary, temporary.open("w", newline="") as file:
+    with atomic_write(folder / TABLE) as temporary, temporary.open("w", newline="") as file:
         table = csv.DictWriter(file, [field.name for field in fields(CaseScore)], lineterminator="\n")
         table.writeheader()
         table.writerows(asdict(row) for row in worst_first(scores))

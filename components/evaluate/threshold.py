@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from components.ct.errors import CohortError
 from components.evaluate.levels import THRESHOLDS, LevelCounts
+from components.runtime.errors import CohortError
 
 
 @dataclass(frozen=True)

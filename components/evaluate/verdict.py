@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from components.ct.atomic import written_whole
-from components.ct.errors import InputError
 from components.evaluate.scores import CaseScore
+from components.runtime.errors import InputError
+from components.runtime.files import atomic_write
 
 FILE = "verdict.json"
 PASS, FAIL = "pass", "fail"
@@ -134,7 +134,7 @@ class Verdict:
             "cases": [asdict(case) for case in self.cases],
             "not_applied": list(self.not_applied),
         }
-        with written_whole(folder / FILE) as temporary:
+        with atomic_write(folder / FILE) as temporary:
             temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 

@@ -31,32 +31,11 @@ def export(
     """
     from pathlib import Path
 
-    from components.ct.errors import told_in_one_line
+    from components.runtime.errors import exit_on_input_error
 
-    with told_in_one_line():
+    with exit_on_input_error():
         from components.export.export import export_version
 
         key = Path(signing_key_file) if signing_key_file else None
         parts = Path(model.path), Path(evaluation.path), Path(shards.path)
         return (export_version(*parts, model_base, model_name, key),)
-
-
-@dsl.component(base_image=images.CPU, install_kfp_package=False)
-def refuse(evaluation: dsl.Input[dsl.Artifact], refusal: dsl.Output[dsl.Markdown]) -> None:
-    """Say why nothing was exported; the run itself succeeds.
-
-    Args:
-        evaluation: The verdict of evaluate.
-        refusal: The reasons, for the UI.
-    """
-    from pathlib import Path
-
-    from components.ct.errors import told_in_one_line
-
-    with told_in_one_line():
-        from components.evaluate.verdict import read_verdict
-
-        verdict = read_verdict(Path(evaluation.path) / "verdict.json")
-        lines = ["# Not exported", *(f"- {reason}" for reason in verdict.reasons)]
-        Path(refusal.path).write_text("\n".join(lines) + "\n")
-        print("\n".join(lines), flush=True)

@@ -6,19 +6,19 @@ from pathlib import Path
 
 import numpy as np
 
-from components.ct.cases import sha256_of
 from components.evaluate.verdict import require_pass
-from components.export.contract import write_contract
-from components.export.manifest import write_manifest
-from components.export.parity import asking_files, require_parity
-from components.export.publication import publish
-from components.export.served_check import asking_server
+from components.export.parity import query_saved_model, require_parity
+from components.export.served_check import query_server
 from components.export.signatures import ServedModel
-from components.export.signing import sign
 from components.export.warmup import write_warmup_requests
+from components.runtime.files import sha256_of
 from components.slice.shards import read_split
 from components.slice.split import Split
 from components.train.network import load_model
+from serving.versions.manifest import write_manifest
+from serving.versions.preprocessing import write_contract
+from serving.versions.publication import publish
+from serving.versions.signing import sign
 
 _PARITY_SLICES = 16
 _FROM_EVALUATION = ("verdict.json", "model_card.md")  # what goes with the model wherever it goes
@@ -60,9 +60,9 @@ def export_version(
         write_manifest(folder)
         if signing_key is not None:
             sign(folder, signing_key)
-        difference = require_parity(asking_files(folder), expected, slices_hu, verdict.threshold)
+        difference = require_parity(query_saved_model(folder), expected, slices_hu, verdict.threshold)
         print(f"exported model differs from the evaluated one by at most {difference:.1e}", flush=True)
-        with asking_server(folder, model_name) as ask:
+        with query_server(folder, model_name) as ask:
             difference = require_parity(ask, expected, slices_hu, verdict.threshold)
         print(f"a server on the same files answers with at most {difference:.1e} difference", flush=True)
 

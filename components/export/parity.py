@@ -7,9 +7,9 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from components.ct.errors import InputError
 from components.ct.grid import GridFit
-from components.export.tensor_names import ANY_SIZE_SIGNATURE, GRID_SIGNATURE, INPUT, MASK, PROBABILITY
+from components.runtime.errors import InputError
+from serving.versions.tensor_names import ANY_SIZE_SIGNATURE, GRID_SIGNATURE, INPUT, MASK, PROBABILITY
 
 TOLERANCE = 1e-3  # largest difference in probability that is taken for rounding
 MASK_AGREEMENT = 0.9999  # share of voxels whose mask must be the evaluated model's
@@ -18,7 +18,7 @@ Ask = Callable[[str, NDArray[np.int16]], dict[str, NDArray]]
 """Takes a signature's name and its slices, and gives its outputs by name."""
 
 
-def asking_files(saved_model: Path) -> Ask:
+def query_saved_model(saved_model: Path) -> Ask:
     """Ask the exported files, loaded into this process."""
     loaded = tf.saved_model.load(str(saved_model))
 

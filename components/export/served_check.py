@@ -13,20 +13,20 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from components.ct.errors import InputError
 from components.export.parity import Ask
-from components.export.tensor_names import INPUT
-from serving import messages
-from serving.calls import Endpoint
-from serving.client import PREDICT
-from serving.tensors import to_array, to_tensor
+from components.runtime.errors import InputError
+from serving.client import messages
+from serving.client.endpoint import Endpoint
+from serving.client.segmentation import PREDICT
+from serving.client.tensors import to_array, to_tensor
+from serving.versions.tensor_names import INPUT
 
 _STOP_S = 30
 _ANSWER_S = 120.0
 
 
 @contextmanager
-def asking_server(saved_model: Path, model_name: str) -> Iterator[Ask]:
+def query_server(saved_model: Path, model_name: str) -> Iterator[Ask]:
     """Start a server on the very files, and ask it over gRPC.
 
     Raises:

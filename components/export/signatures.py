@@ -9,7 +9,7 @@ from pathlib import Path
 import tensorflow as tf
 
 from components.ct.grid import AIR_HU, TIE_BREAK_HU
-from components.export.tensor_names import ANY_SIZE_SIGNATURE, GRID_SIGNATURE, INPUT, MASK, PROBABILITY, THRESHOLD
+from serving.versions.tensor_names import ANY_SIZE_SIGNATURE, GRID_SIGNATURE, INPUT, MASK, PROBABILITY, THRESHOLD
 
 
 class ServedModel(tf.Module):
@@ -77,8 +77,8 @@ def resampling_matrix(n_from: tf.Tensor, n_to: tf.Tensor) -> tf.Tensor:
     source = tf.range(length_from, dtype=tf.float64)
     target = tf.range(length_to, dtype=tf.float64)[:, None]
     overlap = tf.minimum((target + 1) * step, source + 1) - tf.maximum(target * step, source)
-    centre = tf.clip_by_value((target + 0.5) * step - 0.5, 0.0, length_from - 1)
-    weights = tf.where(n_to <= n_from, tf.maximum(overlap, 0) / step, tf.maximum(1 - tf.abs(centre - source), 0))
+    center = tf.clip_by_value((target + 0.5) * step - 0.5, 0.0, length_from - 1)
+    weights = tf.where(n_to <= n_from, tf.maximum(overlap, 0) / step, tf.maximum(1 - tf.abs(center - source), 0))
     return tf.cast(weights, tf.float32)
 
 

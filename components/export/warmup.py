@@ -7,7 +7,7 @@ import tensorflow as tf
 from tensorflow_serving.apis import model_pb2, predict_pb2, prediction_log_pb2
 
 from components.ct.grid import AIR_HU
-from components.export.tensor_names import ANY_SIZE_SIGNATURE, GRID_SIGNATURE, INPUT
+from serving.versions.tensor_names import ANY_SIZE_SIGNATURE, GRID_SIGNATURE, INPUT
 
 _FILE = Path("assets.extra") / "tf_serving_warmup_requests"  # the name and place that TF Serving looks for
 _FULL_SLICE = 512  # edge of a CT slice as scanners write it

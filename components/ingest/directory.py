@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from components.ct.dicom import is_series
-from components.ct.errors import CohortError
+from components.runtime.errors import CohortError
 
 # COVID-19-CT-Seg_20cases: the Zenodo archive's name; ct_scans: its folder in the Kaggle mirror.
 SCAN_FOLDERS = ("scans", "ct_scans", "COVID-19-CT-Seg_20cases")

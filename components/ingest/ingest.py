@@ -6,20 +6,20 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from components.ct.atomic import written_whole
-from components.ct.cases import TABLE, Case, sha256_of, write_cases
+from components.ct.cases import TABLE, Case, write_cases
 from components.ct.dicom import read_series
-from components.ct.errors import CohortError, InputError, VolumeError, listed
 from components.ct.intensity import Intensity, detect_intensity
-from components.ct.labels import ANY_LABEL, binary_lesion
-from components.ct.nifti import as_mask, read_stored, write_without_free_text
+from components.ct.labels import ANY_LABEL, binarize_lesion
+from components.ct.nifti import mask_like, read_nifti, write_deidentified
 from components.ct.volume import write_on_file_grid
-from components.ct.workers import each_case
 from components.ingest.directory import find_folders, scans_in, volumes_in
 from components.ingest.naming import Naming
 from components.ingest.pairing import Pair, pair_by_name
 from components.ingest.patients import patients_of, write_patients
 from components.ingest.sources import Fetching, fetch_cohort
+from components.runtime.errors import CohortError, InputError, VolumeError, join_problems
+from components.runtime.files import atomic_write, sha256_of
+from components.runtime.workers import map_cases
 
 POLICIES = ("fail", "skip")
 SKIPPED = "skipped.txt"
@@ -67,19 +67,19 @@ def ingest(
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".ingest-", dir=output.parent) as scratch:
         naming = Naming.read(pseudonym_key)
-        with naming.hiding_objects_of(source):
+        with naming.redact_object_names(source):
             cohort = fetch_cohort(source, Path(scratch), masks=masks, seed=seed, fetching=fetching or Fetching())
         pairs, problems = _pairs(cohort.folder, masks, naming)
         patients = patients_of((pair.case_id for pair in pairs), cohort.folder, naming.seen)
-        with written_whole(output) as artifact:
+        with atomic_write(output) as artifact:
             artifact.mkdir()
             copy = partial(_copied_or_problem, artifact=artifact, label=label, naming=naming)
-            copied = each_case(copy, pairs, "ingested", workers)
+            copied = map_cases(copy, pairs, "ingested", workers)
             problems += [problem for problem in copied if isinstance(problem, str)]
             cases = [
                 replace(
                     case,
-                    source=naming.origin(pair.case_id, cohort.name),
+                    site=naming.origin(pair.case_id, cohort.name),
                     patient_id=naming.patient_id(patients[pair.case_id], pair.case_id),
                 )
                 for case, pair in zip(copied, pairs, strict=True)
@@ -116,14 +116,14 @@ def _pairs(folder: Path, masks: str, naming: Naming) -> tuple[list[Pair], list[s
     pairs, problems = pair_by_name(scans, masks_found)
     problems = [naming.hidden(problem) for problem in problems]
     if not pairs:
-        raise CohortError(f"{folder}: no scan has a mask of its name: {listed(problems)}")
+        raise CohortError(f"{folder}: no scan has a mask of its name: {join_problems(problems)}")
     return pairs, problems
 
 
 def _settle(problems: Sequence[str], cases: Sequence[Case], source: str, on_invalid: str, artifact: Path) -> None:
     """Fail for the problems, or list them and go on."""
     if problems and (on_invalid == "fail" or not cases):
-        raise CohortError(f"{source}: {listed(problems)}")
+        raise CohortError(f"{source}: {join_problems(problems)}")
     if problems:
         for problem in problems:
             print(f"skipped: {problem}", flush=True)
@@ -145,13 +145,13 @@ def _copied_or_problem(pair: Pair, artifact: Path, label: int, naming: Naming) -
 def _copy(pair: Pair, case_id: str, artifact: Path, label: int) -> Case:
     scan_name, mask_name = f"scans/{case_id}.nii.gz", f"masks/{case_id}.nii.gz"
     intensity = _copy_scan(pair.scan, artifact / scan_name)
-    mask = read_stored(pair.mask)
-    lesion = binary_lesion(mask.scaled(), label)
-    write_without_free_text(artifact / mask_name, mask if lesion is None else as_mask(mask, lesion))
+    mask = read_nifti(pair.mask)
+    lesion = binarize_lesion(mask.scaled(), label)
+    write_deidentified(artifact / mask_name, mask if lesion is None else mask_like(mask, lesion))
     return Case(
         case_id=case_id,
         patient_id=case_id,
-        source="",
+        site="",
         scan=scan_name,
         mask=mask_name,
         intensity=intensity.value,
@@ -166,7 +166,7 @@ def _copy_scan(scan: Path, target: Path) -> Intensity:
         volume = read_series(scan)
         write_on_file_grid(target, volume.voxels, volume.file_grid)
         return detect_intensity(volume.voxels)
-    stored = read_stored(scan)
+    stored = read_nifti(scan)
     intensity = detect_intensity(stored.scaled())
-    write_without_free_text(target, stored)
+    write_deidentified(target, stored)
     return intensity

@@ -5,9 +5,9 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from components.ct.errors import InputError
 from components.ingest.pairing import case_id_of
 from components.ingest.pseudonyms import Pseudonyms
+from components.runtime.errors import InputError
 
 _KNOWN_COHORTS = ("coronacases", "radiopaedia")  # the two origins of the 20-case set, by the start of their names
 _SECRET_COHORT = "cohort"
@@ -67,7 +67,7 @@ class Naming:
         return text
 
     @contextmanager
-    def hiding_objects_of(self, source: str) -> Iterator[None]:
+    def redact_object_names(self, source: str) -> Iterator[None]:
         """Leave object names out of the errors of fetching `source`."""
         try:
             yield

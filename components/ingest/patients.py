@@ -4,8 +4,8 @@ import csv
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
-from components.ct.errors import CohortError
 from components.ingest.pairing import case_id_of
+from components.runtime.errors import CohortError
 
 PATIENTS = "patients.csv"
 # The 20-case set (Zenodo record 3757476): 10_85902_1 and _3 are one patient; the two of 29 may be, so they are kept

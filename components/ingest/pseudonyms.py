@@ -9,7 +9,7 @@ import hashlib
 import hmac
 from pathlib import Path
 
-from components.ct.errors import InputError
+from components.runtime.errors import InputError
 
 _LEAST_KEY_BYTES = 16
 _DIGITS = 12  # 48 bits: two of a thousand cases share an id once in half a billion cohorts

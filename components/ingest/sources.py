@@ -5,12 +5,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from components.ct.errors import InputError
 from components.ingest.directory import SCAN_FOLDERS, find_folders, folder_key, scans_in, volumes_in
 from components.ingest.patients import PATIENTS
 from components.ingest.zenodo import COVID_CT_SEG, Record, fetch_record
-from components.storage.http import Patience
-from components.storage.place import Place
+from components.runtime.errors import InputError
+from components.storage.gcs_uri import GcsUri
+from components.storage.http import RetryPolicy
 
 PHANTOM, ZENODO, GCS = "phantom", "zenodo", "gs"
 EXAMPLES = "a folder of scans and masks, gs://bucket/prefix, zenodo, or phantom:12"
@@ -23,12 +23,12 @@ class Fetching:
     Attributes:
         cache: folder where downloads are kept for the next run; none where absent.
         record: what the source `zenodo` stands for.
-        patience: how long to wait for a server; its own defaults where absent.
+        retry_policy: how long to wait for a server; its own defaults where absent.
     """
 
     cache: Path | None = None
     record: Record = COVID_CT_SEG
-    patience: Patience | None = None
+    retry_policy: RetryPolicy | None = None
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def fetch_cohort(
         return _phantom(source, rest, scratch, seed)
     if kind == ZENODO:
         record = fetching.record.at(rest) if rest else fetching.record
-        fetch_record(record, scratch / "cohort", (fetching.cache or scratch) / ZENODO, masks, fetching.patience)
+        fetch_record(record, scratch / "cohort", (fetching.cache or scratch) / ZENODO, masks, fetching.retry_policy)
         return Cohort(scratch / "cohort", ZENODO)
     if kind == GCS:
         return _gcs(source, scratch, masks, fetching)
@@ -133,9 +133,9 @@ def _phantom(source: str, count: str, scratch: Path, seed: int) -> Cohort:
 def _gcs(uri: str, scratch: Path, masks: str, fetching: Fetching) -> Cohort:
     from components.storage.gcs import DEADLINE_S, download_prefix  # the client takes a second to import
 
-    place = Place.parse(uri)
+    place = GcsUri.parse(uri)
     kept = (fetching.cache or scratch) / GCS / place.bucket / place.prefix
-    deadline_s = fetching.patience.fruitless_s if fetching.patience else DEADLINE_S
+    deadline_s = fetching.retry_policy.stall_timeout_s if fetching.retry_policy else DEADLINE_S
     names = download_prefix(uri, kept, wanted=_is_wanted(masks), deadline_s=deadline_s)
     folder = scratch / "cohort"
     _link(kept, names, folder)

@@ -1,6 +1,6 @@
 """The COVID-19 CT Lung and Infection Segmentation Dataset: 20 scans, published as Zenodo record 3757476.
 
-Licence: CC BY 4.0 by the record's page, CC BY-NC-SA by the data set's own text. The stricter one is the safe one.
+License: CC BY 4.0 by the record's page, CC BY-NC-SA by the data set's own text. The stricter one is the safe one.
 """
 
 from collections.abc import Mapping
@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 
-from components.ct.errors import InputError
 from components.ingest.directory import folder_key
+from components.runtime.errors import InputError
 from components.storage.archive import extract_zip
-from components.storage.http import Patience, download
+from components.storage.http import RetryPolicy, download
 
 _SUFFIXES = (".nii", ".nii.gz")
 
@@ -69,7 +69,9 @@ COVID_CT_SEG = Record(
 )
 
 
-def fetch_record(record: Record, folder: Path, cache: Path, masks: str, patience: Patience | None = None) -> None:
+def fetch_record(
+    record: Record, folder: Path, cache: Path, masks: str, retry_policy: RetryPolicy | None = None
+) -> None:
     """Fetch the scans and one kind of masks, and unpack them to `folder`/ct_scans and `folder`/<masks>.
 
     Args:
@@ -77,12 +79,12 @@ def fetch_record(record: Record, folder: Path, cache: Path, masks: str, patience
         folder: where the volumes go.
         cache: where the archives are kept; one that is there with its digest is not fetched again.
         masks: which masks, by the name of their folder, see `find_folders`.
-        patience: how long to wait for the server.
+        retry_policy: how long to wait for the server.
 
     Raises:
         InputError: masks that the record does not have, an archive that cannot be had as published, or is unsafe.
     """
     for name, target in zip(record.archives(masks), ("ct_scans", masks), strict=True):
         archive = cache / name
-        download(f"{record.base_url}/{name}", archive, record.sha256[name], patience)
+        download(f"{record.base_url}/{name}", archive, record.sha256[name], retry_policy)
         extract_zip(archive, folder / target, _SUFFIXES)

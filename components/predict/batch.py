@@ -1,4 +1,4 @@
-"""Many scans in shards: which there are, what one shard finds, and all findings together."""
+"""Many scans in parts: which there are, what one part finds, and all findings together."""
 
 import csv
 import json
@@ -9,13 +9,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from components.ct.errors import InputError
-from components.predict.gallery import write_gallery
+from components.collect_predictions.gallery import write_gallery
 from components.predict.version_model import VersionModel
-from components.storage.gcs import download_prefix, is_gcs, list_names
-from serving.client import SegmentationClient
-from serving.scan_files import NIFTI, Predict
-from serving.scan_folders import SUMMARY, Row, outputs_for, scans_in, segment_all, write_summary
+from components.runtime.errors import InputError
+from components.storage.gcs import download_prefix, list_names
+from components.storage.gcs_uri import is_gcs
+from serving.client.scan_files import NIFTI, Predict
+from serving.client.scan_folders import SUMMARY, Row, outputs_for, scans_in, segment_all, write_summary
+from serving.client.segmentation import SegmentationClient
 
 
 @dataclass(frozen=True)
@@ -26,13 +27,13 @@ class Served:
         server: `host:port` of a gRPC endpoint, or empty.
         model: without a server, a model base or version folder, local or `gs://`.
         name: the model's name on the server.
-        label: version label on the server, or empty for its newest.
+        version_label: version label on the server, or empty for its newest.
     """
 
     server: str
     model: str
     name: str
-    label: str = ""
+    version_label: str = ""
 
     @contextmanager
     def connected(self) -> Iterator[Predict]:
@@ -40,19 +41,19 @@ class Served:
         if bool(self.server) == bool(self.model):
             raise InputError("give either server (host:port) or model (a version folder), and not both")
         if self.server:
-            with SegmentationClient(self.server, self.name, label=self.label) as client:
+            with SegmentationClient(self.server, self.name, label=self.version_label) as client:
                 yield client.predict
         else:
             with VersionModel(self.model) as model:
                 yield model.predict
 
 
-def plan_shards(source: str, shards: int) -> list[str]:
+def plan_parts(source: str, parts: int) -> list[str]:
     """Find the scans of a source and deal them out.
 
     Args:
         source: a folder of NIfTI files and DICOM series, or `gs://bucket/prefix` of NIfTI files.
-        shards: how many parts at most; none is empty.
+        parts: how many parts at most; none is empty.
 
     Returns:
         For each part its files' names relative to the source, as a JSON list.
@@ -68,12 +69,12 @@ def plan_shards(source: str, shards: int) -> list[str]:
         if not Path(source).is_dir():
             raise InputError(f"{source}: is no folder; expected a folder of scans, or gs://bucket/prefix")
         names = [path.name for path in scans_in(Path(source)).values()]
-    parts = max(1, min(shards, len(names)))
+    parts = max(1, min(parts, len(names)))
     # Dealt like cards: names that sort together are often alike in size.
     return [json.dumps(names[part::parts]) for part in range(parts)]
 
 
-def predict_shard(source: str, names: Sequence[str], served: Served, output: Path, min_lesion_ml: float) -> list[Row]:
+def predict_part(source: str, names: Sequence[str], served: Served, output: Path, min_lesion_ml: float) -> list[Row]:
     """Segment some scans of a source; masks, previews and a summary go to `output`.
 
     A scan that cannot be read is a row of the summary.
@@ -100,8 +101,8 @@ def predict_shard(source: str, names: Sequence[str], served: Served, output: Pat
     return rows
 
 
-def gather(shards: Sequence[Path], results: Path, page: Path) -> list[dict[str, str]]:
-    """Bring the shards' masks and tables together, and draw the gallery.
+def collect_predictions(parts: Sequence[Path], results: Path, page: Path) -> list[dict[str, str]]:
+    """Bring the parts' masks and tables together, and draw the gallery.
 
     Returns:
         The rows of the summary as text, most lesion first.
@@ -109,12 +110,12 @@ def gather(shards: Sequence[Path], results: Path, page: Path) -> list[dict[str, 
     (results / "masks").mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, str]] = []
     previews: dict[str, bytes] = {}
-    for shard in shards:
-        with (shard / SUMMARY).open(newline="") as file:
+    for part in parts:
+        with (part / SUMMARY).open(newline="") as file:
             rows += csv.DictReader(file)
-        for mask in shard.glob("*_mask.nii.gz"):
+        for mask in part.glob("*_mask.nii.gz"):
             shutil.copyfile(mask, results / "masks" / mask.name)
-        previews |= {png.stem: png.read_bytes() for png in shard.glob("*.png")}
+        previews |= {png.stem: png.read_bytes() for png in part.glob("*.png")}
     rows.sort(key=lambda row: (-float(row["lesion_ml"] or -1), row["case"]))
     with (results / SUMMARY).open("w", newline="") as file:
         table = csv.DictWriter(file, list(rows[0]), lineterminator="\n")

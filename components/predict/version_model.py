@@ -7,14 +7,14 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from components.ct.errors import InputError
 from components.ct.grid import GridFit, axial_slices, fit_hu, volume_from_axial_slices
 from components.ct.volume import Volume
-from components.export.manifest import MANIFEST, verify
-from components.export.publication import on_this_machine, shown_versions
-from components.export.tensor_names import GRID_SIGNATURE, INPUT, PROBABILITY, THRESHOLD
-from components.storage.gcs import is_gcs
-from serving.client import Prediction
+from components.runtime.errors import InputError
+from components.storage.gcs_uri import is_gcs
+from serving.client.segmentation import Prediction
+from serving.versions.manifest import MANIFEST, verify
+from serving.versions.publication import complete_versions, local_copy
+from serving.versions.tensor_names import GRID_SIGNATURE, INPUT, PROBABILITY, THRESHOLD
 
 _BATCH = 32
 
@@ -31,7 +31,7 @@ class VersionModel:
 
         folder, self.version = _version_folder(model)
         self._files = ExitStack()
-        local = self._files.enter_context(on_this_machine(folder))
+        local = self._files.enter_context(local_copy(folder))
         if (local / MANIFEST).is_file():
             verify(local)
         try:
@@ -74,7 +74,7 @@ class VersionModel:
 def _version_folder(model: str) -> tuple[str, int | None]:
     """Take a version folder, or the newest in a model base."""
     model = model.rstrip("/")
-    shown = shown_versions(model)
+    shown = complete_versions(model)
     if shown:
         newest = max(shown)
         return shown[newest], newest

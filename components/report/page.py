@@ -21,8 +21,8 @@ What the frame's style knows, for templates to use:
     <div class="figures">            <figure>s side by side, or one below the other on a phone
     class="words", "note", "tiles"   a cell that may wrap, a remark, a row of <div><b>0.83</b>mean Dice</div>
 
-Colours that readers with any colour vision can tell apart (Okabe and Ito, 2008) are `BLUE`, `ORANGE`, ...
-here, and in the style as `var(--blue)`. A line's dash or a word must always tell what its colour tells.
+Colors that readers with any color vision can tell apart (Okabe and Ito, 2008) are `BLUE`, `ORANGE`, ...
+here, and in the style as `var(--blue)`. A line's dash or a word must always tell what its color tells.
 """
 
 from base64 import b64encode
@@ -33,7 +33,7 @@ from typing import Any
 from jinja2 import ChoiceLoader, Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from components.ct.atomic import written_whole
+from components.runtime.files import atomic_write
 
 BLUE, SKY, GREEN, ORANGE, VERMILION, PURPLE = "#0072B2", "#56B4E9", "#009E73", "#E69F00", "#D55E00", "#CC79A7"
 INK = "#222222"
@@ -64,7 +64,7 @@ def render(template: Path, **context: Any) -> str:
 def write_page(path: Path, template: Path, **context: Any) -> None:
     """Fill a report's template and write the page, whole or not at all."""
     page = render(template, **context)
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
 
 

@@ -1,6 +1,6 @@
 """The plots of the reports, each as the bytes of an SVG file. Nothing is shown on a screen.
 
-No line is told by its colour alone: each has a dash pattern or a mark of its own, and a name above the plot, where
+No line is told by its color alone: each has a dash pattern or a mark of its own, and a name above the plot, where
 it hides no point.
 """
 
@@ -48,7 +48,7 @@ def training_curves(history: Mapping[str, Sequence[float | None]], kept_epoch: i
     plots = []
     for kind, label in (("loss", "loss"), ("dice", "Dice on the network's grid")):
         figure, axes = new_plot()
-        for name, who, colour, dashes in (
+        for name, who, color, dashes in (
             (kind, "training", BLUE, "solid"),
             (f"val_{kind}", "validation", VERMILION, "dashed"),
         ):
@@ -56,7 +56,7 @@ def training_curves(history: Mapping[str, Sequence[float | None]], kept_epoch: i
             if np.isfinite(values).any():
                 mark = "." if len(values) < 30 else None
                 epochs = np.arange(1, len(values) + 1)
-                axes.plot(epochs, values, color=colour, linestyle=dashes, marker=mark, label=who)
+                axes.plot(epochs, values, color=color, linestyle=dashes, marker=mark, label=who)
         if not axes.lines:
             continue
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))

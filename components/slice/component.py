@@ -26,9 +26,9 @@ def slice(
     """
     from pathlib import Path
 
-    from components.ct.errors import told_in_one_line
+    from components.runtime.errors import exit_on_input_error
 
-    with told_in_one_line():
+    with exit_on_input_error():
         from components.slice.slicing import slice_cohort
 
         split = slice_cohort(

@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from components.ct.errors import InputError
+from components.runtime.errors import InputError
 
 _FEATURES = {
     "slice_hu": tf.io.FixedLenFeature([], tf.string),

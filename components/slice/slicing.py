@@ -5,13 +5,13 @@ from pathlib import Path
 
 import numpy as np
 
-from components.ct.atomic import written_whole
 from components.ct.cases import Case, read_cases
-from components.ct.errors import CohortError, InputError
 from components.ct.grid import axial_slices, fit_hu, fit_mask
 from components.ct.intensity import read_ct
 from components.ct.volume import read_volume
-from components.ct.workers import each_case
+from components.runtime.errors import CohortError, InputError
+from components.runtime.files import atomic_write
+from components.runtime.workers import map_cases
 from components.slice.shards import write_shard
 from components.slice.split import SPLITS, Split, require_patients_apart, split_by_patient
 
@@ -59,14 +59,14 @@ def slice_cohort(
     cases = read_cases(accepted)
     if not cases:
         raise CohortError(f"{accepted}: validate accepted no case; its report says why")
-    with written_whole(output) as temporary:
+    with atomic_write(output) as temporary:
         for name in SPLITS:
             (temporary / name).mkdir(parents=True)
 
         def slice_one(case: Case) -> SlicedCase:
             return _slice_case(case, cases_folder, temporary, image_size, min_lesion_pixels)
 
-        sliced = each_case(slice_one, cases, "sliced", workers)
+        sliced = map_cases(slice_one, cases, "sliced", workers)
         if not any(case.slices for case in sliced):
             raise CohortError(
                 f"no slice of {len(cases)} cases has {min_lesion_pixels} lesion pixels or more; "

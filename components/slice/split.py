@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from components.ct.atomic import written_whole
 from components.ct.cases import Case
-from components.ct.errors import CohortError
+from components.runtime.errors import CohortError
+from components.runtime.files import atomic_write
 
 SPLITS = ("train", "validation", "test")
 _HELD_OUT = 0.2  # of the patients, for validation and for test each
@@ -34,7 +34,7 @@ class Split:
     def write(self, folder: Path) -> None:
         """Write `split.json` into `folder`."""
         content = {"image_size": self.image_size, "seed": self.seed, **self.cases}
-        with written_whole(folder / _FILE) as temporary:
+        with atomic_write(folder / _FILE) as temporary:
             temporary.write_text(json.dumps(content, indent=2) + "\n")
 
     @classmethod

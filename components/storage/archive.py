@@ -5,8 +5,8 @@ import zipfile
 import zlib
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
-from components.ct.atomic import written_whole
-from components.ct.errors import InputError
+from components.runtime.errors import InputError
+from components.runtime.files import atomic_write
 
 MAX_BYTES = 16 << 30  # unpacked; the 20-case set's largest archive holds 1.1 GB
 MAX_RATIO = 100  # unpacked to packed; volumes are compressed already, so that honest archives stay near 1
@@ -32,9 +32,9 @@ def extract_zip(
         InputError: no zip, damaged, encrypted, with a name that leads elsewhere or a link, or larger than allowed.
     """
     try:
-        with zipfile.ZipFile(archive) as opened, written_whole(folder) as temporary:
+        with zipfile.ZipFile(archive) as opened, atomic_write(folder) as temporary:
             temporary.mkdir()
-            members = _harmless(archive, opened.infolist())
+            members = _safe_members(archive, opened.infolist())
             most_bytes = min(max_bytes, max(_ALWAYS_ALLOWED_BYTES, int(archive.stat().st_size * max_ratio)))
             left = most_bytes
             for member in members:
@@ -49,13 +49,13 @@ def extract_zip(
         raise InputError(f"{archive.name}: is no zip archive that can be read ({error}); fetch it again") from error
 
 
-def _harmless(archive: Path, members: list[zipfile.ZipInfo]) -> list[zipfile.ZipInfo]:
+def _safe_members(archive: Path, members: list[zipfile.ZipInfo]) -> list[zipfile.ZipInfo]:
     """The files among an archive's members, once every member is found harmless."""
     if len(members) > _MAX_MEMBERS:
         raise InputError(f"{archive.name}: holds {len(members):,} members; expected {_MAX_MEMBERS:,} at most")
     seen: set[str] = set()
     for member in members:
-        reason = _harm(member)
+        reason = _rejection_reason(member)
         if not reason and member.filename.casefold() in seen:
             reason = "stands in it twice"
         if reason:
@@ -64,7 +64,7 @@ def _harmless(archive: Path, members: list[zipfile.ZipInfo]) -> list[zipfile.Zip
     return [member for member in members if not member.is_dir()]
 
 
-def _harm(member: zipfile.ZipInfo) -> str:
+def _rejection_reason(member: zipfile.ZipInfo) -> str:
     name, kind = member.orig_filename, stat.S_IFMT(member.external_attr >> 16)
     if PurePosixPath(name).is_absolute() or PureWindowsPath(name).drive or PureWindowsPath(name).root:
         return "has an absolute path"

@@ -22,9 +22,9 @@ from google.cloud import storage
 from google.cloud.storage.exceptions import InvalidResponse
 from google.cloud.storage.retry import DEFAULT_RETRY
 
-from components.ct.atomic import written_whole
-from components.ct.errors import InputError
-from components.storage.place import SCHEME, Place
+from components.runtime.errors import InputError
+from components.runtime.files import atomic_write
+from components.storage.gcs_uri import GcsUri
 from components.storage.progress import Progress
 
 CONNECT_TIMEOUT_S, SILENCE_TIMEOUT_S = 10, 60  # to connect, and between two pieces of an answer
@@ -41,18 +41,13 @@ class ObjectExists(InputError):
     """An object is there already, with other content; nothing was overwritten."""
 
 
-def is_gcs(path: str) -> bool:
-    """Whether a path is an address in Cloud Storage."""
-    return path.startswith(SCHEME)
-
-
 def list_names(uri: str, *, deadline_s: float = DEADLINE_S) -> list[str]:
     """The names of all objects below `gs://bucket/prefix`, relative to it and sorted.
 
     Raises:
         InputError: the bucket is not there, may not be read, or does not answer.
     """
-    place = Place.parse(uri)
+    place = GcsUri.parse(uri)
     return sorted(relative for relative, _ in _listed_objects(_client(place), place, deadline_s))
 
 
@@ -69,7 +64,7 @@ def list_versions(uri: str, *, wanted: Callable[[str], bool]) -> dict[str, str]:
     Raises:
         InputError: nothing there, no permission, a name that leads out of a folder, or a server that goes on failing.
     """
-    place = Place.parse(uri)
+    place = GcsUri.parse(uri)
     blobs = _wanted_objects(place, wanted, DEADLINE_S)
     return {name: f"{blob.generation} {blob.crc32c} {blob.size}" for name, blob in sorted(blobs.items())}
 
@@ -101,7 +96,7 @@ def download_prefix(
         InputError: nothing there, no permission, a name that leaves `folder`, content that does not have the
             listed CRC32C even when fetched twice, an object that changed meanwhile, or a server that goes on failing.
     """
-    place = Place.parse(uri)
+    place = GcsUri.parse(uri)
     blobs = _wanted_objects(place, wanted, deadline_s)
     total_bytes = sum(blob.size for blob in blobs.values())
     with Progress(f"{uri}: {len(blobs)} objects", total_bytes) as progress, ThreadPoolExecutor(workers) as pool:
@@ -139,7 +134,7 @@ def upload_folder(folder: Path, uri: str, *, last: str = "", deadline_s: float =
         ObjectExists: an object is there with other content. What this call wrote is taken back.
         InputError: no permission, no such bucket, or a server that goes on failing. Also taken back.
     """
-    place = Place.parse(uri)
+    place = GcsUri.parse(uri)
     names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     if last and last not in names:
         raise ValueError(f"{last} is not in {folder}")
@@ -168,12 +163,12 @@ def crc32c_of(path: Path) -> str:
     return base64.b64encode(checksum.digest()).decode()
 
 
-def _client(place: Place) -> storage.Client:
+def _client(place: GcsUri) -> storage.Client:
     with _told(place.uri()):
         return storage.Client()
 
 
-def _listed_objects(client: storage.Client, place: Place, deadline_s: float) -> Iterator[tuple[str, storage.Blob]]:
+def _listed_objects(client: storage.Client, place: GcsUri, deadline_s: float) -> Iterator[tuple[str, storage.Blob]]:
     prefix = place.name("") if place.prefix else ""
     with _told(place.uri()):
         for blob in client.list_blobs(place.bucket, prefix=prefix or None, **_patience(deadline_s)):
@@ -181,7 +176,7 @@ def _listed_objects(client: storage.Client, place: Place, deadline_s: float) -> 
                 yield blob.name.removeprefix(prefix), blob
 
 
-def _wanted_objects(place: Place, wanted: Callable[[str], bool], deadline_s: float) -> dict[str, storage.Blob]:
+def _wanted_objects(place: GcsUri, wanted: Callable[[str], bool], deadline_s: float) -> dict[str, storage.Blob]:
     blobs = {name: blob for name, blob in _listed_objects(_client(place), place, deadline_s) if wanted(name)}
     if not blobs:
         raise InputError(f"{place.uri()}: holds no objects to fetch; {_CREDENTIALS}")
@@ -195,7 +190,7 @@ def _download(uri: str, blob: storage.Blob, path: Path, deadline_s: float, progr
     if path.is_file() and path.stat().st_size == blob.size and crc32c_of(path) == blob.crc32c:
         progress.add(blob.size)
         return
-    with _told(uri), written_whole(path) as temporary:
+    with _told(uri), atomic_write(path) as temporary:
         found = _fetch(uri, blob, temporary, deadline_s)
         if found != blob.crc32c:
             found = _fetch(uri, blob, temporary, deadline_s)

@@ -12,8 +12,8 @@ from pathlib import Path
 import requests
 import urllib3
 
-from components.ct.cases import sha256_of
-from components.ct.errors import InputError
+from components.runtime.errors import InputError
+from components.runtime.files import sha256_of
 from components.storage.progress import Progress
 
 _BLOCK_BYTES = 1 << 16
@@ -22,26 +22,26 @@ _PARTIAL, _RANGE_NOT_SATISFIABLE = 206, 416
 
 
 @dataclass(frozen=True)
-class Patience:
+class RetryPolicy:
     """How long to wait for a server.
 
     Attributes:
         connect_s: for a connection.
-        silence_s: for the next bytes of an answer.
-        fruitless_s: for any new byte, over all tries.
+        read_timeout_s: for the next bytes of an answer.
+        stall_timeout_s: for any new byte, over all tries.
         deadline_s: for the whole file.
         first_wait_s: before the second try; doubled for every further one, up to `longest_wait_s`.
     """
 
     connect_s: float = 10
-    silence_s: float = 60
-    fruitless_s: float = 120
+    read_timeout_s: float = 60
+    stall_timeout_s: float = 120
     deadline_s: float = 6 * 3600
     first_wait_s: float = 1
     longest_wait_s: float = 30
 
 
-class _MayPass(Exception):
+class TransientError(Exception):
     """The server failed in a way that may pass; `wait_s` is how long it asked to be left alone."""
 
     def __init__(self, reason: str, wait_s: float = 0):
@@ -49,17 +49,17 @@ class _MayPass(Exception):
         self.wait_s = wait_s
 
 
-def download(url: str, path: Path, sha256: str, patience: Patience | None = None) -> None:
+def download(url: str, path: Path, sha256: str, retry_policy: RetryPolicy | None = None) -> None:
     """Fetch `url` to `path`, unless a file with that digest is there already.
 
     What arrived is kept under a hidden name beside `path` until it is whole: a run that was killed or that ran out
-    of patience is taken up by the next one where it ended.
+    of retry_policy is taken up by the next one where it ended.
 
     Args:
         url: where from.
         path: where to; its folder is made where missing.
         sha256: the hexadecimal digest that the file must have.
-        patience: how long to wait for the server.
+        retry_policy: how long to wait for the server.
 
     Raises:
         InputError: the server refuses, goes on failing, or sent something else twice.
@@ -71,16 +71,16 @@ def download(url: str, path: Path, sha256: str, patience: Patience | None = None
             return
         partial = path.with_name(f".{path.name}.{sha256[:12]}.partial")
         try:
-            _fetch_as(url, partial, sha256, path.name, patience or Patience())
+            _fetch_as(url, partial, sha256, path.name, retry_policy or RetryPolicy())
             partial.replace(path)
         except OSError:  # a full disk: what is there only takes up more of it
             partial.unlink(missing_ok=True)
             raise
 
 
-def _fetch_as(url: str, partial: Path, sha256: str, name: str, patience: Patience) -> None:
+def _fetch_as(url: str, partial: Path, sha256: str, name: str, retry_policy: RetryPolicy) -> None:
     for _ in range(2):
-        _fetch(url, partial, name, patience)
+        _fetch(url, partial, name, retry_policy)
         found = sha256_of(partial)
         if found == sha256:
             return
@@ -89,7 +89,7 @@ def _fetch_as(url: str, partial: Path, sha256: str, name: str, patience: Patienc
     raise InputError(f"{url}: fetched twice, its sha256 is {found} where {sha256} is expected{kind}")
 
 
-def _fetch(url: str, partial: Path, name: str, patience: Patience) -> None:
+def _fetch(url: str, partial: Path, name: str, retry_policy: RetryPolicy) -> None:
     """Bring `partial` to its full length, in as many requests as it takes."""
     began = last_byte = time.monotonic()
     have, tries = _size(partial), 0
@@ -97,15 +97,15 @@ def _fetch(url: str, partial: Path, name: str, patience: Patience) -> None:
         progress.add(have)
         while True:
             try:
-                return _append(session, url, partial, progress, patience, began + patience.deadline_s)
-            except _MayPass as error:
+                return _append(session, url, partial, progress, retry_policy, began + retry_policy.deadline_s)
+            except TransientError as error:
                 now = time.monotonic()
                 if _size(partial) > have:
                     tries, last_byte = 0, now
                 have = _size(partial)
-                wait_s = max(_backoff_s(tries, patience), min(error.wait_s, patience.longest_wait_s))
+                wait_s = max(_backoff_s(tries, retry_policy), min(error.wait_s, retry_policy.longest_wait_s))
                 tries += 1
-                if now + wait_s > min(last_byte + patience.fruitless_s, began + patience.deadline_s):
+                if now + wait_s > min(last_byte + retry_policy.stall_timeout_s, began + retry_policy.deadline_s):
                     if not have:
                         partial.unlink(missing_ok=True)
                     raise InputError(f"{url}: gave up after {now - began:.0f} s: {error}; try again later") from error
@@ -114,17 +114,19 @@ def _fetch(url: str, partial: Path, name: str, patience: Patience) -> None:
 
 
 def _append(
-    session: requests.Session, url: str, partial: Path, progress: Progress, patience: Patience, until: float
+    session: requests.Session, url: str, partial: Path, progress: Progress, retry_policy: RetryPolicy, until: float
 ) -> None:
     """Ask for what is missing, and append it."""
     have = _size(partial)
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
     try:
-        response = session.get(url, headers=headers, stream=True, timeout=(patience.connect_s, patience.silence_s))
+        response = session.get(
+            url, headers=headers, stream=True, timeout=(retry_policy.connect_s, retry_policy.read_timeout_s)
+        )
     except requests.exceptions.SSLError as error:
         raise InputError(f"{url}: its certificate is not to be trusted ({error})") from error
     except (requests.ConnectionError, requests.Timeout) as error:
-        raise _MayPass(f"no connection ({type(error).__name__})") from error
+        raise TransientError(f"no connection ({type(error).__name__})") from error
     except requests.RequestException as error:
         raise InputError(f"{url}: cannot be fetched ({error}); check the address") from error
     with closing(response):
@@ -132,12 +134,12 @@ def _append(
             if response.headers.get("Content-Range", "").endswith(f"/{have}"):
                 return  # nothing is missing
             partial.unlink()
-            raise _MayPass("the file is shorter there than what was fetched before")
+            raise TransientError("the file is shorter there than what was fetched before")
         _check_answer(url, response)
         if response.status_code == _PARTIAL:
             if not response.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
                 partial.unlink(missing_ok=True)
-                raise _MayPass("the server sent another part than the one asked for")
+                raise TransientError("the server sent another part than the one asked for")
         elif have:  # it sends the whole file, whatever was asked for
             progress.add(-have)
             have = 0
@@ -148,7 +150,7 @@ def _check_answer(url: str, response: requests.Response) -> None:
     status = response.status_code
     if status in _TRY_AGAIN:
         wait = response.headers.get("Retry-After", "")
-        raise _MayPass(f"the server answered {status}", float(wait) if wait.isdigit() else 0)
+        raise TransientError(f"the server answered {status}", float(wait) if wait.isdigit() else 0)
     if status not in (200, _PARTIAL):
         login = ", and whether it asks for a login" if status in (401, 403) else ""
         raise InputError(f"{url}: the server answered {status} {response.reason}; check the address{login}")
@@ -167,11 +169,11 @@ def _receive(response: requests.Response, partial: Path, have: int, progress: Pr
                 progress.add(len(block))
                 received += len(block)
                 if time.monotonic() > until:
-                    raise _MayPass("the time is up")
+                    raise TransientError("the time is up")
         except (urllib3.exceptions.HTTPError, ConnectionError) as error:
-            raise _MayPass(f"the connection was cut ({type(error).__name__})") from error
+            raise TransientError(f"the connection was cut ({type(error).__name__})") from error
     if received < expected:
-        raise _MayPass("the connection was cut")
+        raise TransientError("the connection was cut")
 
 
 @contextmanager
@@ -197,5 +199,5 @@ def _size(path: Path) -> int:
     return path.stat().st_size if path.is_file() else 0
 
 
-def _backoff_s(tries: int, patience: Patience) -> float:
-    return min(patience.first_wait_s * 2**tries, patience.longest_wait_s) * random.uniform(0.8, 1.2)
+def _backoff_s(tries: int, retry_policy: RetryPolicy) -> float:
+    return min(retry_policy.first_wait_s * 2**tries, retry_policy.longest_wait_s) * random.uniform(0.8, 1.2)

@@ -7,12 +7,12 @@ import tensorflow as tf
 from components.ct.grid import AIR_HU
 from components.train.recipe import Augmentation
 
-# Brightness, contrast, gamma and noise act on the grey values of this window.
-GREY_LOWER_HU, GREY_UPPER_HU = -1250.0, 250.0
+# Brightness, contrast, gamma and noise act on the gray values of this window.
+GRAY_LOWER_HU, GRAY_UPPER_HU = -1250.0, 250.0
 
 
 def augment(slices_hu: tf.Tensor, lesion: tf.Tensor, seed: tf.Tensor, how: Augmentation) -> tuple[tf.Tensor, tf.Tensor]:
-    """Move, turn and scale slices with their lesion shares, and vary the grey values of the slices.
+    """Move, turn and scale slices with their lesion shares, and vary the gray values of the slices.
 
     Args:
         slices_hu: (n, size, size) float32 HU.
@@ -23,9 +23,9 @@ def augment(slices_hu: tf.Tensor, lesion: tf.Tensor, seed: tf.Tensor, how: Augme
     seeds = tf.random.split(seed, 3)
     slices_hu, lesion = _move(slices_hu, lesion, seeds[0], how)
     if how.brightness or how.contrast or how.gamma or how.noise:
-        grey = (slices_hu - GREY_LOWER_HU) / (GREY_UPPER_HU - GREY_LOWER_HU)
-        grey = _vary(tf.clip_by_value(grey, 0.0, 1.0), seeds[1], seeds[2], how)
-        slices_hu = grey * (GREY_UPPER_HU - GREY_LOWER_HU) + GREY_LOWER_HU
+        gray = (slices_hu - GRAY_LOWER_HU) / (GRAY_UPPER_HU - GRAY_LOWER_HU)
+        gray = _vary(tf.clip_by_value(gray, 0.0, 1.0), seeds[1], seeds[2], how)
+        slices_hu = gray * (GRAY_UPPER_HU - GRAY_LOWER_HU) + GRAY_LOWER_HU
     return slices_hu, lesion
 
 
@@ -59,11 +59,11 @@ def _move(slices_hu: tf.Tensor, lesion: tf.Tensor, seed: tf.Tensor, how: Augment
     return moved[..., 0] + AIR_HU, moved[..., 1]
 
 
-def _vary(grey: tf.Tensor, seed: tf.Tensor, noise_seed: tf.Tensor, how: Augmentation) -> tf.Tensor:
-    """Vary (n, size, size) grey values from 0 to 1, each slice in its own way."""
-    draw = tf.random.stateless_uniform((4, tf.shape(grey)[0], 1, 1), seed, -1.0, 1.0)
-    grey = grey ** tf.exp(draw[0] * log1p(how.gamma))
-    grey = (grey - 0.5) * tf.exp(draw[1] * log1p(how.contrast)) + 0.5 + draw[2] * how.brightness
+def _vary(gray: tf.Tensor, seed: tf.Tensor, noise_seed: tf.Tensor, how: Augmentation) -> tf.Tensor:
+    """Vary (n, size, size) gray values from 0 to 1, each slice in its own way."""
+    draw = tf.random.stateless_uniform((4, tf.shape(gray)[0], 1, 1), seed, -1.0, 1.0)
+    gray = gray ** tf.exp(draw[0] * log1p(how.gamma))
+    gray = (gray - 0.5) * tf.exp(draw[1] * log1p(how.contrast)) + 0.5 + draw[2] * how.brightness
     if how.noise:
-        grey += tf.random.stateless_normal(tf.shape(grey), noise_seed) * tf.abs(draw[3]) * how.noise
-    return tf.clip_by_value(grey, 0.0, 1.0)
+        gray += tf.random.stateless_normal(tf.shape(gray), noise_seed) * tf.abs(draw[3]) * how.noise
+    return tf.clip_by_value(gray, 0.0, 1.0)

@@ -18,9 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from components.ct.atomic import written_whole
-from components.ct.cases import sha256_of
-from components.ct.errors import InputError
+from components.runtime.errors import InputError
+from components.runtime.files import atomic_write, sha256_of
 
 KEPT = 2  # the newest, and one to fall back on
 _NAME = re.compile(r"epoch-(\d{4,})\.([0-9a-f]{16})\.npz")
@@ -80,7 +79,7 @@ class CheckpointFolder:
         np.savez(file, allow_pickle=False, **{_STATE: np.array(json.dumps(checkpoint.state))}, **arrays)
         content = file.getvalue()
         path = self.folder / f"epoch-{checkpoint.epoch:04d}.{hashlib.sha256(content).hexdigest()[:16]}.npz"
-        with written_whole(path) as temporary:
+        with atomic_write(path) as temporary:
             temporary.write_bytes(content)
         for old in self._paths()[:-KEPT]:
             old.unlink()

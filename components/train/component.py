@@ -21,7 +21,7 @@ def train(
     require_gpu: bool = False,
     checkpoint_dir: Optional[str] = None,  # noqa: UP045 - the one spelling that KFP knows
     changes: dict = {},  # noqa: B006 - a KFP default is copied into each run
-    unlabelled: Optional[str] = None,  # noqa: UP045
+    unlabeled: Optional[str] = None,  # noqa: UP045
 ) -> None:
     """Train a 2-D U-Net and keep the weights of the epoch with the best validation Dice.
 
@@ -31,7 +31,7 @@ def train(
         report: A page with the curves of loss and Dice.
         metrics: The best epoch's validation Dice, and what the run took.
         tensorboard: Event files for TensorBoard.
-        preset: Training recipe: default, seed-focal or seed-focal-dice.
+        preset: Training recipe: default, baseline-focal or baseline-focal-dice.
         epochs: Length of the run; an epoch of the default recipe has 256 slices whatever the cohort's size.
         batch_size: Slices in a training step.
         seed: Seed of weights, order and augmentation.
@@ -39,15 +39,15 @@ def train(
         checkpoint_dir: Folder on a volume that outlives the pod; a retried step goes on there after its last
             finished epoch. Without it the checkpoints lie beside the model, which a new pod does not see.
         changes: Settings of the recipe that differ from the preset, such as {"learning_rate": 0.001}.
-        unlabelled: Folder of scans without masks (NIfTI) to learn from too, by the answers of three networks that
+        unlabeled: Folder of scans without masks (NIfTI) to learn from too, by the answers of three networks that
             are trained first; such a run takes four times as long. Without it the masks alone are learnt from.
     """
     import tempfile
     from pathlib import Path
 
-    from components.ct.errors import told_in_one_line
+    from components.runtime.errors import exit_on_input_error
 
-    with told_in_one_line():
+    with exit_on_input_error():
         from components.train import checkpoint, devices, pseudo_labels, recipe, training
         from components.train import report as pages
 
@@ -57,9 +57,9 @@ def train(
         chosen = recipe.changed_recipe(chosen, {**changes, "epochs": epochs, "batch_size": batch_size})
         with tempfile.TemporaryDirectory() as scratch:
             fitted = Path(shards.path)
-            if unlabelled:
+            if unlabeled:
                 more = Path(scratch) / "shards"
-                fitted = pseudo_labels.with_pseudo_labels(fitted, Path(unlabelled), more, recipe=chosen, seed=seed)
+                fitted = pseudo_labels.with_pseudo_labels(fitted, Path(unlabeled), more, recipe=chosen, seed=seed)
             run = training.train(
                 fitted,
                 Path(model.path),
@@ -98,9 +98,9 @@ def tune(
     """
     from pathlib import Path
 
-    from components.ct.errors import told_in_one_line
+    from components.runtime.errors import exit_on_input_error
 
-    with told_in_one_line():
+    with exit_on_input_error():
         from components.train import recipe, tuning
 
         chosen = recipe.changed_recipe(recipe.preset_recipe(preset), {"epochs": epochs})

@@ -5,7 +5,7 @@ from functools import cache
 import keras
 import tensorflow as tf
 
-from components.ct.errors import InputError
+from components.runtime.errors import InputError
 
 
 def require_gpu() -> None:
@@ -17,7 +17,7 @@ def require_gpu() -> None:
         )
 
 
-def of_several_pods() -> bool:
+def is_multi_worker() -> bool:
     """Whether TF_CONFIG names pods that train together."""
     return bool(tf.distribute.cluster_resolver.TFConfigClusterResolver().cluster_spec())
 
@@ -28,14 +28,14 @@ def distribution() -> tf.distribute.Strategy:
 
     With TF_CONFIG it must be called before TensorFlow does anything else, and joins the pods once.
     """
-    if of_several_pods():
+    if is_multi_worker():
         return tf.distribute.MultiWorkerMirroredStrategy()
     if keras.backend.backend() == "tensorflow" and _gpus() > 1:
         return tf.distribute.MirroredStrategy()
     return tf.distribute.get_strategy()
 
 
-def leads(strategy: tf.distribute.Strategy) -> bool:
+def is_chief(strategy: tf.distribute.Strategy) -> bool:
     """Whether this process is the one that writes: the only one, or the chief of several, or their worker 0."""
     pods = strategy.cluster_resolver
     if pods is None or not pods.cluster_spec():

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from components.ct.errors import InputError
+from components.runtime.errors import InputError
 from components.slice.shards import parse_example, read_split, shard_paths
 from components.train.augmentation import augment
 from components.train.recipe import Recipe

@@ -11,7 +11,7 @@ from typing import Any
 import keras
 from keras import layers
 
-from components.ct.errors import InputError
+from components.runtime.errors import InputError
 
 _PACKAGE = "lung_ct"
 
@@ -45,14 +45,14 @@ class WindowHU(layers.Layer):
 
 @keras.saving.register_keras_serializable(_PACKAGE)
 class FusedBatchNormalization(layers.BatchNormalization):
-    """Batch normalisation over the last axis; on TensorFlow it trains through the fused kernel.
+    """Batch normalization over the last axis; on TensorFlow it trains through the fused kernel.
 
     Keras composes the same sums of a dozen float32 operations. On a CPU that costs as much time as half of the
     network's convolutions; the fused kernel reads bfloat16 once and costs a tenth of them.
     """
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
-        """Normalise by the batch's own statistics in training, by the moving ones otherwise."""
+        """Normalize by the batch's own statistics in training, by the moving ones otherwise."""
         if not training or keras.backend.backend() != "tensorflow":
             return super().call(inputs, training=training, mask=mask)
         import tensorflow as tf
@@ -76,18 +76,18 @@ def build_network(
     *,
     filters: Sequence[int] = (16, 32, 64, 128, 256),
     window_hu: tuple[float, float] | None = (-1250.0, 250.0),
-    window_top: float = 1.0,
+    window_max: float = 1.0,
     batch_norm: bool = True,
     dtype: str = "float32",
 ) -> keras.Model:
-    """Build an untrained U-Net (Ronneberger et al., 2015) with He initialisation (He et al., 2015).
+    """Build an untrained U-Net (Ronneberger et al., 2015) with He initialization (He et al., 2015).
 
     Args:
         image_size: edge of the grid, divisible by 2 for each level but the first.
         filters: of each level, from the full grid down.
-        window_hu: the window that becomes 0 to `window_top`; None feeds raw values.
-        window_top: 1, or 255 as in an 8-bit picture.
-        batch_norm: normalise after each 3×3 convolution.
+        window_hu: the window that becomes 0 to `window_max`; None feeds raw values.
+        window_max: 1, or 255 as in an 8-bit picture.
+        batch_norm: normalize after each 3×3 convolution.
         dtype: policy of the inner layers, such as "mixed_bfloat16"; weights and answer are always float32.
 
     Returns:
@@ -102,7 +102,7 @@ def build_network(
     slices_hu = keras.Input((image_size, image_size), name="slices_hu", dtype="float32")
     x = layers.Reshape((image_size, image_size, 1), dtype="float32")(slices_hu)
     if window_hu is not None:
-        x = WindowHU(*window_hu, window_top, name="window")(x)
+        x = WindowHU(*window_hu, window_max, name="window")(x)
     passed_on = []
     for width in filters[:-1]:
         x = _convolve_twice(x, width, batch_norm, dtype)

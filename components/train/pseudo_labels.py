@@ -1,4 +1,4 @@
-"""Scans without masks as training slices: labelled by networks that learnt from the others, weighed by their agreement.
+"""Scans without masks as training slices: labeled by networks that learnt from the others, weighed by their agreement.
 
 Several teachers each leave out another fifth of the training cases. Their mean probability is the label, doubt
 included, and the agreement of their masks is the slice's weight in the loss (Roy et al., 2019, take the same number for
@@ -15,14 +15,14 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from components.ct.atomic import written_whole
-from components.ct.errors import InputError
+from components.assign_folds.folds import arrange
 from components.ct.grid import axial_slices, fit_hu
 from components.ct.intensity import read_ct
-from components.slice.folds import arrange
+from components.runtime.errors import InputError
+from components.runtime.files import atomic_write
 from components.slice.shards import write_shard
 from components.slice.split import Split
-from components.train.devices import of_several_pods
+from components.train.devices import is_multi_worker
 from components.train.examples import WEIGHT
 from components.train.network import load_model
 from components.train.recipe import Recipe
@@ -35,13 +35,13 @@ _NO_DOUBT = 0.1  # a mean probability below this is no lesion, so that slices wi
 
 
 def with_pseudo_labels(
-    shards: Path, unlabelled: Path, output: Path, *, recipe: Recipe, seed: int, teachers: int = TEACHERS
+    shards: Path, unlabeled: Path, output: Path, *, recipe: Recipe, seed: int, teachers: int = TEACHERS
 ) -> Path:
-    """Copy shards, and add the slices of unlabelled scans to the training ones.
+    """Copy shards, and add the slices of unlabeled scans to the training ones.
 
     Args:
         shards: output of slice.
-        unlabelled: folder of scans, NIfTI.
+        unlabeled: folder of scans, NIfTI.
         output: folder to write, whole or not at all.
         recipe: how the teachers are trained.
         seed: of the first teacher; each has its own.
@@ -53,11 +53,11 @@ def with_pseudo_labels(
     Raises:
         InputError: no scan, one that cannot be read or is among the cases, only one training case, or several pods.
     """
-    if of_several_pods():
+    if is_multi_worker():
         raise InputError("pseudo-labels: several pods cannot make them together; train in one pod, without TF_CONFIG")
     split = Split.read(shards)
-    scans = _scans(unlabelled, {case for part in split.cases.values() for case in part})
-    with written_whole(output) as whole, tempfile.TemporaryDirectory() as name:
+    scans = _scans(unlabeled, {case for part in split.cases.values() for case in part})
+    with atomic_write(output) as whole, tempfile.TemporaryDirectory() as name:
         networks = _trained_teachers(shards, Path(name), split, recipe, seed, teachers)
         arrange(shards, whole, split.cases)
         for case_id, path in scans.items():

@@ -17,7 +17,7 @@ from pydantic import (
 from pydantic.dataclasses import dataclass
 from pydantic_core import PydanticCustomError
 
-from components.ct.errors import InputError
+from components.runtime.errors import InputError
 
 
 def _rising(ends: tuple[float, float]) -> tuple[float, float]:
@@ -43,8 +43,8 @@ class Augmentation:
         stretch: the same, of the columns against the rows.
         shift: largest displacement, as a share of the slice's edge.
         brightness: largest offset, as a share of the window: what another window level does.
-        contrast: largest stretch of the grey values about the window's middle, as for `scale`.
-        gamma: largest exponent on grey values from 0 to 1, as for `scale`.
+        contrast: largest stretch of the gray values about the window's middle, as for `scale`.
+        gamma: largest exponent on gray values from 0 to 1, as for `scale`.
         noise: largest standard deviation of Gaussian noise, as a share of the window.
     """
 
@@ -67,9 +67,9 @@ class Recipe:
     Attributes:
         window_hu: lower and upper end of the Hounsfield window that the network scales to 0 to 1; None feeds
             raw values.
-        window_top: what the window's upper end becomes: 1, or 255 as in an 8-bit picture.
+        window_max: what the window's upper end becomes: 1, or 255 as in an 8-bit picture.
         filters: of each level of the U-Net, from the full grid down.
-        batch_norm: normalise after each convolution.
+        batch_norm: normalize after each convolution.
         focal_weight: weight of the binary focal cross-entropy.
         focal_alpha: weight of lesion cells in it, 1 minus that of the others; None weighs all alike.
         focal_gamma: how much it forgives what is nearly right; 0 is plain cross-entropy (Lin et al., 2017).
@@ -91,7 +91,7 @@ class Recipe:
     """
 
     window_hu: _Window | None = (-1250.0, 250.0)
-    window_top: PositiveFloat = 1.0
+    window_max: PositiveFloat = 1.0
     filters: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (16, 32, 64, 128, 256)
     batch_norm: bool = True
     focal_weight: NonNegativeFloat = 0.5
@@ -114,7 +114,7 @@ class Recipe:
 # The two published experiments of the project's predecessor, as it ran them: the values of 8-bit files as they are,
 # Adam as it comes.
 _SEED_FOCAL = Recipe(
-    window_top=255.0,
+    window_max=255.0,
     batch_norm=False,
     focal_weight=1.0,
     focal_alpha=0.8,
@@ -129,7 +129,7 @@ _SEED_FOCAL = Recipe(
     mixed_precision=False,
 )
 _SEED_FOCAL_DICE = Recipe(
-    window_top=255.0,
+    window_max=255.0,
     batch_norm=False,
     focal_weight=0.8,
     focal_alpha=0.8,
@@ -145,7 +145,7 @@ _SEED_FOCAL_DICE = Recipe(
     mixed_precision=False,
 )
 
-PRESETS = {"default": Recipe(), "seed-focal": _SEED_FOCAL, "seed-focal-dice": _SEED_FOCAL_DICE}
+PRESETS = {"default": Recipe(), "baseline-focal": _SEED_FOCAL, "baseline-focal-dice": _SEED_FOCAL_DICE}
 
 
 def preset_recipe(name: str) -> Recipe:

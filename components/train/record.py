@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from components.ct.atomic import written_whole
+from components.runtime.files import atomic_write
 from components.train.recipe import Recipe
 
 TRAINING = "training.json"
@@ -64,7 +64,7 @@ class Training:
         """What grows with the epochs, for a checkpoint."""
         return {name: getattr(self, name) for name in _GROWING}
 
-    def take_up(self, state: Mapping[str, Any], epoch: int) -> None:
+    def resume(self, state: Mapping[str, Any], epoch: int) -> None:
         """Go on from the state of a checkpoint that was written after that epoch."""
         for name in _GROWING:
             setattr(self, name, state[name])
@@ -72,7 +72,7 @@ class Training:
 
     def write(self, folder: Path) -> None:
         """Write `training.json`."""
-        with written_whole(folder / TRAINING) as temporary:
+        with atomic_write(folder / TRAINING) as temporary:
             temporary.write_text(json.dumps(dataclasses.asdict(self), indent=2) + "\n")
 
     def introduction(self) -> str:

@@ -12,13 +12,12 @@ import keras
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from components.ct.atomic import written_whole
-from components.ct.cases import sha256_of
-from components.ct.errors import InputError
+from components.runtime.errors import InputError
+from components.runtime.files import atomic_write, sha256_of
 from components.slice.shards import shard_paths
 from components.slice.split import Split
 from components.train.checkpoint import Checkpoint, CheckpointFolder
-from components.train.devices import distribution, leads
+from components.train.devices import distribution, is_chief
 from components.train.epochs import EpochEnd
 from components.train.events import EventFile
 from components.train.examples import Survey, survey, training_batches, validation_slices
@@ -80,7 +79,7 @@ def train(
         run = Training(recipe, size, seed, policy, model.count_params(), found.slices, found.with_lesion)
         _compile(model, recipe, steps=run.steps_per_epoch() * recipe.epochs)
     folder = CheckpointFolder((checkpoints or output / CHECKPOINTS) / _identity(run, shards))
-    if not leads(strategy):
+    if not is_chief(strategy):
         _fit(model, run, shards, found, folder, None)
         return run
     print(run.introduction(), flush=True)
@@ -115,7 +114,7 @@ def _fit(
     """Train what is left to train; give the weights of the best epoch."""
     begun = folder.newest()
     if begun:
-        _take_up(model, run, begun, folder, events)
+        _resume(model, run, begun, folder, events)
     done = begun.epoch if begun else 0
     validation = validation_slices(shards, run.image_size, _VALIDATION_SLICES)
     end = EpochEnd(run, validation, folder, events, best=begun.best if begun else [])
@@ -147,13 +146,13 @@ def _run_epochs(
     )
 
 
-def _take_up(
+def _resume(
     model: keras.Model, run: Training, begun: Checkpoint, folder: CheckpointFolder, events: EventFile | None
 ) -> None:
     model.set_weights(begun.weights)
     for variable, value in zip(model.optimizer.variables, begun.optimizer, strict=True):
         variable.assign(value)
-    run.take_up(begun.state, begun.epoch)
+    run.resume(begun.state, begun.epoch)
     if not events:
         return
     for epoch in range(begun.epoch):
@@ -187,7 +186,7 @@ def _network(recipe: Recipe, size: int, dtype: str) -> keras.Model:
         size,
         filters=recipe.filters,
         window_hu=recipe.window_hu,
-        window_top=recipe.window_top,
+        window_max=recipe.window_max,
         batch_norm=recipe.batch_norm,
         dtype=dtype,
     )
@@ -220,7 +219,7 @@ def _save_network(path: Path, run: Training, weights: list[NDArray]) -> None:
     network.set_weights(weights)
     if run.recipe.flip_averaging:
         network = flip_averaged(network)
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         whole = temporary.with_suffix(".keras")  # Keras tells the format by the ending
         network.save(whole)
         whole.replace(temporary)

@@ -13,8 +13,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from components.ct.atomic import written_whole
-from components.ct.errors import InputError, told_in_one_line
+from components.runtime.errors import InputError, exit_on_input_error
+from components.runtime.files import atomic_write
 from components.train.recipe import Augmentation, Recipe, changed_recipe, preset_recipe
 from components.train.training import train
 
@@ -85,9 +85,9 @@ def strengthened(augmentation: Augmentation, factor: float) -> dict[str, float]:
 
 
 def _write(output: Path, rows: list[dict[str, Any]], best: dict[str, Any]) -> None:
-    with written_whole(output / BEST) as temporary:
+    with atomic_write(output / BEST) as temporary:
         temporary.write_text(json.dumps(best, indent=2) + "\n")
-    with written_whole(output / TRIALS) as temporary, temporary.open("w", newline="") as file:
+    with atomic_write(output / TRIALS) as temporary, temporary.open("w", newline="") as file:
         table = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
         table.writeheader()
         table.writerows({**row, "changes": json.dumps(row["changes"])} for row in rows)
@@ -103,7 +103,7 @@ def main() -> None:
     parser.add_argument("--preset", default="default")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
-    with told_in_one_line():
+    with exit_on_input_error():
         recipe = changed_recipe(preset_recipe(given.preset), {"epochs": given.epochs})
         tune(given.shards, given.output, recipe=recipe, trials=given.trials, seed=given.seed)
 

@@ -25,7 +25,7 @@ class Anatomy:
         body: (n, rows, columns) bool, everything within the skin, lungs included; None for a scan that is cropped
             so that there is no air around the patient.
         steps: how the volume was thinned, along slices, rows and columns.
-        lung_ml: air within the body in millilitres, which is the lungs but for airways and bowel; None if cropped.
+        lung_ml: air within the body in milliliters, which is the lungs but for airways and bowel; None if cropped.
         empty_slices: slices of the whole volume without any tissue.
     """
 

@@ -42,9 +42,9 @@ def validate(
     """
     from pathlib import Path
 
-    from components.ct.errors import told_in_one_line
+    from components.runtime.errors import exit_on_input_error
 
-    with told_in_one_line():
+    with exit_on_input_error():
         from components.validate.reference import read_reference
         from components.validate.validate import Outputs, validate
 
@@ -58,16 +58,3 @@ def validate(
     for name, value in outcome.summary().items():
         metrics.log_metric(name, value)
     return (outcome.refusal,)
-
-
-@dsl.component(base_image=images.DATA, install_kfp_package=False)
-def require_valid(refusal: str) -> None:
-    """End the run here if validate refused the cohort.
-
-    Args:
-        refusal: Why, from validate; empty where it did not.
-    """
-    import sys
-
-    if refusal:
-        sys.exit(f"error: {refusal}")

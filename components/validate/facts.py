@@ -15,7 +15,7 @@ class CaseFacts:
 
     case_id: str
     patient_id: str
-    source: str
+    site: str
     # about the cohort, seen from the case
     patient_scans: float | None = None  # scans of this patient
     patient_lung_ratio: float | None = None  # the largest lung volume among the patient's scans, to the smallest

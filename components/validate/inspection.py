@@ -8,16 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from components.ct.cases import Case
-from components.ct.errors import VolumeError
 from components.ct.grid import axial_slices
-from components.ct.intensity import Intensity, intensity_of_range, to_hu, value_range
-from components.ct.labels import is_binary, label_values
+from components.ct.intensity import Intensity, classify_range, to_hu, value_range
+from components.ct.labels import is_binary, unique_labels
 from components.ct.lesions import Lesions
 from components.ct.volume import FileGrid, Volume, read_volume
+from components.report.picture import outlined, shown_slice
+from components.runtime.errors import VolumeError
 from components.validate.anatomy import AIR_BELOW_HU, Anatomy
 from components.validate.facts import CaseFacts
 from components.validate.histogram import HuHistogram
-from components.validate.picture import outlined, shown_slice
 from components.validate.profile import HU_EDGES
 from components.validate.resize_audit import ResizeAudit, audit_resize
 
@@ -46,7 +46,7 @@ class Inspection:
 
 def inspect_case(folder: Path, case: Case, image_size: int) -> Inspection:
     """Read a case's scan and mask once; what cannot be read ends in the fact `read_error`."""
-    found = Inspection(CaseFacts(case.case_id, case.patient_id, case.source))
+    found = Inspection(CaseFacts(case.case_id, case.patient_id, case.site))
     try:
         scan = read_volume(case.verified_scan(folder))
         found, hu = _with_scan(found, scan)
@@ -54,7 +54,7 @@ def inspect_case(folder: Path, case: Case, image_size: int) -> Inspection:
     except VolumeError as error:
         return replace(found, facts=replace(found.facts, read_error=str(error)))
     difference = grid_difference(scan.file_grid, mask.file_grid)
-    values = label_values(mask.voxels)
+    values = unique_labels(mask.voxels)
     facts = replace(found.facts, mask_labels=_labels(values), grid_difference=difference)
     if not is_binary(values):
         return replace(found, facts=replace(facts, unexpected_labels=_labels(values)))
@@ -86,7 +86,7 @@ def _with_scan(found: Inspection, scan: Volume) -> tuple[Inspection, NDArray[np.
     columns, rows, slices = scan.voxels.shape
     column_mm, row_mm, slice_mm = scan.spacing_mm
     low, high = value_range(scan.voxels)
-    intensity = intensity_of_range(low, high)
+    intensity = classify_range(low, high)
     facts = replace(
         found.facts,
         orientation=scan.file_grid.orientation,

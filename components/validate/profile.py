@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from components.ct.atomic import written_whole
-from components.ct.errors import InputError
+from components.runtime.errors import InputError
+from components.runtime.files import atomic_write
 
 PROFILE = "profile.json"
 HU_EDGES = np.arange(-950, 251, 50)  # below the first lie air and padding, above the last what the window cuts off
@@ -55,7 +55,7 @@ class Profile:
     def write(self, folder: Path) -> None:
         """Write `profile.json` into `folder`."""
         content = {"hu_edges": HU_EDGES.tolist(), **asdict(self)}
-        with written_whole(folder / PROFILE) as temporary:
+        with atomic_write(folder / PROFILE) as temporary:
             temporary.write_text(json.dumps(content, indent=2) + "\n")
 
     @classmethod

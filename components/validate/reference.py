@@ -3,7 +3,7 @@
 import tempfile
 from pathlib import Path
 
-from components.ct.errors import InputError
+from components.runtime.errors import InputError
 from components.validate.profile import PROFILE, Profile
 
 
@@ -16,7 +16,8 @@ def read_reference(address: str) -> Profile:
     Raises:
         InputError: there is no profile, or it cannot be fetched.
     """
-    from components.storage.gcs import download_prefix, is_gcs
+    from components.storage.gcs import download_prefix
+    from components.storage.gcs_uri import is_gcs
 
     if not is_gcs(address):
         return Profile.read(Path(address).expanduser())

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from components.ct.atomic import written_whole
 from components.ct.cases import Case, read_cases, write_cases
-from components.ct.errors import CohortError, InputError
-from components.ct.workers import each_case
+from components.runtime.errors import CohortError, InputError
+from components.runtime.files import atomic_write
+from components.runtime.workers import map_cases
 from components.validate.facts import fact_table
 from components.validate.findings import Finding, in_one_line
 from components.validate.inspection import Inspection, inspect_case
@@ -66,7 +66,7 @@ def validate(
     table = read_cases(cases)
     if not table:
         raise CohortError(f"{cases}: the case table is empty; give a source with scans and masks")
-    inspected = each_case(partial(inspect_case, cases, image_size=image_size), table, "checked", workers)
+    inspected = map_cases(partial(inspect_case, cases, image_size=image_size), table, "checked", workers)
     rows = fact_table([one.facts for one in inspected], table)
     outcome, profile = _judge(rows, inspected, on_invalid, reference, outputs.data_docs)
     _write(outputs, table, rows, outcome, profile)
@@ -82,7 +82,7 @@ def _judge(
     from components.validate.suite import check
 
     checked = check(rows)
-    with written_whole(data_docs) as temporary:
+    with atomic_write(data_docs) as temporary:
         temporary.mkdir()
         write_data_docs(temporary, checked.suite, checked.result)
     blocking = [finding for finding in checked.findings if finding.is_critical]
@@ -115,13 +115,13 @@ def _drift_finding(drift: Drift) -> Finding:
 
 def _write(outputs: Outputs, table: Sequence[Case], rows: pd.DataFrame, outcome: Outcome, profile: Profile) -> None:
     kept = set(outcome.accepted)
-    with written_whole(outputs.accepted) as temporary:
+    with atomic_write(outputs.accepted) as temporary:
         temporary.mkdir()
         write_cases(temporary, [case for case in table if case.case_id in kept])
-    with written_whole(outputs.profile) as temporary:
+    with atomic_write(outputs.profile) as temporary:
         temporary.mkdir()
         profile.write(temporary)
-    with written_whole(outputs.facts) as temporary:
+    with atomic_write(outputs.facts) as temporary:
         temporary.mkdir()
         rows.to_csv(temporary / FACTS, index=False, lineterminator="\n")
         for name, kind, found in (

@@ -44,7 +44,7 @@ def count(text: str) -> int:
     return number
 
 
-def millilitres(text: str) -> float:
+def milliliters(text: str) -> float:
     """Read a volume."""
     number = float(text)
     if not 0 <= number < 1e6:

@@ -4,9 +4,9 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from components.ct.errors import InputError
 from components.ct.intensity import Intensity
-from serving.commands.arguments import add_model, millilitres, seconds, version
+from components.runtime.errors import InputError
+from serving.commands.arguments import add_model, milliliters, seconds, version
 
 
 def add_to(commands: Any) -> None:
@@ -60,7 +60,7 @@ def _add_outputs(predict: argparse.ArgumentParser) -> None:
     )
     predict.add_argument(
         "--min-lesion-ml",
-        type=millilitres,
+        type=milliliters,
         default=0.0,
         metavar="ML",
         help="leave out connected lesions under this volume (default: none)",
@@ -88,7 +88,7 @@ def _add_server(predict: argparse.ArgumentParser) -> None:
 
 
 def _predict(chosen: argparse.Namespace) -> None:
-    from serving.scan_folders import is_series
+    from serving.client.scan_folders import is_series
 
     if chosen.scan.is_dir() and not is_series(chosen.scan):
         _predict_folder(chosen)
@@ -97,7 +97,7 @@ def _predict(chosen: argparse.Namespace) -> None:
 
 
 def _predict_one(chosen: argparse.Namespace) -> None:
-    from serving.scan_files import Outputs, check_outputs, segment_scan
+    from serving.client.scan_files import Outputs, check_outputs, segment_scan
 
     outputs = Outputs(
         mask=chosen.output,
@@ -120,7 +120,14 @@ def _predict_one(chosen: argparse.Namespace) -> None:
 def _predict_folder(chosen: argparse.Namespace) -> None:
     from tqdm import tqdm
 
-    from serving.scan_folders import SUMMARY, check_all_outputs, outputs_for, scans_in, segment_all, write_summary
+    from serving.client.scan_folders import (
+        SUMMARY,
+        check_all_outputs,
+        outputs_for,
+        scans_in,
+        segment_all,
+        write_summary,
+    )
 
     for given in (chosen.probability, chosen.preview, chosen.dicom_seg):
         if isinstance(given, str):
@@ -147,7 +154,7 @@ def _predict_folder(chosen: argparse.Namespace) -> None:
 
 
 def _client(chosen: argparse.Namespace) -> Any:
-    from serving.client import SegmentationClient
+    from serving.client.segmentation import SegmentationClient
     from serving.tls import ClientTls
 
     encrypted = chosen.tls or chosen.ca or chosen.client_certificate or chosen.client_key

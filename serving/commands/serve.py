@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from components.ct.errors import InputError
+from components.runtime.errors import InputError
 from serving.commands.arguments import add_model, count, port, seconds
 
 DEFAULT_PORT = 8500  # TF Serving's own gRPC port
@@ -79,9 +79,9 @@ def _add_limits(serve: argparse.ArgumentParser) -> None:
 
 
 def _serve(chosen: argparse.Namespace) -> None:
-    from serving.quiet import native_notes_held_back
+    from serving.server.native_log import suppress_native_log
     from serving.tls import ServerTls
-    from serving.version_folders import model_base
+    from serving.versions.layout import model_base
 
     if (chosen.tls_certificate is None) != (chosen.tls_key is None):
         raise InputError("--tls-certificate and --tls-key go together; give both or none")
@@ -89,12 +89,12 @@ def _serve(chosen: argparse.Namespace) -> None:
         raise InputError("--client-ca asks clients for certificates: give the server's own by --tls-certificate")
     tls = ServerTls(chosen.tls_certificate, chosen.tls_key, chosen.client_ca) if chosen.tls_key else None
     base = None if chosen.model_base is None else model_base(chosen.model_base, chosen.model)
-    with native_notes_held_back():
+    with suppress_native_log():
         import tensorflow as tf
 
-        from serving.batching import BatchLimits
-        from serving.model_config import ModelConfig
-        from serving.server import Settings, serve_until_stopped
+        from serving.server.batching import BatchLimits
+        from serving.server.server import Settings, serve_until_stopped
+        from serving.versions.model_config import ModelConfig
 
         tf.config.list_logical_devices()  # looks for GPUs now, and not with the first request
 

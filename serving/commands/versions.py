@@ -4,12 +4,12 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from components.ct.errors import InputError
-from components.export.manifest import verify
-from components.export.publication import shown_versions
-from components.export.signing import SIGNATURE, sign, verify_signature
-from components.storage.gcs import is_gcs
+from components.runtime.errors import InputError
+from components.storage.gcs_uri import is_gcs
 from serving.commands.arguments import add_model, version
+from serving.versions.manifest import verify
+from serving.versions.publication import complete_versions
+from serving.versions.signing import SIGNATURE, sign, verify_signature
 
 
 def add_to(commands: Any) -> None:
@@ -98,7 +98,7 @@ def _rollback(chosen: argparse.Namespace) -> None:
 
 def _list(chosen: argparse.Namespace) -> None:
     labels = _labels(chosen)
-    by_version: dict[int, list[str]] = {number: [] for number in shown_versions(labels.base)}
+    by_version: dict[int, list[str]] = {number: [] for number in complete_versions(labels.base)}
     for label, number in labels.labels().items():
         by_version.setdefault(number, []).append(label)
     for number, names in sorted(by_version.items()):
@@ -113,7 +113,7 @@ def _list(chosen: argparse.Namespace) -> None:
 
 
 def _labels(chosen: argparse.Namespace) -> Any:
-    from serving.promotion import Labels
+    from serving.versions.labels import Labels
 
     if chosen.config is None and is_gcs(chosen.model_base):
         raise InputError(f"{chosen.model_base}: is not on this machine; name the models.config to write with --config")

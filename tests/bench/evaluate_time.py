@@ -12,16 +12,17 @@ import nibabel as nib
 import numpy as np
 from scipy import ndimage
 
-from components.ct.cases import Case, sha256_of
+from components.ct.cases import Case
 from components.ct.grid import fit_hu
+from components.ct.inference import keras_network, lesion_probability, predict_grid
 from components.ct.lesions import detect_lesions
+from components.ct.resize_limit import ceiling_dice
 from components.ct.surface import surface_agreement
 from components.evaluate.case import score_case
-from components.evaluate.ceiling import ceiling_dice
-from components.evaluate.inference import keras_network, lesion_probability, predict_grid
-from components.evaluate.labelled_scan import LabelledScan
+from components.evaluate.labeled_scan import LabeledScan
 from components.evaluate.levels import LevelCounts
-from components.evaluate.overlay import overlay, shown_slice
+from components.report.overlay import overlay, shown_slice
+from components.runtime.files import sha256_of
 from components.train.network import build_network
 
 SIZE = 128
@@ -56,7 +57,7 @@ def timed(what: str, function, *arguments):
     return result
 
 
-def compare(folder: Path, case: Case, scan: LabelledScan, size: int, rounds: int) -> None:
+def compare(folder: Path, case: Case, scan: LabeledScan, size: int, rounds: int) -> None:
     """Time the bare network against the whole, on one grid."""
     network = keras_network(build_network(size))
 
@@ -79,11 +80,11 @@ def main(rounds: int) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         case = write_case(folder)
-        scan = LabelledScan.read(folder, case)
+        scan = LabeledScan.read(folder, case)
         for size in (SIZE, 2 * SIZE):
             compare(folder, case, scan, size, rounds)
         print(f"parts of the rest, on {SIZE}×{SIZE}:")
-        timed("read scan and mask", LabelledScan.read, folder, case)
+        timed("read scan and mask", LabeledScan.read, folder, case)
         timed("fit to the grid", fit_hu, scan.slices_hu, SIZE)
         parts = timed(
             "fit, answer without network, back",

@@ -6,7 +6,8 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from components.ct.cases import Case, sha256_of, write_cases
+from components.ct.cases import Case, write_cases
+from components.runtime.files import sha256_of
 
 SHAPE = (512, 512, 200)
 _DISTINCT = 4  # further cases are links to the files of these

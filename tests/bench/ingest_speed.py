@@ -26,7 +26,7 @@ import tensorflow as tf
 from isal import igzip
 
 from components.ct.cases import Case
-from components.ct.workers import each_case
+from components.runtime.workers import map_cases
 from components.slice.slicing import slice_cohort
 from components.validate.inspection import inspect_case
 from tests.bench.ingest_cohort import write_cohort
@@ -48,11 +48,11 @@ def main() -> None:
         folder = Path(scratch)
         table = write_cohort(folder, CASES)
         ways: dict[str, Callable[[], object]] = {
-            "decompress, 2 workers": lambda: each_case(partial(_decompress, folder), table, "", 2),
-            "decompress, 1 worker": lambda: each_case(partial(_decompress, folder), table, "", 1),
+            "decompress, 2 workers": lambda: map_cases(partial(_decompress, folder), table, "", 2),
+            "decompress, 1 worker": lambda: map_cases(partial(_decompress, folder), table, "", 1),
             "shards, 2 workers": lambda: slice_cohort(folder, folder, folder / "out", workers=2),
             "shards, 1 worker": lambda: slice_cohort(folder, folder, folder / "out", workers=1),
-            "facts, 2 workers": lambda: each_case(partial(_inspect, folder), table, "", 2),
+            "facts, 2 workers": lambda: map_cases(partial(_inspect, folder), table, "", 2),
             "the seed's way": lambda: [_seeds_way(folder, case) for case in table],
         }
         taken = {name: Taken(float("inf"), float("inf")) for name in ways}

@@ -14,7 +14,7 @@ from components.report.page import BLUE, GREEN, ORANGE, SKY, VERMILION
 from tests.report.headless import chromium
 
 WIDTH, HEIGHTS = 1000, {"validate": 890, "train": 585, "evaluate": 893}  # CSS pixels
-_GREYS, _TINTS = 40, (0.25, 0.5, 0.75, 1.0)  # scans are grey; lines have few colours, mixed with what they lie on
+_GRAYS, _TINTS = 40, (0.25, 0.5, 0.75, 1.0)  # scans are gray; lines have few colors, mixed with what they lie on
 _GROUNDS = ((255, 255, 255), (60, 60, 60), (128, 128, 128))
 _WITHOUT_BARS = "document.documentElement.style.overflow = 'hidden'; null"
 
@@ -32,17 +32,17 @@ def main(folder: Path, pages: dict[str, Path]) -> None:
 
 
 def _palette() -> Image.Image:
-    """The colours of a page: greys, and each colour of the reports upon white, grey and black."""
-    colours = [3 * (round(255 * step / (_GREYS - 1)),) for step in range(_GREYS)]
-    colours += [(238, 246, 251), (244, 244, 244)]  # behind the first sentence
-    for colour in (ImageColor.getrgb(name) for name in (BLUE, SKY, ORANGE, VERMILION, GREEN)):
-        colours += [
-            tuple(round(share * c + (1 - share) * g) for c, g in zip(colour, ground, strict=True))
+    """The colors of a page: grays, and each color of the reports upon white, gray and black."""
+    colors = [3 * (round(255 * step / (_GRAYS - 1)),) for step in range(_GRAYS)]
+    colors += [(238, 246, 251), (244, 244, 244)]  # behind the first sentence
+    for color in (ImageColor.getrgb(name) for name in (BLUE, SKY, ORANGE, VERMILION, GREEN)):
+        colors += [
+            tuple(round(share * c + (1 - share) * g) for c, g in zip(color, ground, strict=True))
             for share in _TINTS
             for ground in _GROUNDS
         ]
     palette = Image.new("P", (1, 1))
-    palette.putpalette([part for colour in dict.fromkeys(colours) for part in colour])
+    palette.putpalette([part for color in dict.fromkeys(colors) for part in color])
     return palette
 
 

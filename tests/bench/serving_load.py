@@ -15,12 +15,12 @@ from pathlib import Path
 
 import numpy as np
 
-from components.export.tensor_names import GRID_SIGNATURE, INPUT, PROBABILITY
 from components.predict.version_model import VersionModel
-from serving import messages
-from serving.calls import Endpoint, ServingError
-from serving.client import PREDICT
-from serving.tensors import to_tensor
+from serving.client import messages
+from serving.client.endpoint import Endpoint, ServingError
+from serving.client.segmentation import PREDICT
+from serving.client.tensors import to_tensor
+from serving.versions.tensor_names import GRID_SIGNATURE, INPUT, PROBABILITY
 from tests.bench.serving_setup import MODEL, SIZE, export_network, print_table, server
 
 BATCH = 32

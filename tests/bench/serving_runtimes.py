@@ -29,7 +29,7 @@ def by_tensorflow(folder: Path) -> Run:
     """As the server runs it."""
     import tensorflow as tf
 
-    from components.export.tensor_names import GRID_SIGNATURE, INPUT, PROBABILITY
+    from serving.versions.tensor_names import GRID_SIGNATURE, INPUT, PROBABILITY
 
     loaded = tf.saved_model.load(str(folder))
     return lambda slices: loaded.signatures[GRID_SIGNATURE](**{INPUT: tf.constant(slices)})[PROBABILITY].numpy()

@@ -24,8 +24,8 @@ from components.ct.metrics import dice
 from components.ct.phantom import write_cohort
 from components.ct.volume import read_volume
 from components.export.signatures import ServedModel
-from components.export.tensor_names import PROBABILITY
 from components.train.network import build_network, load_model
+from serving.versions.tensor_names import PROBABILITY
 from tests.bench.serving_setup import SIZE, print_table
 
 BATCH, ROUNDS, CASES, SEED = 32, 12, 3, 4242

@@ -21,8 +21,8 @@ from components.ct.grid import GridFit, axial_slices, fit_hu
 from components.ct.intensity import read_ct
 from components.ct.volume import write_on_file_grid
 from components.predict.version_model import VersionModel
-from serving.client import SegmentationClient
-from serving.scan_files import Outputs, segment_scan
+from serving.client.scan_files import Outputs, segment_scan
+from serving.client.segmentation import SegmentationClient
 from tests.bench.serving_setup import MODEL, SHAPE, SIZE, export_idle, export_network, print_table, server, write_scan
 
 

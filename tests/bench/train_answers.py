@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from components.evaluate.inference import Network, lesion_probability
+from components.ct.inference import Network, lesion_probability
 
 PLAIN = "threshold 0.5"
 

@@ -23,13 +23,13 @@ from itertools import product
 from pathlib import Path
 from statistics import fmean, stdev
 
+from components.assign_folds.folds import arrange, draw_folds, lesion_burden, read_folds
 from components.ct.cases import read_cases
+from components.ct.inference import keras_network
 from components.ct.metrics import dice
 from components.evaluate.cohort import mean_interval
-from components.evaluate.inference import keras_network
-from components.evaluate.labelled_scan import LabelledScan
+from components.evaluate.labeled_scan import LabeledScan
 from components.ingest.ingest import ingest
-from components.slice.folds import arrange, draw_folds, lesion_burden, read_folds
 from components.slice.slicing import slice_cohort
 from components.train.network import load_model
 from components.train.recipe import PRESETS, Recipe, changed_recipe
@@ -126,7 +126,7 @@ def scored(
     found: dict[str, dict[str, float]] = {}
     for case in read_cases(cases):
         if case.case_id in case_ids:
-            scan = LabelledScan.read(cases, case)
+            scan = LabeledScan.read(cases, case)
             for way, mask in read(network, scan.slices_hu, run.image_size).items():
                 found.setdefault(way, {})[case.case_id] = dice(scan.truth, mask)
     return found

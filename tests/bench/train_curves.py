@@ -13,11 +13,11 @@ from components.report.page import BLUE, GREEN, ORANGE, PURPLE, VERMILION
 
 
 def main(results: Path, picture: Path) -> None:
-    """Draw one line for each preset and fold, of validation slices; lines of one preset share their colour."""
+    """Draw one line for each preset and fold, of validation slices; lines of one preset share their color."""
     rows = [json.loads(line) for line in results.read_text().splitlines()]
     rows = [row for row in rows if row.get("changes", "{}") == "{}"]
     presets = list(dict.fromkeys(row["preset"] for row in rows))
-    colours = dict(zip(presets, (BLUE, VERMILION, ORANGE, GREEN, PURPLE), strict=False))
+    colors = dict(zip(presets, (BLUE, VERMILION, ORANGE, GREEN, PURPLE), strict=False))
     styles = dict(zip(presets, ("solid", "dashed", "dotted", "dashdot", "solid"), strict=False))
     figure = Figure(figsize=(12, 3.2), layout="constrained")
     shown = {"val_loss": "loss (each recipe's own)", "val_accuracy": "accuracy", "val_dice": "Dice"}
@@ -28,7 +28,7 @@ def main(results: Path, picture: Path) -> None:
             known = None if preset in told else preset
             told.add(preset)
             axes.plot(
-                range(1, len(series) + 1), series, color=colours[preset], linestyle=styles[preset], lw=1, label=known
+                range(1, len(series) + 1), series, color=colors[preset], linestyle=styles[preset], lw=1, label=known
             )
         axes.set(xlabel="epoch", ylabel=label)
         axes.grid(color="#dddddd")

@@ -14,9 +14,9 @@ import time
 from pathlib import Path
 from statistics import fmean
 
+from components.assign_folds.folds import arrange, read_folds
 from components.ct.cases import read_cases
 from components.ingest.ingest import ingest
-from components.slice.folds import arrange, read_folds
 from components.slice.slicing import slice_cohort
 from components.train.pseudo_labels import with_pseudo_labels
 from components.train.recipe import PRESETS
@@ -38,9 +38,9 @@ def main() -> None:
         tested = folds[given.fold - 1]
         fitted = sorted(case for case in cases if case not in tested)
         with_masks, without = fitted[::2], fitted[1::2]
-        (folder / "unlabelled").mkdir()
+        (folder / "unlabeled").mkdir()
         for case_id in without:
-            shutil.copy(cases[case_id].verified_scan(folder / "cases"), folder / "unlabelled" / f"{case_id}.nii.gz")
+            shutil.copy(cases[case_id].verified_scan(folder / "cases"), folder / "unlabeled" / f"{case_id}.nii.gz")
         parts = {"train": with_masks, "validation": with_masks[::5], "test": tested}
         arrange(folder / "shards", folder / "masks_alone", parts)
         for what in ("masks_alone", "with_pseudo_labels"):
@@ -48,7 +48,7 @@ def main() -> None:
             if what == "with_pseudo_labels":
                 with_pseudo_labels(
                     folder / "masks_alone",
-                    folder / "unlabelled",
+                    folder / "unlabeled",
                     folder / what,
                     recipe=recipe,
                     seed=100,

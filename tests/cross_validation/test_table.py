@@ -4,10 +4,10 @@ import csv
 
 import pytest
 
-from components.cross_validation.assignment import assign, assigned
-from components.cross_validation.table import read_folds_scores, write_table
+from components.assign_folds.assignment import assign, assigned
 from components.ct.cases import Case, write_cases
-from components.ct.errors import InputError
+from components.runtime.errors import InputError
+from components.summarize_folds.fold_scores import read_folds_scores, write_table
 from tests.train.conftest import write_shards
 
 

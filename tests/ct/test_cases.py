@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.ct.atomic import written_whole
-from components.ct.cases import TABLE, Case, read_cases, sha256_of, write_cases
-from components.ct.errors import CohortError, InputError, VolumeError, listed, told_in_one_line
+from components.ct.cases import TABLE, Case, read_cases, write_cases
+from components.runtime.errors import CohortError, InputError, VolumeError, exit_on_input_error, join_problems
+from components.runtime.files import atomic_write, sha256_of
 
 IDS = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,20}", fullmatch=True)
 TEXT = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), max_size=20)
@@ -18,14 +18,14 @@ TEXT = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), max_
 def case(case_id="a", **other) -> Case:
     fields = {
         "patient_id": case_id,
-        "source": "s",
+        "site": "s",
         "scan": f"scans/{case_id}.nii.gz",
         "mask": f"masks/{case_id}.nii.gz",
     }
     return Case(case_id, **(fields | {"intensity": "hu", "sha256_scan": "0", "sha256_mask": "1"} | other))
 
 
-@given(table=st.lists(st.builds(case, IDS, patient_id=TEXT, source=TEXT), unique_by=lambda row: row.case_id))
+@given(table=st.lists(st.builds(case, IDS, patient_id=TEXT, site=TEXT), unique_by=lambda row: row.case_id))
 def test_a_table_comes_back_as_it_was_written_ordered_by_case(tmp_path_factory, table):
     folder = tmp_path_factory.mktemp("table")
     write_cases(folder, table)
@@ -92,7 +92,7 @@ def test_a_file_that_changed_since_it_was_recorded_is_refused(tmp_path):
 
 
 def fill_half_and_fail(target):
-    with written_whole(target) as temporary:
+    with atomic_write(target) as temporary:
         temporary.mkdir()
         (temporary / "half").touch()
         raise RuntimeError
@@ -108,7 +108,7 @@ def test_a_writer_that_fails_leaves_what_was_there_before(tmp_path):
 
 def test_a_folder_replaces_the_one_of_an_earlier_run(tmp_path):
     for name in ("first", "second"):
-        with written_whole(tmp_path / "out") as temporary:
+        with atomic_write(tmp_path / "out") as temporary:
             temporary.mkdir()
             (temporary / name).touch()
     assert [path.name for path in tmp_path.rglob("*")] == ["out", "second"]
@@ -118,21 +118,21 @@ def test_what_a_killed_process_of_the_same_number_left_is_swept_away(tmp_path):
     left_behind = tmp_path / f".out.{os.getpid()}.partial"
     left_behind.mkdir()
     (left_behind / "half").touch()
-    with written_whole(tmp_path / "out") as temporary:
+    with atomic_write(tmp_path / "out") as temporary:
         temporary.mkdir()
         (temporary / "whole").touch()
     assert [path.name for path in tmp_path.rglob("*")] == ["out", "whole"]
 
 
 def test_many_problems_are_one_line_with_the_first_few_and_a_count():
-    assert listed(["a"]) == "a"
-    assert listed(["a", "b"]) == "2 problems: a; b"
-    assert listed(list("abcdefg"), shown=3) == "7 problems: a; b; c; and 4 more"
+    assert join_problems(["a"]) == "a"
+    assert join_problems(["a", "b"]) == "2 problems: a; b"
+    assert join_problems(list("abcdefg"), shown=3) == "7 problems: a; b; c; and 4 more"
 
 
 @pytest.mark.parametrize("error", [InputError("a\nb"), OSError(errno.ENOSPC, "No space left on device", "/x")])
 def test_a_users_mistake_and_a_full_disk_end_in_one_line_and_status_1(error):
-    with pytest.raises(SystemExit) as ended, told_in_one_line():
+    with pytest.raises(SystemExit) as ended, exit_on_input_error():
         raise error
     message = ended.value.code
     assert isinstance(message, str)
@@ -141,5 +141,5 @@ def test_a_users_mistake_and_a_full_disk_end_in_one_line_and_status_1(error):
 
 
 def test_a_fault_of_our_own_keeps_its_traceback():
-    with pytest.raises(FileNotFoundError), told_in_one_line():
+    with pytest.raises(FileNotFoundError), exit_on_input_error():
         raise FileNotFoundError(errno.ENOENT, "No such file or directory")

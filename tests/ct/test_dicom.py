@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from components.ct.dicom import is_series, read_series
-from components.ct.errors import VolumeError
 from components.ct.volume import read_volume, write_on_file_grid
+from components.runtime.errors import VolumeError
 from tests.ingest.dicom_series import AXIAL, write_series
 
 HU = np.random.default_rng(0).integers(-1024, 1500, (6, 4, 3))  # slices, rows, columns
@@ -91,7 +91,7 @@ def tilted(k, item):
         (lambda k, item: setattr(item, "PixelSpacing", [0, 0.8]), "is not finite; export it again"),
         (lambda k, item: setattr(item, "RescaleType", "OD"), "its numbers are in OD; expected Hounsfield units"),
         (lambda k, item: setattr(item, "NumberOfFrames", 2), "several frames"),
-        (lambda k, item: setattr(item, "SamplesPerPixel", 3), "holds colours"),
+        (lambda k, item: setattr(item, "SamplesPerPixel", 3), "holds colors"),
         (lambda k, item: delattr(item, "RescaleSlope"), "lacks RescaleSlope"),
         (lambda k, item: delattr(item, "ImagePositionPatient"), "lacks ImagePositionPatient"),
         (lambda k, item: setattr(item, "PixelData", item.PixelData[:6]), "its pixels cannot be unpacked"),

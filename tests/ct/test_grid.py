@@ -24,7 +24,7 @@ def test_shrinking_averages_the_pixels_under_each_cell():
     np.testing.assert_allclose(resampling_matrix(6, 4), expected, atol=1e-7)
 
 
-def test_growing_interpolates_between_pixel_centres():
+def test_growing_interpolates_between_pixel_centers():
     expected = np.array([[1, 0], [0.75, 0.25], [0.25, 0.75], [0, 1]])
     np.testing.assert_allclose(resampling_matrix(2, 4), expected, atol=1e-7)
 
@@ -36,7 +36,7 @@ def test_every_weight_row_sums_to_one(n_from, n_to):
 
 @given(edges, edges, st.sampled_from([16, 32, 48]))
 @settings(deadline=None)
-def test_aspect_is_kept_to_half_a_cell_and_the_content_centred(height, width, size):
+def test_aspect_is_kept_to_half_a_cell_and_the_content_centered(height, width, size):
     fit = GridFit(height, width, size)
     rows, columns = fit.content
     assert max(rows, columns) == size

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from components.ct.errors import VolumeError
 from components.ct.intensity import Intensity, detect_intensity, read_ct, to_hu
 from components.ct.volume import FileGrid, write_on_file_grid
+from components.runtime.errors import VolumeError
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from components.ct.lesions import LesionDetection, Lesions, detect_lesions, without_small_lesions
+from components.ct.lesions import LesionDetection, Lesions, detect_lesions, remove_small_lesions
 
 
 def parts(mask: np.ndarray) -> list[set[tuple[int, ...]]]:
-    """Connected parts by flood fill over the 26 neighbours."""
+    """Connected parts by flood fill over the 26 neighbors."""
     left = {tuple(map(int, at)) for at in np.argwhere(mask)}
     found = []
     while left:
@@ -77,7 +77,7 @@ def test_lesions_under_the_least_volume_are_cleared_whole(min_ml, voxels):
     mask[0:2, 0:2, 0:2] = 1
     mask[5, 5, 1] = mask[6, 6, 2] = 1
     mask[9, 9, 3] = 1
-    cleared = without_small_lesions(mask, 0.1, min_ml)
+    cleared = remove_small_lesions(mask, 0.1, min_ml)
     assert cleared.sum() == voxels
     assert cleared.dtype == np.uint8
     assert mask.sum() == 11

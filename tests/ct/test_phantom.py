@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from scipy.ndimage import binary_fill_holes, distance_transform_edt
 
-from components.ct.errors import InputError
 from components.ct.grid import axial_slices
 from components.ct.phantom import write_cohort
+from components.runtime.errors import InputError
 
 CASES = 12
 LEVELS_HU = np.arange(-1260, 620, 20)  # the grid of thresholds; a lesion spreads over hundreds of HU

@@ -8,9 +8,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from components.ct.errors import VolumeError
-from components.ct.nifti import read_stored, write_without_free_text
+from components.ct.nifti import read_nifti, write_deidentified
 from components.ct.volume import read_volume, write_on_file_grid
+from components.runtime.errors import VolumeError
 
 ALL_ORIENTATIONS = [
     "".join(codes)
@@ -167,7 +167,7 @@ def personal(path):
 def test_a_copy_keeps_voxels_and_grid_and_loses_the_patients_name(tmp_path):
     source = personal(tmp_path / "in.nii")
     assert b"JANE" in source.read_bytes()
-    write_without_free_text(tmp_path / "out.nii.gz", read_stored(source))
+    write_deidentified(tmp_path / "out.nii.gz", read_nifti(source))
     assert b"JANE" not in gzip.decompress((tmp_path / "out.nii.gz").read_bytes())
     before, after = nib.load(source), nib.load(tmp_path / "out.nii.gz")
     np.testing.assert_array_equal(np.asanyarray(after.dataobj), VOXELS)
@@ -184,7 +184,7 @@ def test_a_copy_keeps_the_scaling_and_the_byte_order(tmp_path):
     with_header_big = bytearray(gzip.decompress((tmp_path / "in.nii.gz").read_bytes()))
     with_header_big[112:120] = struct.pack(">ff", 0.5, 3)
     (tmp_path / "in.nii").write_bytes(with_header_big)
-    write_without_free_text(tmp_path / "out.nii.gz", read_stored(tmp_path / "in.nii"))
+    write_deidentified(tmp_path / "out.nii.gz", read_nifti(tmp_path / "in.nii"))
     np.testing.assert_array_equal(read_volume(tmp_path / "out.nii.gz").voxels, VOXELS * 0.5 + 3)
     assert gzip.decompress((tmp_path / "out.nii.gz").read_bytes())[352:] == bytes(with_header_big[352:])
 
@@ -192,6 +192,6 @@ def test_a_copy_keeps_the_scaling_and_the_byte_order(tmp_path):
 def test_the_same_content_gives_the_same_bytes_whatever_its_file_was_called(tmp_path, scan):
     plain = tmp_path / "other name.nii"
     plain.write_bytes(gzip.decompress(scan.read_bytes()))
-    write_without_free_text(tmp_path / "1.nii.gz", read_stored(scan))
-    write_without_free_text(tmp_path / "2.nii.gz", read_stored(plain))
+    write_deidentified(tmp_path / "1.nii.gz", read_nifti(scan))
+    write_deidentified(tmp_path / "2.nii.gz", read_nifti(plain))
     assert (tmp_path / "1.nii.gz").read_bytes() == (tmp_path / "2.nii.gz").read_bytes()

@@ -8,7 +8,7 @@ from components.evaluate.scores import CaseScore
 _ROW = CaseScore(
     case_id="case",
     patient_id="case",
-    source="synthetic",
+    site="synthetic",
     intensity="hu",
     slices=1,
     lesion_ml=1.0,
@@ -27,8 +27,8 @@ _ROW = CaseScore(
     lesions_found=1,
     false_lesions=0,
     accuracy=0.99,
-    dice_of_nothing=0.0,
-    accuracy_of_nothing=0.99,
+    all_background_dice=0.0,
+    all_background_accuracy=0.99,
     sha256_scan="b" * 64,
     sha256_mask="c" * 64,
 )

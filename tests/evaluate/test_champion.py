@@ -8,12 +8,12 @@ import keras
 import pytest
 import tensorflow as tf
 
-from components.ct.errors import InputError
 from components.evaluate.champion import Champion
 from components.evaluate.rules import Limits
-from components.evaluate.served_version import served_version
 from components.export.signatures import ServedModel
+from components.runtime.errors import InputError
 from components.storage.gcs import upload_folder
+from serving.versions.served_version import served_version
 from tests.evaluate.test_evaluation import evaluate
 from tests.evaluate.tiny_cohort import SIZE, step_network
 from tests.storage.gcs_server import BUCKET

@@ -8,7 +8,7 @@ import pytest
 
 from components.ct.grid import GridFit
 from components.ct.metrics import dice
-from components.evaluate.ceiling import ceiling_dice
+from components.ct.resize_limit import ceiling_dice
 from components.evaluate.cohort import Group, groups, mean_interval
 from components.evaluate.detection import slice_auc
 from tests.evaluate.made_up_scores import scored
@@ -29,17 +29,17 @@ def test_the_worst_tenth_of_few_cases_is_the_worst_case():
 
 def test_the_groups_are_all_easy_source_intensity_and_thirds():
     scores = [
-        scored(0.1, "hard", source="b", lesion_ml=0.1),
-        scored(0.5, "x", source="a", lesion_ml=1.0),
-        scored(0.6, "y", source="a", intensity="windowed", lesion_ml=2.0),
-        scored(0.8, "z", source="b", lesion_ml=30.0),
+        scored(0.1, "hard", site="b", lesion_ml=0.1),
+        scored(0.5, "x", site="a", lesion_ml=1.0),
+        scored(0.6, "y", site="a", intensity="windowed", lesion_ml=2.0),
+        scored(0.8, "z", site="b", lesion_ml=30.0),
     ]
     found = {group.name: group for group in groups(scores, hard_cases=["hard"])}
     assert list(found) == [
         "all test cases",
         "without 1 named as hard",
-        "source a",
-        "source b",
+        "site a",
+        "site b",
         "intensity hu",
         "intensity windowed",
         "least lesion (0.1 to 1 mL)",
@@ -48,7 +48,7 @@ def test_the_groups_are_all_easy_source_intensity_and_thirds():
     ]
     assert found["all test cases"].mean == pytest.approx(0.5)
     assert found["without 1 named as hard"].mean == pytest.approx(fmean([0.5, 0.6, 0.8]))
-    assert found["source b"].mean == pytest.approx(0.45)
+    assert found["site b"].mean == pytest.approx(0.45)
     assert found["least lesion (0.1 to 1 mL)"].cases == 2
 
 

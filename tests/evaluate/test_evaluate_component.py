@@ -43,7 +43,7 @@ def test_every_parameter_reaches_the_gate(run, tmp_path):
         min_dice=0.1,
         min_dice_ci=0.2,
         min_case_dice=0.3,
-        min_source_dice=0.4,
+        min_site_dice=0.4,
         max_false_positive_ml=5.0,
         hard_cases=["test_1"],
     )
@@ -70,7 +70,7 @@ def test_the_defaults_of_the_component_are_those_of_the_rules():
         "min_dice",
         "min_dice_ci",
         "min_case_dice",
-        "min_source_dice",
+        "min_site_dice",
         "max_false_positive_ml",
         "max_regression",
     ):

@@ -8,15 +8,16 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from components.ct.cases import read_cases, sha256_of, write_cases
-from components.ct.errors import CohortError, InputError, VolumeError
+from components.ct.cases import read_cases, write_cases
+from components.ct.inference import keras_network
 from components.evaluate.case import count_levels, score_case
 from components.evaluate.evaluation import Inputs, Outputs, evaluate_model
-from components.evaluate.inference import keras_network
-from components.evaluate.labelled_scan import HeldOut
+from components.evaluate.labeled_scan import HeldOut
 from components.evaluate.outcome import Evaluation
 from components.evaluate.rules import Limits
 from components.evaluate.verdict import require_pass
+from components.runtime.errors import CohortError, InputError, VolumeError
+from components.runtime.files import sha256_of
 from components.slice.split import Split
 from tests.evaluate.tiny_cohort import Cohort, step_network, write_case
 
@@ -46,7 +47,7 @@ def test_a_network_that_finds_nothing_fails_although_its_accuracy_is_high(cohort
     assert found.verdict.verdict == "fail"
     assert found.verdict.test_dice == pytest.approx(1 / 3)  # only the healthy case is right
     assert min(row.accuracy for row in found.scores) > 0.85
-    assert all(row.dice == row.dice_of_nothing for row in found.scores)
+    assert all(row.dice == row.all_background_dice for row in found.scores)
 
 
 def test_the_scores_are_counted_on_the_scans_own_voxels(cohort):
@@ -151,7 +152,7 @@ def test_the_report_says_the_verdict_first_and_shows_the_accuracy_trap(cohort):
 
 
 def test_a_name_in_the_table_cannot_become_markup(cohort):
-    rows = [type(row)(**{**vars(row), "source": "<script>alert(1)</script>"}) for row in read_cases(cohort.cases)]
+    rows = [type(row)(**{**vars(row), "site": "<script>alert(1)</script>"}) for row in read_cases(cohort.cases)]
     write_cases(cohort.cases, rows)
     evaluate(cohort)
     text = (cohort.cases.parent / "report.html").read_text()

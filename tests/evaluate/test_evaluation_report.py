@@ -8,15 +8,15 @@ import pytest
 from components.ct.cases import Case
 from components.evaluate.champion import Comparison
 from components.evaluate.cohort import Interval, groups
-from components.evaluate.labelled_scan import HeldOut
+from components.evaluate.labeled_scan import HeldOut
 from components.evaluate.levels import LevelCounts
 from components.evaluate.model_card import write_model_card
 from components.evaluate.outcome import Evaluation
-from components.evaluate.overlay import overlay, shown_slice
 from components.evaluate.report import write_report
 from components.evaluate.rules import Limits, gate_rules
 from components.evaluate.threshold import choose_threshold
 from components.evaluate.verdict import judge
+from components.report.overlay import overlay, shown_slice
 from tests.evaluate.made_up_scores import scored
 from tests.report.headless import DESKTOP, PHONE, chromium
 
@@ -29,7 +29,7 @@ def made_up(limits: Limits = Limits(0.5), training: dict | None = None) -> Evalu
         scored(
             0.3 + 0.15 * index,
             f"case_{index}",
-            source="ab"[index % 2],
+            site="ab"[index % 2],
             lesion_ml=3.0**index,
             predicted_ml=3.0**index * 1.1,
             volume_error_ml=3.0**index * 0.1,
@@ -38,16 +38,14 @@ def made_up(limits: Limits = Limits(0.5), training: dict | None = None) -> Evalu
         for index in range(4)
     ]
     scores.append(
-        scored(
-            1.0, "healthy", source="b", lesion_ml=0.0, predicted_ml=0.0, lesions=0, lesions_found=0, champion_dice=1.0
-        )
+        scored(1.0, "healthy", site="b", lesion_ml=0.0, predicted_ml=0.0, lesions=0, lesions_found=0, champion_dice=1.0)
     )
     draw, counts = np.random.default_rng(0), LevelCounts()
     truth = draw.random((2, 64, 64)) < 0.2
     counts.add(np.clip(0.5 * truth + 0.5 * draw.random(truth.shape), 0, 1).astype(np.float32), truth)
     comparison = Comparison("version 3", 0.12, Interval(-0.01, 0.3), 2)
     asked = gate_rules(scores, limits, comparison)
-    cases = [Case(row.case_id, row.patient_id, row.source, "s", "m", "hu", "b" * 64, "c" * 64) for row in scores]
+    cases = [Case(row.case_id, row.patient_id, row.site, "s", "m", "hu", "b" * 64, "c" * 64) for row in scores]
     return Evaluation(
         verdict=judge(asked.rules, scores, DIGEST, 0.5, asked.not_applied),
         scores=scores,

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.ct.errors import InputError
 from components.evaluate.rules import Limits, gate_rules
 from components.evaluate.verdict import Rule, Verdict, judge, read_verdict, require_pass
+from components.runtime.errors import InputError
 from tests.evaluate.made_up_scores import scored
 
 DIGEST = "a" * 64
@@ -173,7 +173,7 @@ def test_a_passing_verdict_that_was_damaged_is_no_pass(tmp_path, changes):
         require_pass(tmp_path / "verdict.json", DIGEST)
 
 
-def test_a_refusal_that_was_relabelled_is_no_pass(tmp_path):
+def test_a_refusal_that_was_relabeled_is_no_pass(tmp_path):
     judged([0.3]).write(tmp_path)
     edited(tmp_path, verdict="pass", reasons=[])
     with pytest.raises(InputError, match="states 'pass', but its rules give 'fail'"):

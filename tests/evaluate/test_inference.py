@@ -4,9 +4,9 @@ import keras
 import numpy as np
 import pytest
 
-from components.ct.errors import InputError
 from components.ct.grid import GridFit, fit_hu
-from components.evaluate.inference import BATCH, keras_network, lesion_probability, predict_grid
+from components.ct.inference import BATCH, keras_network, lesion_probability, predict_grid
+from components.runtime.errors import InputError
 from tests.evaluate.tiny_cohort import SIZE, step_network
 
 

@@ -4,10 +4,10 @@ import math
 
 import pytest
 
-from components.ct.errors import InputError
 from components.evaluate.champion import Champion, Comparison
 from components.evaluate.rules import TRIVIAL_ML, Limits, gate_rules
 from components.evaluate.verdict import judge
+from components.runtime.errors import InputError
 from tests.evaluate.made_up_scores import scored
 
 DIGEST = "a" * 64
@@ -15,16 +15,16 @@ STRICT = Limits(
     min_dice=0.7,
     min_dice_ci=0.5,
     min_case_dice=0.4,
-    min_source_dice=0.6,
+    min_site_dice=0.6,
     max_false_positive_ml=2.0,
     max_regression=0.05,
 )
 GOOD = (
-    scored(0.8, "a_1", source="a", champion_dice=0.8),
-    scored(0.9, "a_2", source="a", champion_dice=0.8),
-    scored(0.7, "b_1", source="b", champion_dice=0.8),
-    scored(0.8, "b_2", source="b", champion_dice=0.8),
-    scored(1.0, "healthy", source="b", lesion_ml=0.0, predicted_ml=0.0, champion_dice=1.0),
+    scored(0.8, "a_1", site="a", champion_dice=0.8),
+    scored(0.9, "a_2", site="a", champion_dice=0.8),
+    scored(0.7, "b_1", site="b", champion_dice=0.8),
+    scored(0.8, "b_2", site="b", champion_dice=0.8),
+    scored(1.0, "healthy", site="b", lesion_ml=0.0, predicted_ml=0.0, champion_dice=1.0),
 )
 
 
@@ -78,7 +78,7 @@ def test_the_interval_of_one_patient_is_none_and_refuses():
 
 def test_the_worst_case_alone_can_refuse_at_its_very_limit():
     def with_worst(dice):
-        return changed(GOOD, b_2=scored(dice, "b_2", source="b", champion_dice=dice))
+        return changed(GOOD, b_2=scored(dice, "b_2", site="b", champion_dice=dice))
 
     limits = Limits(min_dice=0.5, min_case_dice=0.4)
     assert refusals(with_worst(0.4), limits) == []
@@ -95,7 +95,7 @@ def test_the_worst_case_alone_can_refuse_at_its_very_limit():
     ids=["too little lesion", "no lesion", "named as hard"],
 )
 def test_a_trivial_case_is_not_the_worst(changes, hard):
-    scores = [*GOOD, scored(0.1, "tiny", source="a", champion_dice=0.1, **changes)]
+    scores = [*GOOD, scored(0.1, "tiny", site="a", champion_dice=0.1, **changes)]
     assert refusals(scores, Limits(min_case_dice=0.4, hard_cases=hard)) == []
     assert refusals(
         [*GOOD, scored(0.1, "tiny", champion_dice=0.1, lesion_ml=TRIVIAL_ML)], Limits(min_case_dice=0.4)
@@ -108,16 +108,16 @@ def test_without_any_case_that_counts_the_worst_case_refuses():
 
 
 def test_one_source_alone_can_refuse_although_the_mean_is_good():
-    scores = [scored(0.95, f"a_{index}", source="a", champion_dice=0.9) for index in range(8)]
-    scores += [scored(0.5, "b_1", source="b", champion_dice=0.5)]
-    assert refusals(scores, Limits(min_dice=0.7, min_source_dice=0.6)) == ["mean_dice of b"]
-    assert refusals(scores, Limits(min_dice=0.7, min_source_dice=0.5)) == []
+    scores = [scored(0.95, f"a_{index}", site="a", champion_dice=0.9) for index in range(8)]
+    scores += [scored(0.5, "b_1", site="b", champion_dice=0.5)]
+    assert refusals(scores, Limits(min_dice=0.7, min_site_dice=0.6)) == ["mean_dice of b"]
+    assert refusals(scores, Limits(min_dice=0.7, min_site_dice=0.5)) == []
 
 
 def test_volume_marked_in_a_healthy_scan_alone_can_refuse_at_its_very_limit():
     def with_marked(volume_ml):
         return changed(
-            GOOD, healthy=scored(0.9, "healthy", source="b", lesion_ml=0.0, predicted_ml=volume_ml, champion_dice=0.9)
+            GOOD, healthy=scored(0.9, "healthy", site="b", lesion_ml=0.0, predicted_ml=volume_ml, champion_dice=0.9)
         )
 
     assert refusals(with_marked(2.0)) == []
@@ -175,12 +175,12 @@ def test_cases_that_the_served_version_may_have_been_trained_on_are_told():
 @pytest.mark.parametrize("broken", [math.nan, math.inf, -math.inf])
 def test_a_number_that_is_not_finite_refuses_wherever_it_stands(broken):
     for case_id in ("a_1", "b_2"):
-        row = scored(broken, case_id, source=case_id[0], champion_dice=0.8)
+        row = scored(broken, case_id, site=case_id[0], champion_dice=0.8)
         assert {"mean_dice", "champion", f"mean_dice of {case_id[0]}"} <= set(refusals(changed(GOOD, **{case_id: row})))
-    assert "worst_case_dice" in refusals(changed(GOOD, a_2=scored(math.nan, "a_2", source="a", champion_dice=0.8)))
-    healthy = scored(1.0, "healthy", source="b", lesion_ml=0.0, predicted_ml=broken, champion_dice=1.0)
+    assert "worst_case_dice" in refusals(changed(GOOD, a_2=scored(math.nan, "a_2", site="a", champion_dice=0.8)))
+    healthy = scored(1.0, "healthy", site="b", lesion_ml=0.0, predicted_ml=broken, champion_dice=1.0)
     assert refusals(changed(GOOD, healthy=healthy)) == ["false_positive_ml"]
-    assert "champion" in refusals(changed(GOOD, a_1=scored(0.8, "a_1", source="a", champion_dice=broken)))
+    assert "champion" in refusals(changed(GOOD, a_1=scored(0.8, "a_1", site="a", champion_dice=broken)))
 
 
 def test_an_empty_cohort_meets_no_rule_that_it_could_be_asked():
@@ -194,7 +194,7 @@ def test_one_case_is_judged_like_many():
     assert refusals([scored(math.nextafter(0.5, 0))], Limits(0.5), champion=False) == ["mean_dice"]
 
 
-@pytest.mark.parametrize("name", ["min_dice", "min_dice_ci", "min_case_dice", "min_source_dice", "max_regression"])
+@pytest.mark.parametrize("name", ["min_dice", "min_dice_ci", "min_case_dice", "min_site_dice", "max_regression"])
 @pytest.mark.parametrize("value", [-0.1, 1.1, math.nan, math.inf])
 def test_a_limit_that_no_dice_can_be_held_against_is_refused(name, value):
     with pytest.raises(InputError, match=name):

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from components.ct.errors import CohortError
 from components.evaluate.levels import LevelCounts
 from components.evaluate.threshold import choose_threshold
+from components.runtime.errors import CohortError
 
 
 def counted(probability, truth) -> LevelCounts:

@@ -12,11 +12,12 @@ from kfp import dsl
 from PIL import Image
 
 from components.ct.cases import Case
-from components.ct.errors import InputError
-from components.ct.intensity import in_window
-from components.evaluate.component import view_3d
-from components.evaluate.labelled_scan import LabelledScan
-from components.evaluate.view_3d import (
+from components.ct.intensity import apply_window
+from components.evaluate.labeled_scan import LabeledScan
+from components.report.page import ORANGE, SKY
+from components.runtime.errors import InputError
+from components.view_3d.component import view_3d
+from components.view_3d.view import (
     EDGE,
     FULL,
     NIIVUE,
@@ -26,7 +27,6 @@ from components.evaluate.view_3d import (
     worst_case,
     write_view,
 )
-from components.report.page import ORANGE, SKY
 from tests.report.headless import DESKTOP, PHONE, chromium
 
 SOFTWARE_WEBGL = ("--use-angle=swiftshader", "--enable-unsafe-swiftshader")
@@ -37,12 +37,12 @@ WITHOUT_MASKS = f"""drawn.then(() => document.querySelectorAll("input").forEach(
     slider.value = 0; slider.dispatchEvent(new Event("input")); }})).then(() => {DRAWN})"""
 
 
-def a_scan(slices_hu, truth, spacing_mm=(2.0, 1.0, 1.0)) -> LabelledScan:
-    case = Case("case_7", "patient", "source", "scan", "mask", "hu", "a" * 64, "b" * 64)
-    return LabelledScan(case, slices_hu.astype(np.int16), truth, spacing_mm)
+def a_scan(slices_hu, truth, spacing_mm=(2.0, 1.0, 1.0)) -> LabeledScan:
+    case = Case("case_7", "patient", "site", "scan", "mask", "hu", "a" * 64, "b" * 64)
+    return LabeledScan(case, slices_hu.astype(np.int16), truth, spacing_mm)
 
 
-def a_chest() -> tuple[LabelledScan, np.ndarray]:
+def a_chest() -> tuple[LabeledScan, np.ndarray]:
     """Soft tissue around air, with a block of lesion in it, and a prediction that lies beside."""
     slices_hu = np.full((40, 90, 120), -1000)
     slices_hu[:, 10:80, 10:110] = 40
@@ -82,21 +82,21 @@ def test_a_lesion_lands_where_it_is_in_the_patient(tmp_path, write_case, directi
     ras = np.diag([*voxel_mm, 1])
     to_file = nib.orientations.ornt_transform([[0, 1], [1, 1], [2, 1]], nib.orientations.axcodes2ornt(directions))
     affine = ras @ nib.orientations.inv_ornt_aff(to_file, shape)
-    scan = LabelledScan.read(tmp_path, write_case(tmp_path, "case", 900.0 * mask - 800, mask, affine=affine))
+    scan = LabeledScan.read(tmp_path, write_case(tmp_path, "case", 900.0 * mask - 800, mask, affine=affine))
     cells = averaged(scan.truth)
     shapes = zip(scan.spacing_mm, scan.truth.shape, cells.shape, strict=True)
     image = loaded(as_nifti(cells, tuple(mm * n / m for mm, n, m in shapes)))
     assert nib.aff2axcodes(image.affine) == ("R", "A", "S")
     share = image.get_fdata()
     middle = np.array([(share * index).sum() for index in np.indices(share.shape)]) / share.sum()
-    from_centre_mm = nib.affines.apply_affine(image.affine, middle)
-    np.testing.assert_allclose(from_centre_mm, side * (shape - block) / 2 * voxel_mm, atol=0.05)
+    from_center_mm = nib.affines.apply_affine(image.affine, middle)
+    np.testing.assert_allclose(from_center_mm, side * (shape - block) / 2 * voxel_mm, atol=0.05)
     assert np.all(np.sign(np.array(lesion_at(scan.truth, scan.truth)) - 0.5) == side)
 
 
-def test_grey_values_are_those_of_the_lung_window():
+def test_gray_values_are_those_of_the_lung_window():
     slices_hu = np.array([[[-3000, -1250, -500, 250, 3000]]], np.int16)
-    np.testing.assert_array_equal(averaged(slices_hu, in_window).ravel(), [0, 0, 128, 255, 255])
+    np.testing.assert_array_equal(averaged(slices_hu, apply_window).ravel(), [0, 0, 128, 255, 255])
 
 
 def test_a_page_of_pure_noise_is_smaller_than_5_mb(tmp_path):
@@ -135,7 +135,7 @@ def test_the_step_shows_a_case_that_was_judged(cohort, tmp_path):
     assert "44.6 mL of lesion, 44.6 mL marked" in page
 
 
-def test_the_library_is_the_published_one_with_its_licence():
+def test_the_library_is_the_published_one_with_its_license():
     unpacked = gzip.decompress(NIIVUE.read_bytes())
     assert sha256(unpacked).hexdigest() == "47b896b77ec4a5be3ef1949c33ad393b6f45629921f326c279000bcf51bdb4af"
     assert "BSD 2-Clause License" in (NIIVUE.parent / "LICENSE").read_text()
@@ -157,9 +157,9 @@ def test_a_browser_draws_the_page_in_a_sandboxed_frame_and_asks_for_nothing(tmp_
     assert shown.requests == []
     assert shown.overflow_px == 0
     assert "Worst test case in 3-D: case_7, Dice 0.000" in shown.text
-    for colour in (SKY, ORANGE):
-        assert _tinted(_canvas(shown.picture, top), colour) > 500
-        assert _tinted(_canvas(hidden.picture, top), colour) == 0
+    for color in (SKY, ORANGE):
+        assert _tinted(_canvas(shown.picture, top), color) > 500
+        assert _tinted(_canvas(hidden.picture, top), color) == 0
     # Without masks there is still the scan.
     assert len(np.unique(_canvas(hidden.picture, top))) > 50
 
@@ -175,11 +175,11 @@ def test_without_webgl2_the_page_says_so_and_asks_for_nothing(tmp_path):
 
 
 def _canvas(picture: bytes, top: int) -> np.ndarray:
-    """The upper part of the canvas, (300, width, 3): above it sliders are blue, below it words are grey."""
+    """The upper part of the canvas, (300, width, 3): above it sliders are blue, below it words are gray."""
     return np.asarray(Image.open(io.BytesIO(picture)).convert("RGB"), np.int16)[top : top + 300]
 
 
-def _tinted(pixels: np.ndarray, colour: str) -> int:
+def _tinted(pixels: np.ndarray, color: str) -> int:
     """How many pixels are far bluer than red, for sky, or far redder than blue, for orange."""
     bluer = pixels[..., 2] - pixels[..., 0]
-    return int(np.count_nonzero((bluer if colour == SKY else -bluer) > 60))
+    return int(np.count_nonzero((bluer if color == SKY else -bluer) > 60))

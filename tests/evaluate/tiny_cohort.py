@@ -7,7 +7,8 @@ import keras
 import nibabel as nib
 import numpy as np
 
-from components.ct.cases import Case, sha256_of, write_cases
+from components.ct.cases import Case, write_cases
+from components.runtime.files import sha256_of
 from components.slice.split import Split
 
 AIR_HU, WALL_HU, LUNG_HU, LESION_HU = -1000, -150, -850, 100

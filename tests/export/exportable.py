@@ -7,8 +7,8 @@ import numpy as np
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from components.ct.cases import sha256_of
 from components.evaluate.verdict import JudgedCase, Rule, Verdict
+from components.runtime.files import sha256_of
 from components.slice.shards import write_shard
 from components.slice.split import Split
 

@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components.ct import grid
-from components.ct.errors import InputError
 from components.export import parity, signatures
-from components.export.served_check import asking_server
+from components.export.served_check import query_server
 from components.export.signatures import ServedModel
 from components.export.warmup import write_warmup_requests
+from components.runtime.errors import InputError
 
 SIZE = 32
 
@@ -57,7 +57,7 @@ def test_raw_slices_of_any_size_get_what_a_client_computes(saved_model, network,
 def test_parity_holds_for_the_exported_files_and_fails_for_another_models_numbers(saved_model, network):
     slices = np.random.default_rng(0).integers(-1000, 300, (4, SIZE, SIZE)).astype(np.int16)
     expected = network.predict(slices.astype(np.float32), verbose=0)
-    ask = parity.asking_files(saved_model)
+    ask = parity.query_saved_model(saved_model)
     assert parity.require_parity(ask, expected, slices, 0.4) < 1e-4
     for other, threshold in ((expected + 0.01, 0.4), (expected * np.nan, 0.4), (expected, 0.5)):
         with pytest.raises(InputError, match="nothing was published"):
@@ -67,14 +67,14 @@ def test_parity_holds_for_the_exported_files_and_fails_for_another_models_number
 def test_a_server_on_the_exported_files_gives_the_models_numbers(saved_model, network):
     slices = np.random.default_rng(3).integers(-1000, 300, (4, SIZE, SIZE)).astype(np.int16)
     expected = network.predict(slices.astype(np.float32), verbose=0)
-    with asking_server(saved_model, "lung-infection") as ask:
+    with query_server(saved_model, "lung-infection") as ask:
         assert parity.require_parity(ask, expected, slices, 0.4) < 1e-4
 
 
 def test_files_that_no_server_loads_are_told(tmp_path):
     (tmp_path / "saved_model.pb").write_bytes(b"no graph")
     with pytest.raises(InputError, match=r"does not load the exported files: error: .*nothing was published"):
-        asking_server(tmp_path, "lung-infection").__enter__()
+        query_server(tmp_path, "lung-infection").__enter__()
 
 
 def test_warmup_requests_are_answered_by_the_model(saved_model):

@@ -17,7 +17,16 @@ from tests.serving_k8s.restricted import violations
 
 
 def up(api, build):
-    command = [sys.executable, "-m", "pipelines.deploy", "up", "--revision", "abc", "--registry", "r.example/lung"]
+    command = [
+        sys.executable,
+        "-m",
+        "pipelines.deploy.deploy",
+        "up",
+        "--revision",
+        "abc",
+        "--registry",
+        "r.example/lung",
+    ]
     options = ["--overlay", "gcs", "--model-base", "gs://b/m", "--host", api.url, "--build", build, "--skip", "compile"]
     return subprocess.Popen([*command, *options], start_new_session=True, stdout=subprocess.DEVNULL)
 

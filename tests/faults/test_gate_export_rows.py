@@ -14,11 +14,11 @@ import keras
 import pytest
 import tensorflow as tf
 
-from components.ct.errors import InputError
 from components.evaluate.verdict import require_pass
 from components.export.export import export_version
-from components.export.signing import verify_signature
-from serving.version_folders import numbered_folders, version_folders
+from components.runtime.errors import InputError
+from serving.versions.layout import numbered_folders, version_folders
+from serving.versions.signing import verify_signature
 from tests.export.exportable import small_network, write_exportable, write_keys
 from tests.serving.conftest import COMMAND
 from tests.storage.gcs_server import BUCKET
@@ -55,7 +55,7 @@ def test_row_37_a_dice_that_is_not_finite_is_refused(tmp_path, model_base, dice)
 
 
 def test_row_38_the_limit_itself_passes_and_the_number_below_it_does_not(tmp_path):
-    from components.ct.cases import sha256_of
+    from components.runtime.files import sha256_of
 
     for name, value in (("at", 0.7), ("below", math.nextafter(0.7, 0))):
         model, evaluation, _ = write_exportable(tmp_path / name, small_network(), value=value, limit=0.7)
@@ -71,7 +71,7 @@ EXPORT = """
 import sys
 from pathlib import Path
 from components.export.export import export_version
-from components.export.signing import verify_signature
+from serving.versions.signing import verify_signature
 export_version(*map(Path, sys.argv[1:4]), sys.argv[4], "lung")
 """
 

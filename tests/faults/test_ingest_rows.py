@@ -16,18 +16,20 @@ from dataclasses import replace
 import pytest
 
 from components.ct.cases import TABLE
-from components.ct.errors import InputError
 from components.ingest.ingest import ingest
 from components.ingest.sources import Fetching
+from components.runtime.errors import InputError
 from components.storage.gcs import ObjectExists, upload_folder
-from components.storage.http import Patience
+from components.storage.http import RetryPolicy
 from tests.ingest.test_sources import zip_bytes
 from tests.storage.file_server import Trouble
 from tests.storage.gcs_server import BUCKET, Fault, flip
 
 URI = f"gs://{BUCKET}/covid"
 SCANS = "COVID-19-CT-Seg_20cases.zip"
-HASTY = Fetching(patience=Patience(connect_s=1, silence_s=1, fruitless_s=0.5, first_wait_s=0.01, longest_wait_s=0.05))
+HASTY = Fetching(
+    retry_policy=RetryPolicy(connect_s=1, read_timeout_s=1, stall_timeout_s=0.5, first_wait_s=0.01, longest_wait_s=0.05)
+)
 
 
 @pytest.fixture
@@ -211,7 +213,7 @@ def run_ingest(source, out, fetching="Fetching()", before="", wrapper=()):
     """Ingest in a process of its own; print what is left in the folder of the output."""
     code = f"""
 import pathlib, resource
-from components.ct.errors import told_in_one_line
+from components.runtime.errors import exit_on_input_error
 from components.ingest.ingest import ingest
 from components.ingest.sources import Fetching
 from components.ingest.zenodo import COVID_CT_SEG
@@ -219,7 +221,7 @@ out = pathlib.Path({str(out)!r})
 out.parent.mkdir(exist_ok=True)
 {before}
 try:
-    with told_in_one_line():
+    with exit_on_input_error():
         ingest({str(source)!r}, out, fetching={fetching}, workers=1)
 finally:
     print("left:", sorted(str(path) for path in out.parent.rglob("*")))

@@ -22,9 +22,9 @@ from tensorflow_serving.apis import (
     prediction_service_pb2_grpc,
 )
 
-from components.export.manifest import write_manifest
-from serving.client import SegmentationClient
-from serving.promotion import Labels
+from serving.client.segmentation import SegmentationClient
+from serving.versions.labels import Labels
+from serving.versions.manifest import write_manifest
 from tests.serving.conftest import COMMAND, serving
 from tests.serving.toy import MODEL, SIZE, save_toy_model, toy_probability
 

@@ -13,7 +13,7 @@ import keras
 import numpy as np
 import pytest
 
-from components.ct.errors import InputError
+from components.runtime.errors import InputError
 from components.train.devices import require_gpu
 from components.train.network import load_model
 from components.train.training import train

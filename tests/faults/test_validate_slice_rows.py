@@ -8,13 +8,14 @@ import pytest
 from kfp import dsl, local
 
 from components.ct.cases import read_cases, write_cases
-from components.ct.errors import CohortError, InputError
 from components.ingest.component import ingest
+from components.require_valid.component import require_valid
+from components.runtime.errors import CohortError, InputError
 from components.slice.component import slice as slice_step
 from components.slice.shards import read_split
 from components.slice.slicing import slice_cohort
 from components.slice.split import SPLITS, require_patients_apart
-from components.validate.component import require_valid, validate
+from components.validate.component import validate
 from components.validate.validate import FINDINGS, Outputs
 from components.validate.validate import validate as validate_cohort
 

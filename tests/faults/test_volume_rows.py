@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 from components.ct.cases import read_cases
-from components.ct.errors import CohortError, VolumeError
 from components.ct.intensity import read_ct
 from components.ct.metrics import dice
 from components.ct.volume import read_volume, write_on_file_grid
 from components.ingest.ingest import ingest
+from components.runtime.errors import CohortError, VolumeError
 from components.validate.validate import Outputs, validate
 from tests.ingest.conftest import SHAPE, mask_of
 

@@ -5,7 +5,7 @@ import resource
 import sys
 from pathlib import Path
 
-from components.ct.errors import told_in_one_line
+from components.runtime.errors import exit_on_input_error
 from components.train.recipe import PRESETS
 from components.train.training import train
 
@@ -18,7 +18,7 @@ def main(shards: str, output: str, checkpoints: str, batch_size: str = "8", more
         held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (held + int(more_bytes),) * 2)
     recipe = dataclasses.replace(TINY, batch_size=int(batch_size))
-    with told_in_one_line():
+    with exit_on_input_error():
         train(Path(shards), Path(output), recipe=recipe, seed=1, checkpoints=Path(checkpoints))
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.containers import unfinished
+from pipelines.local.containers import unfinished
 
 ROOT = Path(__file__).parents[2]
 # The one whose images DOCKER_HOST shows, where both are installed.

@@ -74,7 +74,7 @@ def test_the_steps_of_the_data_image_run_without_what_it_leaves_out():
     modules = {"tensorflow", "keras", "tensorboard", "tensorflow_serving", "clang", "h5py"}
     code = (
         f"import sys; sys.modules.update(dict.fromkeys({modules}, None));"
-        "import components.ingest.identify, components.ingest.ingest, components.validate.validate;"
+        "import components.identify.fingerprint, components.ingest.ingest, components.validate.validate;"
         "import components.validate.reference"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
@@ -90,11 +90,11 @@ def test_each_step_is_compiled_for_its_image(tmp_path):
         steps.setdefault(executor["container"]["image"], set()).add(name.removeprefix("exec-"))
     assert steps["r.example/d"] == {"identify", "ingest", "validate", "require-valid", "summarize-run"}
     assert steps["r.example/t"] == {"train"}
-    assert steps["r.example/c"] == {"slice", "evaluate", "view-3d", "export", "refuse"}
+    assert steps["r.example/c"] == {"slice", "evaluate", "view-3d", "export", "report-refusal"}
 
 
 @pytest.mark.parametrize("target", ["data", "cpu", "gpu"])
-def test_every_image_is_labelled_and_runs_as_a_numeric_user(target):
+def test_every_image_is_labeled_and_runs_as_a_numeric_user(target):
     stage = re.search(rf"^FROM runtime AS {target}\n(.*?)(?=^FROM|\Z)", DOCKERFILE, re.MULTILINE | re.DOTALL)
     assert stage is not None
     for label in ("source", "revision", "version"):

@@ -2,8 +2,8 @@
 
 import pytest
 
-from components.ct.errors import CohortError
 from components.ingest.directory import find_folders, volumes_in
+from components.runtime.errors import CohortError
 
 
 def folders(root, *names):
@@ -23,7 +23,7 @@ def folders(root, *names):
         (("scans", "Lesions"), "Lesions", "scans", "Lesions"),
     ],
 )
-def test_the_layouts_of_zenodo_and_kaggle_are_recognised(tmp_path, present, masks, scan_folder, mask_folder):
+def test_the_layouts_of_zenodo_and_kaggle_are_recognized(tmp_path, present, masks, scan_folder, mask_folder):
     scans, found = find_folders(folders(tmp_path, *present), masks)
     assert (scans.name, found.name) == (scan_folder or present[0], mask_folder or present[1])
 

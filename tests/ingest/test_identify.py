@@ -6,10 +6,10 @@ import shutil
 import numpy as np
 import pytest
 
-from components.ct.errors import InputError
-from components.ingest.component import identify as step
-from components.ingest.identify import identify
+from components.identify.component import identify as step
+from components.identify.fingerprint import identify
 from components.ingest.ingest import ingest
+from components.runtime.errors import InputError
 from components.storage.gcs import upload_folder
 from tests.ingest.conftest import SHAPE
 from tests.ingest.dicom_series import write_series

@@ -4,11 +4,12 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from components.ct.cases import read_cases, sha256_of
+from components.ct.cases import read_cases
 from components.ct.dicom import read_series
-from components.ct.errors import CohortError, InputError
 from components.ct.volume import read_volume
 from components.ingest.ingest import ingest
+from components.runtime.errors import CohortError, InputError
+from components.runtime.files import sha256_of
 from tests.ingest.conftest import SHAPE, mask_of
 from tests.ingest.dicom_series import write_series
 
@@ -28,7 +29,7 @@ def test_an_artifact_holds_copies_with_the_sources_voxels_and_their_digests(coho
         np.testing.assert_array_equal(copy.affine, source.affine)
         assert sha256_of(tmp_path / "out" / case.scan) == case.sha256_scan
         assert sha256_of(tmp_path / "out" / case.mask) == case.sha256_mask
-        assert (case.source, case.intensity, case.patient_id) == ("hospital", "hu", case.case_id)
+        assert (case.site, case.intensity, case.patient_id) == ("hospital", "hu", case.case_id)
 
 
 def test_the_same_run_again_gives_the_same_bytes(cohort, tmp_path):
@@ -50,7 +51,7 @@ def test_the_kaggle_layout_is_read_with_its_cohorts_and_patients(tmp_path, save)
         save(folder / "infection_mask" / mask, mask_of(1))
         save(folder / "lung_mask" / mask, mask_of(1, 2))
     cases = ingest(str(folder), tmp_path / "out")
-    assert [(case.case_id, case.source) for case in cases] == [
+    assert [(case.case_id, case.site) for case in cases] == [
         ("coronacases_001", "coronacases"),
         ("radiopaedia_10_85902_1", "radiopaedia"),
         ("radiopaedia_10_85902_3", "radiopaedia"),
@@ -128,7 +129,7 @@ def test_a_phantom_cohort_holds_two_scans_of_one_patient(tmp_path):
     cases = ingest("phantom:4", tmp_path / "out", seed=1)
     assert len(cases) == 4
     assert len({case.patient_id for case in cases}) == 3
-    assert {case.source for case in cases} == {"phantom"}
+    assert {case.site for case in cases} == {"phantom"}
     assert {case.intensity for case in cases} == {"hu", "windowed"}
     for case in cases:
         scan, mask = (

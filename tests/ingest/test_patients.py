@@ -2,8 +2,8 @@
 
 import pytest
 
-from components.ct.errors import CohortError
 from components.ingest.patients import patients_of
+from components.runtime.errors import CohortError
 
 
 def test_the_pairs_of_the_20_case_set_are_known(tmp_path):

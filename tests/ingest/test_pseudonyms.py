@@ -3,8 +3,8 @@
 import pytest
 
 from components.ct.cases import read_cases
-from components.ct.errors import CohortError, InputError
 from components.ingest.ingest import SKIPPED, ingest
+from components.runtime.errors import CohortError, InputError
 from components.storage.gcs import upload_folder
 from tests.ingest.conftest import mask_of
 from tests.ingest.dicom_series import write_series

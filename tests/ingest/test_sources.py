@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 
 from components.ct.cases import TABLE, read_cases
-from components.ct.errors import InputError
 from components.ingest.ingest import ingest
 from components.ingest.sources import Fetching
 from components.ingest.zenodo import COVID_CT_SEG
+from components.runtime.errors import InputError
 from components.storage.gcs import download_prefix, upload_folder
-from components.storage.http import Patience
+from components.storage.http import RetryPolicy
 from tests.ingest.conftest import SHAPE, mask_of
 from tests.storage.gcs_server import BUCKET
 
-HASTY = Patience(connect_s=1, silence_s=1, fruitless_s=0.5, first_wait_s=0.01, longest_wait_s=0.05)
+HASTY = RetryPolicy(connect_s=1, read_timeout_s=1, stall_timeout_s=0.5, first_wait_s=0.01, longest_wait_s=0.05)
 URI = f"gs://{BUCKET}/covid"
 
 
@@ -61,7 +61,7 @@ def test_the_published_record_is_asked_for_its_four_archives_by_digest():
 
 def test_zenodo_is_fetched_paired_and_grouped(mirror, tmp_path):
     cases = ingest("zenodo", tmp_path / "out", fetching=mirror)
-    assert [(case.case_id, case.source) for case in cases] == [
+    assert [(case.case_id, case.site) for case in cases] == [
         ("coronacases_001", "coronacases"),
         ("radiopaedia_10_85902_1", "radiopaedia"),
         ("radiopaedia_10_85902_3", "radiopaedia"),
@@ -99,8 +99,8 @@ def test_a_bucket_is_read_as_a_folder_is(gcs, cohort, tmp_path):
     gcs.requests.clear()
     from_bucket = ingest(URI, tmp_path / "out")
     from_folder = ingest(str(cohort), tmp_path / "expected")
-    assert [replace(case, source="hospital") for case in from_bucket] == from_folder
-    assert {case.source for case in from_bucket} == {"covid"}
+    assert [replace(case, site="hospital") for case in from_bucket] == from_folder
+    assert {case.site for case in from_bucket} == {"covid"}
     assert len(gcs.downloads()) == 9  # four pairs and patients.csv
     assert from_bucket[0].patient_id == from_bucket[1].patient_id == "p"
 
@@ -129,7 +129,7 @@ def test_what_was_pushed_is_a_source_in_which_patients_stay_together(gcs, cohort
     (cohort / "patients.csv").write_text('case_id,patient_id\ncase_0,"p, 1"\ncase_1,"p, 1"\n')
     cases = ingest(str(cohort), tmp_path / "out", push_to=URI)
     again = ingest(URI, tmp_path / "again", masks="masks")
-    assert [replace(case, source="hospital") for case in again] == cases
+    assert [replace(case, site="hospital") for case in again] == cases
     assert again[0].patient_id == again[1].patient_id == "p, 1"
 
 

@@ -116,19 +116,19 @@ def answered(
         case "GET", ["healthz"]:
             return {"multi_user": bool(server.namespace)}
         case "GET", ["pipelines"]:
-            return listed("pipelines", server.pipelines, query)
+            return join_problems("pipelines", server.pipelines, query)
         case "POST", ["pipelines"]:
             return stored(server.pipelines, _checked(body, "V2beta1Pipeline"), "pipeline_id")
         case "GET", ["pipelines", pipeline_id, "versions"]:
             of_pipeline = {key: v for key, v in server.versions.items() if v["pipeline_id"] == pipeline_id}
-            return listed("pipeline_versions", of_pipeline, query)
+            return join_problems("pipeline_versions", of_pipeline, query)
         case "POST", ["pipelines", "upload_version"]:
             assert form is not None
             yaml.safe_load(form.split(b"\n---")[0])
             version = {"pipeline_id": query["pipelineid"], "display_name": query["name"]}
             return stored(server.versions, version, "pipeline_version_id")
         case "GET", ["experiments"]:
-            return listed("experiments", server.experiments, query)
+            return join_problems("experiments", server.experiments, query)
         case "POST", ["experiments"]:
             return stored(server.experiments, _checked(body, "V2beta1Experiment"), "experiment_id")
         case "POST", ["runs"]:
@@ -137,7 +137,7 @@ def answered(
             state = server.states.pop(0) if len(server.states) > 1 else (server.states or [{}])[0]
             return server.runs[run_id] | state
         case "GET", ["recurringruns"]:
-            return listed("recurringRuns", server.schedules, query)
+            return join_problems("recurringRuns", server.schedules, query)
         case "POST", ["recurringruns"]:
             return stored(server.schedules, _checked(body, "V2beta1RecurringRun"), "recurring_run_id", unique=False)
         case "DELETE", ["recurringruns", schedule] if schedule in server.schedules:
@@ -146,7 +146,7 @@ def answered(
     raise _Refused(404, f"{method} {path}: not found")
 
 
-def listed(name: str, items: dict[str, dict[str, Any]], query: dict[str, str]) -> dict[str, Any]:
+def join_problems(name: str, items: dict[str, dict[str, Any]], query: dict[str, str]) -> dict[str, Any]:
     """Items that pass the filter, which may ask for equality alone."""
     predicates = json.loads(query["filter"])["predicates"] if "filter" in query else []
     assert all(predicate["operation"] in ("EQUALS", 1) for predicate in predicates)

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from kfp import compiler
 
-from components.ct.errors import InputError
-from components.predict.batch import Served, plan_shards, predict_shard
+from components.predict.batch import Served, plan_parts, predict_part
+from components.runtime.errors import InputError
 from pipelines.batch_prediction import batch_prediction
-from pipelines.local import run_batch_prediction
+from pipelines.local.runs import run_batch_prediction
 from tests.serving.conftest import model_folder, scan, server  # noqa: F401 (fixtures)
 from tests.serving.toy import MODEL
 from tests.storage.gcs_server import BUCKET, gcs, gcs_server  # noqa: F401 (fixtures)
@@ -31,10 +31,10 @@ def source(scan, tmp_path) -> Path:  # noqa: F811
 
 
 def test_scans_are_dealt_out_and_no_part_is_empty(source):
-    assert plan_shards(str(source), 2) == ['["a.nii.gz", "c.nii.gz"]', '["b.nii.gz"]']
-    assert len(plan_shards(str(source), 9)) == 3
+    assert plan_parts(str(source), 2) == ['["a.nii.gz", "c.nii.gz"]', '["b.nii.gz"]']
+    assert len(plan_parts(str(source), 9)) == 3
     with pytest.raises(InputError, match="is no folder"):
-        plan_shards(str(source / "nowhere"), 2)
+        plan_parts(str(source / "nowhere"), 2)
 
 
 def test_a_server_and_the_version_folder_itself_draw_the_same_masks(server, model_folder, source, tmp_path):  # noqa: F811
@@ -44,7 +44,7 @@ def test_a_server_and_the_version_folder_itself_draw_the_same_masks(server, mode
         "direct": Served("", str(model_folder), MODEL),
         "one": Served("", str(model_folder / "12"), MODEL),
     }.items():
-        good, bad = predict_shard(str(source), names, served, tmp_path / name, 0.0)
+        good, bad = predict_part(str(source), names, served, tmp_path / name, 0.0)
         assert (good.case, good.error, good.model_version) == ("a", "", 12)
         assert "c.nii.gz" in bad.error
     masks = [np.asarray(nib.load(tmp_path / name / "a_mask.nii.gz").dataobj) for name in ("served", "direct", "one")]
@@ -59,20 +59,20 @@ def test_scans_and_versions_may_lie_in_cloud_storage(model_folder, source, gcs, 
         gcs.put(f"models/toy/12/{path.relative_to(model_folder / '12')}", path.read_bytes())
     gcs.put("models/toy/13/variables/half", b"an upload under way")
     scans, model = f"gs://{BUCKET}/scans", f"gs://{BUCKET}/models/toy"
-    assert plan_shards(scans, 2) == ['["a.nii.gz"]', '["b.nii.gz"]']
-    (row,) = predict_shard(scans, ["b.nii.gz"], Served("", model, MODEL), tmp_path / "out", 0.0)
+    assert plan_parts(scans, 2) == ['["a.nii.gz"]', '["b.nii.gz"]']
+    (row,) = predict_part(scans, ["b.nii.gz"], Served("", model, MODEL), tmp_path / "out", 0.0)
     assert (row.case, row.error, row.model_version) == ("b", "", 12)
 
 
 def test_a_part_without_a_single_mask_fails(server, source, tmp_path):  # noqa: F811
     with pytest.raises(InputError, match=r"none of 1 scans was segmented.*c\.nii\.gz"):
-        predict_shard(str(source), ["c.nii.gz"], Served(server, "", MODEL), tmp_path / "out", 0.0)
+        predict_part(str(source), ["c.nii.gz"], Served(server, "", MODEL), tmp_path / "out", 0.0)
 
 
 @pytest.mark.parametrize("served", [Served("", "", MODEL), Served("host:1", "folder", MODEL)])
 def test_either_a_server_or_a_folder_answers(served, source, tmp_path):
     with pytest.raises(InputError, match="either server"):
-        predict_shard(str(source), ["a.nii.gz"], served, tmp_path / "out", 0.0)
+        predict_part(str(source), ["a.nii.gz"], served, tmp_path / "out", 0.0)
 
 
 def test_it_compiles(tmp_path):
@@ -82,7 +82,7 @@ def test_it_compiles(tmp_path):
 
 @pytest.mark.slow
 def test_the_pipeline_leaves_masks_a_table_and_a_gallery(model_folder, source, tmp_path):  # noqa: F811
-    given = {"source": str(source), "model": str(model_folder), "model_name": MODEL, "shards": 2}
+    given = {"source": str(source), "model": str(model_folder), "model_name": MODEL, "parts": 2}
     summary = run_batch_prediction(tmp_path / "runs", given)
     results = Path(summary["table"]).parent
     assert sorted(path.name for path in (results / "masks").iterdir()) == ["a_mask.nii.gz", "b_mask.nii.gz"]

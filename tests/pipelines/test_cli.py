@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from components.ct.errors import InputError
+from components.runtime.errors import InputError
 from pipelines.cli import main
 from pipelines.parameters import PIPELINES, parse_parameters
 

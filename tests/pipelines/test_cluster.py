@@ -3,9 +3,9 @@
 import pytest
 from kfp import compiler, dsl
 
-from components.ct.errors import InputError
-from pipelines.cluster import Ended, follow, package_version, run_link, schedule, submit, upload
-from pipelines.cluster_connection import Cluster
+from components.runtime.errors import InputError
+from pipelines.cluster.connection import Cluster
+from pipelines.cluster.runs import Ended, follow, package_version, run_link, schedule, submit, upload
 from tests.pipelines.kfp_server import running
 
 
@@ -133,7 +133,7 @@ def test_following_a_run_tells_each_change_and_how_it_ended(api, package):
     ]
 
 
-def test_a_cancelled_run_ends_the_wait(api, package):
+def test_a_canceled_run_ends_the_wait(api, package):
     cluster = Cluster(api.url)
     run_id = submit(cluster, upload(cluster, package), {}, experiment="lung", name="a run")
     api.states = [{"state": "CANCELED"}]

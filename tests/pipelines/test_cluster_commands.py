@@ -4,8 +4,8 @@ import argparse
 
 import pytest
 
-from components.ct.errors import InputError
-from pipelines.cluster_commands import add_compile_options, add_to, compile_options
+from components.runtime.errors import InputError
+from pipelines.cluster.commands import add_compile_options, add_to, compile_options
 from tests.pipelines.kfp_server import running
 from tests.pipelines.test_cluster import compiled
 

@@ -4,10 +4,10 @@ import pytest
 import yaml
 from kfp import compiler, dsl, local
 
-from components.ct.errors import InputError
+from components.runtime.errors import InputError
 from pipelines.batch_prediction import batch_prediction
-from pipelines.cluster_options import ClusterOptions, for_cluster
-from pipelines.commands import ROOT
+from pipelines.cluster.compile_options import ClusterOptions, for_cluster
+from pipelines.deploy.shell import ROOT
 from pipelines.parameters import PIPELINES
 from pipelines.training import training
 
@@ -83,7 +83,7 @@ def test_nothing_is_cached_where_a_source_is_not_digested_or_nobody_wants_it(pip
 def test_every_step_has_resources_a_timeout_retries_and_a_name(package):
     spec, platform = package
     tasks = tasks_of(spec)
-    assert {"identify", "ingest", "train", "export", "refuse", "summarize-run"} <= set(tasks)
+    assert {"identify", "ingest", "train", "export", "report-refusal", "summarize-run"} <= set(tasks)
     for name in set(tasks) - {"summarize-run"}:
         assert {"resourceCpuRequest", "resourceMemoryRequest", "resourceMemoryLimit"} <= set(resources(spec, name))
         assert int(platform[f"exec-{name}"]["activeDeadlineSeconds"]) > 0
@@ -173,7 +173,7 @@ def test_every_pipeline_has_a_description_and_every_parameter_one(pipeline, tmp_
 
 def test_batch_prediction_compiles_with_its_fan_out(tmp_path):
     spec, platform = compiled(for_cluster(batch_prediction), tmp_path / "batch.yaml")
-    assert {"plan-shards", "predict", "gather", "summarize-run"} == set(tasks_of(spec))
+    assert {"plan-parts", "predict", "collect-predictions", "summarize-run"} == set(tasks_of(spec))
     (policy,) = yaml.safe_load_all((ROOT / "serving" / "k8s" / "base" / "network_policy.yaml").read_text())
     let_in = policy["spec"]["ingress"][0]["from"][0]["podSelector"]["matchLabels"]
     assert platform["exec-predict"]["podMetadata"]["labels"] == let_in

@@ -5,7 +5,7 @@ import builtins
 import pytest
 from kfp import dsl, local
 
-from pipelines.console import following
+from pipelines.local.console import following
 
 
 @dsl.component(base_image="python", install_kfp_package=False)

@@ -24,9 +24,9 @@ def test_the_package_loops_over_the_folds_and_collects_their_evaluations(tmp_pat
     package = next(yaml.safe_load_all((tmp_path / "package.yaml").read_text()))
     tasks = package["root"]["dag"]["tasks"]
     before = {"identify", "ingest", "validate", "require-valid", "slice", "assign-folds"}
-    assert set(tasks) == before | {"for-loop-1", "fold-table"}
+    assert set(tasks) == before | {"for-loop-1", "summarize-folds"}
     assert tasks["for-loop-1"]["parameterIterator"]["items"]["inputParameter"].startswith("pipelinechannel--assign")
-    assert set(package["components"]["comp-for-loop-1"]["dag"]["tasks"]) == {"take-fold", "train", "evaluate"}
+    assert set(package["components"]["comp-for-loop-1"]["dag"]["tasks"]) == {"select-fold", "train", "evaluate"}
 
 
 @pytest.mark.slow
@@ -34,7 +34,7 @@ def test_the_package_loops_over_the_folds_and_collects_their_evaluations(tmp_pat
 def test_every_case_is_tested_once_by_a_network_that_did_not_see_it(tmp_path):
     done = subprocess.run([sys.executable, "-c", RUN, str(tmp_path)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    (table,) = tmp_path.glob("*/fold-table/table/cases.csv")
+    (table,) = tmp_path.glob("*/summarize-folds/table/cases.csv")
     with table.open(newline="") as file:
         rows = list(csv.DictReader(file))
     (cases,) = tmp_path.glob("*/ingest/cases/cases.csv")
@@ -43,5 +43,5 @@ def test_every_case_is_tested_once_by_a_network_that_did_not_see_it(tmp_path):
     assert sorted(row["case_id"] for row in rows) == sorted(ingested)
     folds_of_patient = {(row["patient_id"], row["fold"]) for row in rows}
     assert len(folds_of_patient) == len(set(ingested.values()))
-    (report,) = tmp_path.glob("*/fold-table/report")
+    (report,) = tmp_path.glob("*/summarize-folds/report")
     assert "over 3 folds" in report.read_text()

@@ -12,13 +12,13 @@ from google.protobuf import text_format
 from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
 from components import images
-from components.ct.errors import InputError
-from pipelines.commands import ROOT
-from pipelines.deploy import STEPS, build_commands, compile_command, down, main, up
-from pipelines.deployment import Deployment
+from components.runtime.errors import InputError
+from pipelines.deploy.deploy import STEPS, build_commands, compile_command, down, main, up
+from pipelines.deploy.deployment import Deployment
+from pipelines.deploy.serving_manifests import kustomization, removable, render, schema_mistakes
+from pipelines.deploy.shell import ROOT
 from pipelines.parameters import PIPELINES
-from pipelines.serving_manifests import kustomization, removable, render, schema_mistakes
-from serving.model_config import from_message, read_model_config, write_model_config
+from serving.versions.model_config import from_message, read_model_config, write_model_config
 from tests.pipelines.deploy_programs import KUBECTL, contents, needs_kubectl
 from tests.pipelines.kfp_server import running
 

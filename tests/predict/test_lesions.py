@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from components.predict.lesions import Burden, burden, without_small_lesions
-from components.predict.preview import preview_png
+from components.ct.lesion_burden import Burden, burden, remove_small_lesions
+from components.report.preview import preview_png
 
 
 @pytest.fixture
@@ -17,7 +17,7 @@ def mask():
     return mask
 
 
-def test_a_burden_is_counted_in_millilitres_percent_and_slices(mask):
+def test_a_burden_is_counted_in_milliliters_percent_and_slices(mask):
     assert burden(mask, voxel_ml=0.5) == Burden(lesion_ml=5.5, lesion_percent=2.75, slices_affected=4, slices=4)
 
 
@@ -25,7 +25,7 @@ def test_a_burden_is_counted_in_millilitres_percent_and_slices(mask):
     ("min_ml", "voxels"), [(0, 11), (0.1, 11), (0.15, 10), (0.2, 10), (0.3, 8), (0.8, 8), (0.9, 0)]
 )
 def test_lesions_under_the_least_volume_are_cleared_whole(mask, min_ml, voxels):
-    assert without_small_lesions(mask, 0.1, min_ml).sum() == voxels
+    assert remove_small_lesions(mask, 0.1, min_ml).sum() == voxels
 
 
 @pytest.mark.parametrize("fill", ["some", "none", "all"])

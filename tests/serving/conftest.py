@@ -29,8 +29,8 @@ def model_folder(tmp_path_factory) -> Path:
 
 def served(base: Path, **settings) -> Iterator[str]:
     """Run a server of the toy model in this process; yield its gRPC address."""
-    from serving.model_config import ModelConfig
-    from serving.server import Settings, start
+    from serving.server.server import Settings, start
+    from serving.versions.model_config import ModelConfig
 
     running = start(Settings(models=(ModelConfig(MODEL, str(base)),), port=0, **settings))
     yield running.address

@@ -7,9 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from serving.batching import Batcher, BatchLimits
-from serving.refusal import Refusal
-from serving.saved_model import SavedModel
+from serving.server.batching import Batcher, BatchLimits
+from serving.server.errors import RequestError
+from serving.versions.saved_model import SavedModel
 from tests.serving.toy import SIZE, toy_probability
 
 
@@ -105,7 +105,7 @@ def test_a_request_over_the_bound_goes_alone_and_shapes_are_not_mixed(model, hel
 def test_a_full_queue_refuses_at_once_and_loses_nothing_it_took(model, held_up):
     held = held_up(BatchLimits(waiting=3, slices=1, workers=1), model)
     taken = [held.ask(model, "network", slices(n, 1)) for n in range(3)]
-    with pytest.raises(Refusal) as caught:
+    with pytest.raises(RequestError) as caught:
         held.queue.run(model, "network", slices(9, 1))
     assert caught.value.code.name == "RESOURCE_EXHAUSTED"
     held.go.set()
@@ -116,7 +116,7 @@ def test_what_nobody_waits_for_any_more_is_not_computed(model, held_up):
     held = held_up(BatchLimits(workers=1), model)
     given_up = held.ask(model, "network", slices(1, 1), lambda: False)
     held.go.set()
-    with pytest.raises(Refusal):
+    with pytest.raises(RequestError):
         given_up.result(30)
     assert held.sizes == [1]
 

@@ -13,10 +13,10 @@ import pytest
 
 from components.ct.grid import GridFit, axial_slices, fit_hu, volume_from_axial_slices
 from components.ct.intensity import read_ct
-from serving import messages
-from serving.calls import ServingError
-from serving.client import SegmentationClient
-from serving.tensors import to_tensor
+from serving.client import messages
+from serving.client.endpoint import ServingError
+from serving.client.segmentation import SegmentationClient
+from serving.client.tensors import to_tensor
 from tests.serving.toy import MODEL, SIZE, THRESHOLD, toy_probability
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import tensorflow as tf
 
-from serving.model_config import ModelConfig
-from serving.server import Settings, start
+from serving.server.server import Settings, start
+from serving.versions.model_config import ModelConfig
 from tests.serving.toy import MODEL
 
 pytestmark = pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not on this machine")

@@ -49,9 +49,9 @@ def test_a_series_gives_a_mask_a_segmentation_and_a_picture(server, series, tmp_
     assert (written.Modality, written.NumberOfFrames, written.PatientID) == ("SEG", 2, "4711")
     drawn = nib.load(mask)
     assert int(np.asarray(drawn.dataobj).sum()) == int(written.pixel_array.sum()) > 0
-    # The block's centre in millimetres of DICOM's axes, whose x and y run against NIfTI's.
-    centre = nib.affines.apply_affine(drawn.affine, np.argwhere(np.asarray(drawn.dataobj)).mean(axis=0))
-    np.testing.assert_allclose(centre * (-1, -1, 1), (-10 + 5.5 * 0.8, -20 + 4.5 * 0.5, 30 + 1.5 * 2.5), atol=0.4)
+    # The block's center in millimeters of DICOM's axes, whose x and y run against NIfTI's.
+    center = nib.affines.apply_affine(drawn.affine, np.argwhere(np.asarray(drawn.dataobj)).mean(axis=0))
+    np.testing.assert_allclose(center * (-1, -1, 1), (-10 + 5.5 * 0.8, -20 + 4.5 * 0.5, 30 + 1.5 * 2.5), atol=0.4)
     assert png.read_bytes().startswith(b"\x89PNG")
     assert b"Meier" not in mask.read_bytes()
 
@@ -82,8 +82,8 @@ def test_an_eight_bit_scan_is_read_as_in_training_and_an_unknown_range_is_refuse
         assert predict(server, tmp_path / f"{name}.nii.gz", *out) is None
     assert "the scan is 8-bit" in capsys.readouterr().out
     likely = [nib.load(tmp_path / f"{name}_p.nii.gz").get_fdata() for name in ("scan", "windowed")]
-    np.testing.assert_allclose(likely[0], likely[1], atol=0.01)  # a grey level is 6 HU
-    # Grey levels of no known window: neither HU nor 0 to 255.
+    np.testing.assert_allclose(likely[0], likely[1], atol=0.01)  # a gray level is 6 HU
+    # Gray levels of no known window: neither HU nor 0 to 255.
     nib.save(nib.Nifti1Image(windowed.astype(np.int16) // 4 + 400, source.affine), tmp_path / "unknown.nii.gz")
     told = predict(server, tmp_path / "unknown.nii.gz", tmp_path / "u.nii.gz")
     assert told is not None

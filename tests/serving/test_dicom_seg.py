@@ -6,8 +6,8 @@ import pytest
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
-from components.ct.errors import InputError
-from serving.dicom_seg import write_segmentation
+from components.runtime.errors import InputError
+from serving.client.dicom_seg import write_segmentation
 
 ROWS, COLUMNS, SLICES = 6, 8, 5
 

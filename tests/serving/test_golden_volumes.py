@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 
 from components.ct.grid import axial_slices, volume_from_axial_slices
+from components.ct.inference import keras_network, lesion_probability
 from components.ct.intensity import read_ct
 from components.ct.phantom import write_cohort
-from components.evaluate.inference import keras_network, lesion_probability
-from components.export.manifest import write_manifest
 from components.export.parity import MASK_AGREEMENT, TOLERANCE
 from components.export.signatures import ServedModel
 from components.export.warmup import write_warmup_requests
 from components.train.network import build_network
-from serving.client import SegmentationClient
+from serving.client.segmentation import SegmentationClient
+from serving.versions.manifest import write_manifest
 from tests.serving.conftest import serving
 
 SIZE, THRESHOLD, NAME = 128, 0.5, "golden"

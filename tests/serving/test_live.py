@@ -12,10 +12,10 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tensorflow_serving.apis import model_management_pb2, model_service_pb2_grpc
 
 from components.ct.intensity import read_ct
-from serving.calls import ServingError
-from serving.client import SegmentationClient
-from serving.model_config import ModelConfig, to_message, write_model_config
-from serving.server import Settings, start
+from serving.client.endpoint import ServingError
+from serving.client.segmentation import SegmentationClient
+from serving.server.server import Settings, start
+from serving.versions.model_config import ModelConfig, to_message, write_model_config
 from tests.serving.toy import MODEL
 
 

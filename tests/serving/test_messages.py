@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from tensorflow_serving.apis import get_model_metadata_pb2, model_pb2, predict_pb2
 
-from serving import messages
-from serving.replies import write_as_content, write_as_fields
-from serving.tensors import TensorError, to_array, to_tensor
+from serving.client import messages
+from serving.client.tensors import TensorError, to_array, to_tensor
+from serving.server.reply_tensors import write_as_content, write_as_fields
 
 OFFICIAL = [
     model_pb2.ModelSpec,

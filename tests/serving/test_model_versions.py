@@ -4,13 +4,13 @@ import shutil
 
 import pytest
 
-from components.ct.errors import InputError
-from components.export.manifest import write_manifest
-from serving.model_config import ModelConfig
-from serving.models import Asked, Models, State
-from serving.refusal import Refusal
-from serving.server import Settings, start
-from serving.version_folders import model_base, version_folders
+from components.runtime.errors import InputError
+from serving.server.errors import RequestError
+from serving.server.models import ModelRequest, Models, State
+from serving.server.server import Settings, start
+from serving.versions.layout import model_base, version_folders
+from serving.versions.manifest import write_manifest
+from serving.versions.model_config import ModelConfig
 
 
 @pytest.fixture
@@ -59,20 +59,20 @@ def test_a_new_version_is_taken_over_and_the_old_one_freed(base, model_folder):
     models = serving(base)
     add_version(base, model_folder, 4)
     models.refresh()
-    assert models.choose(Asked("toy"))[0] == 4
-    assert {n: status.state for n, status in models.statuses(Asked("toy")).items()} == {
+    assert models.choose(ModelRequest("toy"))[0] == 4
+    assert {n: status.state for n, status in models.statuses(ModelRequest("toy")).items()} == {
         3: State.END,
         4: State.AVAILABLE,
     }
-    with pytest.raises(Refusal, match=r"Specific\(toy, 3\)"):
-        models.choose(Asked("toy", 3))
+    with pytest.raises(RequestError, match=r"Specific\(toy, 3\)"):
+        models.choose(ModelRequest("toy", 3))
 
 
 def test_a_damaged_newest_version_leaves_the_one_below_serving(base):
     add_damaged_version(base, 4)
     models = serving(base)
-    assert models.choose(Asked("toy"))[0] == 3
-    statuses = models.statuses(Asked("toy"))
+    assert models.choose(ModelRequest("toy"))[0] == 3
+    statuses = models.statuses(ModelRequest("toy"))
     assert statuses[3].state is State.AVAILABLE
     assert statuses[4].state is State.END
     assert "version 4 cannot be loaded" in statuses[4].error
@@ -86,7 +86,7 @@ def test_a_damaged_version_is_tried_again_when_its_files_change(base, model_fold
     shutil.copytree(model_folder / "12", base / "4", dirs_exist_ok=True)
     models.refresh()
     assert models.shown() == {"toy": [4]}
-    assert models.statuses(Asked("toy", 4))[4].error == ""
+    assert models.statuses(ModelRequest("toy", 4))[4].error == ""
 
 
 def test_a_version_that_was_tampered_with_is_not_served(base, model_folder):
@@ -98,7 +98,7 @@ def test_a_version_that_was_tampered_with_is_not_served(base, model_folder):
     (base / ".4").rename(base / "4")
     models.refresh()
     assert models.shown() == {"toy": [3]}
-    assert "saved_model.pb was changed" in models.statuses(Asked("toy", 4))[4].error
+    assert "saved_model.pb was changed" in models.statuses(ModelRequest("toy", 4))[4].error
 
 
 def test_a_version_whose_warmup_fails_is_not_served(base, model_folder):
@@ -109,7 +109,7 @@ def test_a_version_whose_warmup_fails_is_not_served(base, model_folder):
     write_warmup_requests(base / ".4", "toy", size=99)
     (base / ".4").rename(base / "4")
     models.refresh()
-    assert "to have shape [?,16,16] but [1,99,99]" in models.statuses(Asked("toy", 4))[4].error
+    assert "to have shape [?,16,16] but [1,99,99]" in models.statuses(ModelRequest("toy", 4))[4].error
 
 
 def test_the_last_version_stays_when_its_folder_vanishes(base):
@@ -125,13 +125,13 @@ def test_a_model_whose_every_version_is_damaged_is_no_model(tmp_path):
         start(Settings(models=(ModelConfig("toy", str(tmp_path)),), port=0))
 
 
-def test_a_labelled_version_stays_beside_newer_ones(base, model_folder):
+def test_a_labeled_version_stays_beside_newer_ones(base, model_folder):
     models = serving(base, labels={"stable": 3})
     add_version(base, model_folder, 4)
     models.refresh()
     assert models.shown() == {"toy": [3, 4]}
-    assert models.choose(Asked("toy", label="stable"))[0] == 3
-    assert models.choose(Asked("toy"))[0] == 4
+    assert models.choose(ModelRequest("toy", label="stable"))[0] == 3
+    assert models.choose(ModelRequest("toy"))[0] == 4
 
 
 def test_a_reload_that_cannot_be_met_changes_nothing(base):
@@ -141,11 +141,11 @@ def test_a_reload_that_cannot_be_met_changes_nothing(base):
         ModelConfig("toy", str(base), specific=(9,)),
         ModelConfig("other", str(base / "nowhere")),
     ):
-        with pytest.raises(Refusal) as caught:
+        with pytest.raises(RequestError) as caught:
             models.reload([bad])
         assert caught.value.code.name == "FAILED_PRECONDITION"
     assert models.shown() == {"toy": [3]}
-    assert models.choose(Asked("toy", label="stable"))[0] == 3
+    assert models.choose(ModelRequest("toy", label="stable"))[0] == 3
 
 
 @pytest.mark.parametrize(

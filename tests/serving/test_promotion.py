@@ -4,11 +4,11 @@ import json
 
 import pytest
 
-from components.ct.errors import InputError
-from components.export.manifest import write_manifest
+from components.runtime.errors import InputError
 from serving.cli import main
-from serving.model_config import ModelConfig, read_model_config, write_model_config
-from serving.promotion import Labels
+from serving.versions.labels import Labels
+from serving.versions.manifest import write_manifest
+from serving.versions.model_config import ModelConfig, read_model_config, write_model_config
 from tests.storage.gcs_server import BUCKET
 
 

@@ -8,8 +8,8 @@ import urllib.request
 import numpy as np
 import pytest
 
-from serving.model_config import ModelConfig
-from serving.server import Settings, start
+from serving.server.server import Settings, start
+from serving.versions.model_config import ModelConfig
 from tests.serving.toy import MODEL, SIZE, THRESHOLD, toy_probability
 
 SLICES = np.random.default_rng(2).integers(-1400, 400, (2, SIZE, SIZE), np.int16)

@@ -27,8 +27,8 @@ from tensorflow_serving.apis import (
     prediction_service_pb2_grpc,
 )
 
-from serving.client import SegmentationClient
-from serving.model_config import ModelConfig, to_message
+from serving.client.segmentation import SegmentationClient
+from serving.versions.model_config import ModelConfig, to_message
 from tests.serving.conftest import serving
 from tests.serving.toy import MODEL, SIZE, save_toy_model, toy_probability
 

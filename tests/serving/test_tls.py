@@ -6,14 +6,14 @@ import urllib.request
 import pytest
 import trustme
 
-from components.ct.errors import InputError
 from components.ct.intensity import read_ct
-from serving.calls import ServingError
+from components.runtime.errors import InputError
 from serving.cli import main
-from serving.client import SegmentationClient
-from serving.model_config import ModelConfig
-from serving.server import Settings, start
+from serving.client.endpoint import ServingError
+from serving.client.segmentation import SegmentationClient
+from serving.server.server import Settings, start
 from serving.tls import ClientTls, ServerTls
+from serving.versions.model_config import ModelConfig
 from tests.serving.toy import MODEL
 
 

@@ -10,11 +10,11 @@ from google.protobuf import text_format
 from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
 from pipelines.training import training
-from serving.client import SegmentationClient
+from serving.client.segmentation import SegmentationClient
 from serving.commands.arguments import DEFAULT_MODEL
 from serving.commands.serve import DEFAULT_PORT
-from serving.metrics import PATH as METRICS_PATH
-from serving.model_config import from_message
+from serving.server.metrics import PATH as METRICS_PATH
+from serving.versions.model_config import from_message
 from tests.serving_k8s.rendering import (
     COMBINATIONS,
     OVERLAYS,

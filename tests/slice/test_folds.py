@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 
+from components.assign_folds.folds import draw_folds, lesion_burden, read_folds, select_fold
 from components.ct.cases import Case
-from components.ct.errors import CohortError
-from components.slice.folds import draw_folds, lesion_burden, read_folds, take_fold
+from components.runtime.errors import CohortError
 from components.slice.split import Split
 from tests.train.conftest import write_shards
 
@@ -47,7 +47,7 @@ def test_too_few_folds_or_patients_are_an_error(count):
 def test_a_fold_is_tested_the_next_validates_and_the_others_train(tmp_path):
     shards = write_shards(tmp_path / "shards", {"train": 3, "validation": 1, "test": 2}, slices=1)
     folds = [["train_0", "test_1"], ["train_1", "test_0"], ["train_2", "validation_0"]]
-    split = take_fold(shards, tmp_path / "fold", folds, number=3)
+    split = select_fold(shards, tmp_path / "fold", folds, number=3)
     assert split == Split.read(tmp_path / "fold")
     assert split.cases == {"test": folds[2], "validation": folds[0], "train": ["test_0", "train_1"]}
     assert sorted(path.stem for path in (tmp_path / "fold" / "train").iterdir()) == ["test_0", "train_1"]

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from components.ct.cases import read_cases, write_cases
-from components.ct.errors import InputError
 from components.ct.grid import axial_slices, fit_hu, fit_mask
 from components.ct.volume import read_volume
+from components.runtime.errors import InputError
 from components.slice.shards import read_split
 from components.slice.slicing import slice_cohort
 from components.slice.split import SPLITS, Split

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components.ct.cases import Case
-from components.ct.errors import CohortError
+from components.runtime.errors import CohortError
 from components.slice.split import Split, require_patients_apart, split_by_patient
 
 

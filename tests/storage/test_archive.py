@@ -5,7 +5,7 @@ import zipfile
 
 import pytest
 
-from components.ct.errors import InputError
+from components.runtime.errors import InputError
 from components.storage.archive import extract_zip
 
 

@@ -5,9 +5,9 @@ import threading
 import numpy as np
 import pytest
 
-from components.ct.errors import InputError
+from components.runtime.errors import InputError
 from components.storage.gcs import ObjectExists, crc32c_of, download_prefix, list_names, upload_folder
-from components.storage.place import Place
+from components.storage.gcs_uri import GcsUri
 from tests.storage.gcs_server import BUCKET, Fault
 
 URI = f"gs://{BUCKET}/cohort"
@@ -129,4 +129,4 @@ def test_a_server_that_fails_for_a_moment_is_asked_again(gcs, tmp_path, status):
 @pytest.mark.parametrize("uri", ["gs://", "gs://B", "gs://UPPER/x", "s3://bucket/x", "gs:/bucket"])
 def test_an_address_that_is_none_is_refused(uri):
     with pytest.raises(InputError, match="expected gs://bucket/prefix"):
-        Place.parse(uri)
+        GcsUri.parse(uri)

@@ -6,22 +6,24 @@ import time
 import numpy as np
 import pytest
 
-from components.ct.errors import InputError
-from components.storage.http import Patience, download
+from components.runtime.errors import InputError
+from components.storage.http import RetryPolicy, download
 from tests.storage.file_server import Trouble
 
 CONTENT = np.random.default_rng(0).bytes(300_000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
-HASTY = Patience(connect_s=1, silence_s=1, fruitless_s=0.5, deadline_s=10, first_wait_s=0.01, longest_wait_s=0.05)
+HASTY = RetryPolicy(
+    connect_s=1, read_timeout_s=1, stall_timeout_s=0.5, deadline_s=10, first_wait_s=0.01, longest_wait_s=0.05
+)
 
 
 @pytest.fixture
 def fetch(file_server, tmp_path):
-    """A function that fetches the one file there, with little patience, and gives its path."""
+    """A function that fetches the one file there, with little retry_policy, and gives its path."""
     file_server.files["scan.zip"] = CONTENT
 
-    def fetched(patience=HASTY):
-        download(f"{file_server.url}/scan.zip", tmp_path / "cache" / "scan.zip", SHA256, patience)
+    def fetched(retry_policy=HASTY):
+        download(f"{file_server.url}/scan.zip", tmp_path / "cache" / "scan.zip", SHA256, retry_policy)
         return tmp_path / "cache" / "scan.zip"
 
     return fetched
@@ -87,7 +89,7 @@ def test_a_refusal_is_final(fetch, file_server, status, says):
 def test_a_server_that_is_silent_is_given_up(fetch, file_server):
     file_server.troubles.append(Trouble(delay_s=0.6, times=9))
     with pytest.raises(InputError, match=r"gave up after \d s: no connection \(ReadTimeout\)"):
-        fetch(Patience(connect_s=1, silence_s=0.2, fruitless_s=0.5, first_wait_s=0.01))
+        fetch(RetryPolicy(connect_s=1, read_timeout_s=0.2, stall_timeout_s=0.5, first_wait_s=0.01))
 
 
 def test_a_server_that_is_not_there_is_given_up(tmp_path):
@@ -99,7 +101,7 @@ def test_cuts_without_end_are_given_up_at_the_deadline_and_what_came_is_kept(fet
     file_server.troubles.append(Trouble(cut_after=500, times=10_000))
     began = time.monotonic()
     with pytest.raises(InputError, match=r"gave up after \d s: the (connection was cut|time is up).*; try again later"):
-        fetch(Patience(1, 1, fruitless_s=5, deadline_s=0.5, first_wait_s=0.01, longest_wait_s=0.02))
+        fetch(RetryPolicy(1, 1, stall_timeout_s=5, deadline_s=0.5, first_wait_s=0.01, longest_wait_s=0.02))
     assert time.monotonic() - began < 3
     assert left_in(tmp_path / "cache") == [f".scan.zip.{SHA256[:12]}.partial"]
     file_server.troubles.clear()

@@ -14,7 +14,7 @@ STILL = Augmentation(
 
 
 def a_batch(count: int = 16) -> tuple[tf.Tensor, tf.Tensor]:
-    """Slices with an off-centre bright square that is the lesion."""
+    """Slices with an off-center bright square that is the lesion."""
     lesion = np.zeros((count, 32, 32), np.float32)
     lesion[:, 6:14, 18:26] = 1
     return tf.constant(-1000 + 1000 * lesion), tf.constant(lesion)
@@ -60,7 +60,7 @@ def test_the_same_seed_gives_the_same_slices_and_another_gives_others():
     assert np.abs(first - other).max() > 100
 
 
-def test_grey_values_stay_in_the_window():
+def test_gray_values_stay_in_the_window():
     slices_hu, lesion = a_batch()
     varied = augment(slices_hu, lesion, tf.constant([5, 6]), dataclasses.replace(Augmentation(), noise=0.5))[0].numpy()
     assert varied.min() >= -1250

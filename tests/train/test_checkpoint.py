@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from components.ct.errors import InputError
+from components.runtime.errors import InputError
 from components.train.checkpoint import Checkpoint, CheckpointFolder, checkpoint_folder
 
 

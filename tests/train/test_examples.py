@@ -6,7 +6,7 @@ from itertools import islice
 import numpy as np
 import pytest
 
-from components.ct.errors import InputError
+from components.runtime.errors import InputError
 from components.slice.shards import read_split, write_shard
 from components.train.examples import Survey, survey, training_batches, validation_slices
 from components.train.recipe import Augmentation, Recipe

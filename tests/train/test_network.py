@@ -1,10 +1,10 @@
-"""The U-Net: what goes in and out, what is saved, and that the fused normalisation is the plain one."""
+"""The U-Net: what goes in and out, what is saved, and that the fused normalization is the plain one."""
 
 import keras
 import numpy as np
 import pytest
 
-from components.ct.errors import InputError
+from components.runtime.errors import InputError
 from components.train.network import FusedBatchNormalization, build_network, flip_averaged, load_model
 
 SMALL = (4, 8, 8)
@@ -41,7 +41,7 @@ def test_hu_outside_of_the_window_make_no_difference():
 
 
 @pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16"])
-def test_fused_batch_normalisation_is_keras_own(dtype):
+def test_fused_batch_normalization_is_keras_own(dtype):
     draw = np.random.default_rng(0)
     batch = draw.normal(3, 2, (4, 8, 8, 5)).astype(np.float32)
     fused, plain = FusedBatchNormalization(dtype=dtype), keras.layers.BatchNormalization(dtype=dtype)

@@ -7,8 +7,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from components.ct.errors import InputError
 from components.ct.grid import volume_from_axial_slices
+from components.runtime.errors import InputError
 from components.slice.shards import read_split
 from components.train.examples import survey, training_batches
 from components.train.pseudo_labels import agreement, with_pseudo_labels
@@ -28,18 +28,18 @@ def test_agreement_is_the_mean_dice_of_the_teachers_masks():
 
 
 @pytest.fixture
-def unlabelled(tmp_path):
+def unlabeled(tmp_path):
     """Two scans of three slices, without masks."""
-    (tmp_path / "unlabelled").mkdir()
+    (tmp_path / "unlabeled").mkdir()
     draw = np.random.default_rng(9)
     for name in ("a", "b"):
         volume = volume_from_axial_slices(draw_slices(3, draw)[0])
-        nib.save(nib.Nifti1Image(volume, np.eye(4)), tmp_path / "unlabelled" / f"{name}.nii.gz")
-    return tmp_path / "unlabelled"
+        nib.save(nib.Nifti1Image(volume, np.eye(4)), tmp_path / "unlabeled" / f"{name}.nii.gz")
+    return tmp_path / "unlabeled"
 
 
-def test_unlabelled_slices_are_trained_on_with_soft_labels_and_weights(shards, unlabelled, tmp_path):
-    more = with_pseudo_labels(shards, unlabelled, tmp_path / "more", recipe=TINY, seed=0, teachers=2)
+def test_unlabeled_slices_are_trained_on_with_soft_labels_and_weights(shards, unlabeled, tmp_path):
+    more = with_pseudo_labels(shards, unlabeled, tmp_path / "more", recipe=TINY, seed=0, teachers=2)
     added = [record for record in read_split(more, "train", SIZE) if record["case_id"] in (b"a", b"b")]
     assert [int(record["slice_index"]) for record in added] == [0, 1, 2, 0, 1, 2]
     found = survey(more, SIZE)
@@ -51,17 +51,17 @@ def test_unlabelled_slices_are_trained_on_with_soft_labels_and_weights(shards, u
     assert train(more, tmp_path / "model", recipe=TINY).slices == 22
 
 
-def test_scans_that_have_masks_already_and_empty_folders_are_told(shards, unlabelled, tmp_path):
-    (unlabelled / "b.nii.gz").rename(unlabelled / "train_1.nii.gz")
+def test_scans_that_have_masks_already_and_empty_folders_are_told(shards, unlabeled, tmp_path):
+    (unlabeled / "b.nii.gz").rename(unlabeled / "train_1.nii.gz")
     with pytest.raises(InputError, match="train_1 among the cases with masks too"):
-        with_pseudo_labels(shards, unlabelled, tmp_path / "more", recipe=TINY, seed=0)
+        with_pseudo_labels(shards, unlabeled, tmp_path / "more", recipe=TINY, seed=0)
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="no scans without masks here"):
         with_pseudo_labels(shards, tmp_path / "empty", tmp_path / "more", recipe=TINY, seed=0)
 
 
-def test_several_pods_are_told_that_they_cannot(shards, unlabelled, tmp_path, monkeypatch):
+def test_several_pods_are_told_that_they_cannot(shards, unlabeled, tmp_path, monkeypatch):
     cluster = {"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 0}}
     monkeypatch.setenv("TF_CONFIG", json.dumps(cluster))
     with pytest.raises(InputError, match="several pods cannot make them together"):
-        with_pseudo_labels(shards, unlabelled, tmp_path / "more", recipe=TINY, seed=0)
+        with_pseudo_labels(shards, unlabeled, tmp_path / "more", recipe=TINY, seed=0)

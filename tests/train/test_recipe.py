@@ -2,7 +2,7 @@
 
 import pytest
 
-from components.ct.errors import InputError
+from components.runtime.errors import InputError
 from components.train.recipe import PRESETS, Augmentation, Recipe, changed_recipe
 
 
@@ -20,7 +20,7 @@ def test_whole_numbers_may_come_as_kubeflow_sends_them():
 
 def test_augmentation_can_be_switched_off_and_on():
     assert changed_recipe(Recipe(), {"augmentation": None}).augmentation is None
-    assert changed_recipe(PRESETS["seed-focal"], {"augmentation": {}}).augmentation == Augmentation()
+    assert changed_recipe(PRESETS["baseline-focal"], {"augmentation": {}}).augmentation == Augmentation()
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def test_a_mistaken_change_is_told(changes, message):
 
 
 def test_the_published_presets_differ_in_loss_and_augmentation_alone():
-    focal, focal_dice = PRESETS["seed-focal"], PRESETS["seed-focal-dice"]
+    focal, focal_dice = PRESETS["baseline-focal"], PRESETS["baseline-focal-dice"]
     same = changed_recipe(
         focal_dice, {"augmentation": None, "focal_weight": 1.0, "dice_weight": 0.0, "dice_per": focal.dice_per}
     )

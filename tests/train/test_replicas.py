@@ -13,8 +13,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from components.ct.errors import InputError
-from components.train.devices import distribution, leads
+from components.runtime.errors import InputError
+from components.train.devices import distribution, is_chief
 from components.train.training import train
 from tests.train.worker_process import TINY
 
@@ -65,7 +65,7 @@ def told(output: str) -> dict:
 
 
 def close(history: dict, expected: dict) -> None:
-    """Equal but for the batch normalisation, whose statistics are those of each replica's part."""
+    """Equal but for the batch normalization, whose statistics are those of each replica's part."""
     np.testing.assert_allclose(history["loss"], expected["loss"], rtol=0.05)
     np.testing.assert_allclose(history["dice"], expected["dice"], atol=0.05)
 
@@ -104,4 +104,4 @@ def test_a_batch_must_give_each_device_a_slice(shards, tmp_path):
 
 def test_without_a_cluster_one_process_leads_itself():
     assert distribution().num_replicas_in_sync == 1
-    assert leads(distribution())
+    assert is_chief(distribution())

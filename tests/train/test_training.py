@@ -8,8 +8,8 @@ import pytest
 import tensorflow as tf
 from tensorflow.core.util.event_pb2 import Event
 
-from components.ct.cases import sha256_of
-from components.ct.errors import InputError
+from components.runtime.errors import InputError
+from components.runtime.files import sha256_of
 from components.train.examples import validation_slices
 from components.train.network import load_model
 from components.train.recipe import PRESETS, preset_recipe
@@ -87,7 +87,7 @@ def test_each_epoch_is_told_in_one_line(shards, tmp_path, capsys):
     assert "(best)" in lines[0]
 
 
-@pytest.mark.parametrize("preset", ["seed-focal", "seed-focal-dice"])
+@pytest.mark.parametrize("preset", ["baseline-focal", "baseline-focal-dice"])
 def test_the_published_presets_pass_once_through_the_slices_with_the_values_of_8_bit_files(shards, tmp_path, preset):
     recipe = dataclasses.replace(preset_recipe(preset), epochs=1)
     run = train(shards, tmp_path, recipe=recipe)
@@ -96,5 +96,5 @@ def test_the_published_presets_pass_once_through_the_slices_with_the_values_of_8
 
 
 def test_an_unknown_preset_is_told_with_those_there_are():
-    with pytest.raises(InputError, match="expected one of default, seed-focal, seed-focal-dice"):
+    with pytest.raises(InputError, match="expected one of default, baseline-focal, baseline-focal-dice"):
         preset_recipe("best")

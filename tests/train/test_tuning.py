@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from components.ct.errors import InputError
+from components.runtime.errors import InputError
 from components.train.recipe import PRESETS, Augmentation, changed_recipe
 from components.train.tuning import strengthened, tune
 

@@ -97,7 +97,7 @@ def test_a_mask_without_lesion_has_no_ceiling():
 
 
 def outline(png: bytes) -> np.ndarray:
-    """Where a picture is neither black, white nor grey."""
+    """Where a picture is neither black, white nor gray."""
     pixels = np.asarray(Image.open(io.BytesIO(png)).convert("RGB")).astype(int)
     return np.ptp(pixels, axis=2) > 0
 

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from components.ct.errors import InputError
+from components.runtime.errors import InputError
 from components.validate.facts import COLUMNS
 from components.validate.histogram import HuHistogram
 from components.validate.profile import COMPARED, HU_EDGES, Profile, compare, stability_index

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from components.ct.cases import read_cases, write_cases
-from components.ct.errors import CohortError, InputError
+from components.runtime.errors import CohortError, InputError
 from components.validate.data_docs import RESULT_PAGE, SUITE, SUITE_PAGE
 from components.validate.facts import COLUMNS
 from components.validate.profile import Profile
@@ -134,7 +134,7 @@ def test_an_unknown_policy_and_an_empty_table_are_refused(small_cohort, run):
 
 def test_the_page_needs_no_network_and_no_name_in_it_runs(small_cohort, run, tmp_path):
     cases = read_cases(small_cohort)
-    write_cases(small_cohort, [replace(case, source="<script>alert(1)</script>") for case in cases])
+    write_cases(small_cohort, [replace(case, site="<script>alert(1)</script>") for case in cases])
     run()
     page = (tmp_path / "report.html").read_text()
     assert "<script>alert" not in page

@@ -1,6 +1,6 @@
 """A synthetic 3-D chest-CT cohort with the quirks of the COVID-19 CT data set (Zenodo record 3757476).
 
-Anatomy is a set of signed distances in the patient's own millimetres, so that two scans of one patient show
+Anatomy is a set of signed distances in the patient's own millimeters, so that two scans of one patient show
 the same ribs, heart and vessels on two different voxel grids. What a distance is below one pixel becomes a
 partial volume. Each patient and each case has its own random stream: the same seed gives the same bytes,
 and a cohort of N cases is the beginning of every longer one.

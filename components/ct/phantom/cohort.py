@@ -8,16 +8,16 @@ from numpy.random import Generator, default_rng
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from components.ct.atomic import written_whole
-from components.ct.errors import InputError
 from components.ct.grid import volume_from_axial_slices
-from components.ct.intensity import in_window
+from components.ct.intensity import apply_window
 from components.ct.phantom.body import Body, add_bones, draw_soft_tissue
 from components.ct.phantom.lesions import add_lesions
 from components.ct.phantom.lungs import Lungs, add_main_airways, draw_lungs, draw_parenchyma
 from components.ct.phantom.scan import Scan, Slices
 from components.ct.phantom.trees import add_trees
 from components.ct.volume import FileGrid, write_on_file_grid
+from components.runtime.errors import InputError
+from components.runtime.files import atomic_write
 
 SLICE_SPACING_MM = (1.5, 3.0, 6.0, 1.0, 5.0, 2.0, 4.0)  # by case, in turn
 ORIENTATIONS = ("LAS", "LPS", "LAS", "LAS", "LAS", "RAS", "LAS", "LAS", "LAS", "PSR", "LAS")
@@ -49,7 +49,7 @@ def write_cohort(folder: Path, cases: int, seed: int) -> None:
         _write(folder / "scans" / f"{name}.nii.gz", stored, scan)
         _write(folder / "infection_masks" / f"{name}.nii.gz", mask, scan)
     rows = [f"{name},patient_{_patient(index) + 1:03d}\n" for index, name in enumerate(names)]
-    with written_whole(folder / "patients.csv") as temporary:
+    with atomic_write(folder / "patients.csv") as temporary:
         temporary.write_text("case_id,patient_id\n" + "".join(rows))
 
 
@@ -99,8 +99,8 @@ def _draw_scan(rng: Generator, index: int, body: Body) -> Scan:
     middle = rng.uniform(0.3, 0.62) * body.lung_height
     middle = np.clip(middle, half_slab - 30, max(half_slab - 30, body.lung_height + 25 - half_slab))
 
-    def axis(count: int, step_mm: float, centre_mm: float) -> Slices:
-        return (centre_mm + (np.arange(count, dtype=np.float32) - (count - 1) / 2) * step_mm).astype(np.float32)
+    def axis(count: int, step_mm: float, center_mm: float) -> Slices:
+        return (center_mm + (np.arange(count, dtype=np.float32) - (count - 1) / 2) * step_mm).astype(np.float32)
 
     return Scan(
         z=axis(slices, dz_mm, middle)[:, None, None],
@@ -129,4 +129,4 @@ def _acquire(hu: Slices, scan: Scan, rng: Generator) -> NDArray:
         hu[:, (scan.y**2 + scan.x**2)[0] > (scan.x.max() - scan.x.min()) ** 2 / 4] = -1024
     if not scan.windowed:
         return np.rint(np.clip(hu, -1024, 3071)).astype(np.int16)
-    return np.rint(in_window(hu) * 255).astype(np.uint8)
+    return np.rint(apply_window(hu) * 255).astype(np.uint8)

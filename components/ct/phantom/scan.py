@@ -12,7 +12,7 @@ Slices = NDArray[np.floating]  # float32 (z, rows, columns), see components.ct.g
 
 @dataclass(frozen=True)
 class Scan:
-    """How one case was scanned: voxel centres in mm, x to the left, y to the back, z up from the lung base."""
+    """How one case was scanned: voxel centers in mm, x to the left, y to the back, z up from the lung base."""
 
     z: Slices  # (n, 1, 1)
     y: Slices  # (1, rows, 1)
@@ -35,8 +35,8 @@ def noise(scan: Scan, rng: Generator, length_mm: float) -> Slices:
     """Smooth noise of about unit variance: a cubic B-spline through a random lattice fixed to the patient."""
     shape = [int(extent_mm / length_mm) + 1 for extent_mm in (440, 520, 520)]
     field = 3 * rng.standard_normal(shape, dtype=np.float32)  # 3: the spline's weights shrink it to a third
-    for centres, low_mm, nodes in zip((scan.z, scan.y, scan.x), (-80, -260, -260), shape, strict=True):
-        position = (centres.ravel() - low_mm) / length_mm
+    for centers, low_mm, nodes in zip((scan.z, scan.y, scan.x), (-80, -260, -260), shape, strict=True):
+        position = (centers.ravel() - low_mm) / length_mm
         node = np.floor(position).astype(int)[:, None] + np.arange(-1, 3)
         away = np.abs(position[:, None] - node)
         weight = np.where(away < 1, 2 / 3 - away**2 + away**3 / 2, np.clip(2 - away, 0, None) ** 3 / 6)

@@ -1,0 +1,1 @@
+"""Assign the patients of a cohort to folds."""

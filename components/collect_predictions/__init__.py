@@ -1,0 +1,1 @@
+"""Collect the predictions of all parts: masks, a table, a gallery."""

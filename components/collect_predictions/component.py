@@ -1,0 +1,34 @@
+"""The KFP interface of the collect-predictions step."""
+
+from typing import List
+
+from kfp import dsl
+
+from components import images
+
+
+@dsl.component(base_image=images.CPU, install_kfp_package=False)
+def collect_predictions(
+    predictions: dsl.Input[List[dsl.Artifact]],  # noqa: UP006
+    results: dsl.Output[dsl.Artifact],
+    gallery: dsl.Output[dsl.HTML],
+) -> None:
+    """Bring the parts together.
+
+    Args:
+        predictions: Masks, previews and tables of all parts.
+        results: masks/ and summary.csv of all scans.
+        gallery: A page to look through them.
+    """
+    from pathlib import Path
+
+    from components.runtime.errors import exit_on_input_error
+
+    with exit_on_input_error():
+        from components.predict import batch
+
+        rows = batch.collect_predictions(
+            [Path(part.path) for part in predictions], Path(results.path), Path(gallery.path)
+        )
+        results.metadata["scans"] = len(rows)
+        results.metadata["failed"] = sum(bool(row["error"]) for row in rows)

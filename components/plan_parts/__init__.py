@@ -1,0 +1,1 @@
+"""Divide a batch of scans into parts that run in parallel."""

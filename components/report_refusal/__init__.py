@@ -1,0 +1,1 @@
+"""Report why the gate refused a model."""

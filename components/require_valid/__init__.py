@@ -1,0 +1,1 @@
+"""Stop a run whose cohort failed validation."""

@@ -1,0 +1,1 @@
+"""Summarize how a run on a cluster ended."""

@@ -1,0 +1,1 @@
+"""Compiling for a Kubeflow cluster, and submitting runs to it."""

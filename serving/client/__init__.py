@@ -1,0 +1,1 @@
+"""A client of TensorFlow Serving: scans in, lesion masks out."""

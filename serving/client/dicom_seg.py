@@ -1,0 +1,91 @@
+"""A predicted mask as a DICOM segmentation that a viewer lays over the series it came from."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+from numpy.typing import NDArray
+from pydicom.errors import InvalidDicomError
+from pydicom.sr.codedict import codes
+from pydicom.uid import generate_uid
+
+from components.ct.grid import axial_slices
+from components.runtime.errors import InputError
+from components.runtime.files import atomic_write
+
+_AXIAL = (1, 0, 0, 0, 1, 0)  # rows run to the patient's left, columns to the back
+
+
+def write_segmentation(path: Path, series: Path, mask: NDArray[np.uint8]) -> None:
+    """Write an (x, y, z) RAS+ mask of 0 and 1 as DICOM SEG.
+
+    Args:
+        path: the file.
+        series: folder of the axial CT series that the mask was drawn on.
+        mask: one slice for each image of the series.
+
+    Raises:
+        InputError: highdicom is missing, or the series is not axial, not the mask's, or lacks what a reference needs.
+    """
+    try:
+        import highdicom as hd
+    except ModuleNotFoundError as error:
+        raise InputError("DICOM segmentations need highdicom; install the extra `seg`") from error
+    images = _images(series)
+    frames = axial_slices(mask)
+    if frames.shape != (len(images), images[0].Rows, images[0].Columns):
+        raise InputError(f"{series}: has {len(images)} images, which the mask of {len(frames)} slices does not fit")
+    lesion = hd.seg.SegmentDescription(
+        segment_number=1,
+        segment_label="Lung lesion",
+        segmented_property_category=codes.SCT.MorphologicallyAbnormalStructure,
+        segmented_property_type=codes.SCT.Lesion,
+        algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
+        algorithm_identification=hd.AlgorithmIdentificationSequence(
+            name="lung-ct-pipelines", version="1", family=codes.DCM.ArtificialIntelligence
+        ),
+    )
+    try:
+        segmentation = hd.seg.Segmentation(
+            source_images=images,
+            pixel_array=np.ascontiguousarray(frames),
+            segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
+            segment_descriptions=[lesion],
+            series_instance_uid=generate_uid(),
+            series_number=900,
+            sop_instance_uid=generate_uid(),
+            instance_number=1,
+            manufacturer="lung-ct-pipelines",
+            manufacturer_model_name="lung-ct-pipelines",
+            software_versions="1",
+            device_serial_number="0",
+        )
+    except (
+        AttributeError,
+        ValueError,
+        TypeError,
+    ) as error:  # what highdicom copies is missing, or not as the standard says
+        reason = " ".join(str(error).split())
+        raise InputError(
+            f"{series}: a DICOM segmentation cannot refer to it ({reason}); take the NIfTI mask"
+        ) from error
+    with atomic_write(path) as temporary:
+        segmentation.save_as(temporary)
+
+
+def _images(series: Path) -> list[Any]:
+    """The images of an axial series, from the feet up as the mask's slices run."""
+    images = []
+    for file in sorted(series.iterdir()):
+        try:
+            images.append(pydicom.dcmread(file))
+        except (InvalidDicomError, IsADirectoryError):
+            continue  # a DICOMDIR's neighbor, a note
+    images = [image for image in images if "ImagePositionPatient" in image]
+    if not images:
+        raise InputError(f"{series}: holds no DICOM images")
+    for image in images:
+        if not np.allclose(image.ImageOrientationPatient, _AXIAL, atol=1e-3):
+            raise InputError(f"{series}: is not axial; DICOM segmentations are written for axial series alone")
+    return sorted(images, key=lambda image: float(image.ImagePositionPatient[2]))

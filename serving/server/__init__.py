@@ -1,0 +1,1 @@
+"""The embedded server: TensorFlow Serving's APIs over the same version folders."""

@@ -1,0 +1,53 @@
+"""The manifest of a version: what it notices, and that other tools read it."""
+
+import subprocess
+
+import pytest
+
+from components.runtime.errors import InputError
+from serving.cli import main
+from serving.versions.manifest import MANIFEST, verify, write_manifest
+
+
+@pytest.fixture
+def version(tmp_path):
+    for name in ("saved_model.pb", "variables/variables.index", "assets.extra/verdict.json"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(name)
+    write_manifest(tmp_path)
+    return tmp_path
+
+
+def test_an_untouched_version_is_sound(version, capsys):
+    assert verify(version) == 3
+    main(["verify", str(version)])
+    assert capsys.readouterr().out == f"{version}: 3 files, all as exported\n"
+
+
+def test_sha256sum_reads_the_manifest(version):
+    subprocess.run(["sha256sum", "--strict", "-c", str(MANIFEST)], cwd=version, check=True, capture_output=True)
+
+
+def test_every_changed_missing_and_added_file_is_named(version):
+    (version / "saved_model.pb").write_text("Saved_model.pb")
+    (version / "variables" / "variables.index").unlink()
+    (version / "assets.extra" / "more.txt").touch()
+    with pytest.raises(InputError) as caught:
+        verify(version)
+    for words in ("saved_model.pb was changed", "variables.index is missing", "more.txt was added", "do not serve"):
+        assert words in str(caught.value)
+
+
+def test_the_command_line_ends_in_one_line(version, tmp_path):
+    (version / "saved_model.pb").write_text("")
+    with pytest.raises(SystemExit, match=r"saved_model\.pb was changed"):
+        main(["verify", str(version)])
+    with pytest.raises(SystemExit, match=r"has no assets\.extra/MANIFEST\.sha256"):
+        main(["verify", str(tmp_path / "nowhere")])
+
+
+@pytest.mark.parametrize("line", ["", "abc  saved_model.pb"])
+def test_a_damaged_manifest_is_told(version, line):
+    (version / MANIFEST).write_text(line + "\n")
+    with pytest.raises(InputError, match="no digest and name"):
+        verify(version)

@@ -1,0 +1,65 @@
+"""Signed versions: whose signature holds, and what another tool says of it."""
+
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from components.runtime.errors import InputError
+from serving.cli import main
+from serving.versions.manifest import verify, write_manifest
+from serving.versions.signing import SIGNATURE, sign, verify_signature
+from tests.export.exportable import write_keys
+
+
+@pytest.fixture
+def version(tmp_path):
+    """A version folder that is signed with ours.pem; theirs.pem is another's key."""
+    for name in ("saved_model.pb", "variables/variables.index", "assets.extra/verdict.json"):
+        (tmp_path / "7" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "7" / name).write_text(name)
+    write_manifest(tmp_path / "7")
+    for name in ("ours", "theirs"):
+        write_keys(tmp_path, name)
+    main(["sign", str(tmp_path / "7"), "--key", str(tmp_path / "ours.pem")])
+    return tmp_path / "7"
+
+
+def test_the_owners_signature_holds_wherever_the_version_is_copied(version, tmp_path, capsys):
+    for folder in (version, shutil.copytree(version, tmp_path / "elsewhere" / "12")):
+        assert verify(folder) == 3  # the manifest does not list what is written after it
+        main(["verify", str(folder), "--public-key", str(tmp_path / "ours.pub")])
+        assert "signed by the owner of" in capsys.readouterr().out
+
+
+def test_model_signings_own_command_line_verifies_it(version, tmp_path):
+    command = [sys.executable, "-m", "model_signing", "verify", "key", str(version)]
+    given = ["--signature", str(version / SIGNATURE), "--public_key", str(tmp_path / "ours.pub")]
+    subprocess.run([*command, *given], check=True, capture_output=True, timeout=120)
+
+
+def test_another_key_does_not_hold(version, tmp_path):
+    with pytest.raises(InputError, match=r"its signature does not hold by .*theirs\.pub"):
+        verify_signature(version, tmp_path / "theirs.pub")
+
+
+@pytest.mark.parametrize("change", ["edit", "add", "remove"])
+def test_a_forger_who_writes_a_new_manifest_is_found_out(version, tmp_path, change):
+    graph = version / "saved_model.pb"
+    {"edit": lambda: graph.write_text("forged"), "add": (version / "more").touch, "remove": graph.unlink}[change]()
+    write_manifest(version)
+    verify(version)
+    with pytest.raises(InputError, match="do not serve it"):
+        verify_signature(version, tmp_path / "ours.pub")
+
+
+def test_an_unsigned_version_and_a_useless_key_are_told(version, tmp_path):
+    with pytest.raises(InputError, match="expected an elliptic curve key"):
+        sign(version, tmp_path / "ours.pub")
+    verify_signature(version, tmp_path / "ours.pub")  # the signature that was there is kept
+    (version / SIGNATURE).unlink()
+    with pytest.raises(InputError, match="is not signed"):
+        verify_signature(version, tmp_path / "ours.pub")
+    with pytest.raises(InputError, match=r"nowhere\.pem: cannot sign"):
+        sign(version, tmp_path / "nowhere.pem")
