@@ -1,5 +1,6 @@
 """What several rooms' tests need: small cohorts as ingest writes them."""
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,15 @@ import pytest
 from components.ct.cases import Case, write_cases
 from components.ct.volume import FileGrid, write_on_file_grid
 from components.runtime.files import sha256_of
+
+
+@pytest.fixture(autouse=True)
+def package_logs() -> None:
+    """Log to pytest (`caplog`, from INFO on), also after a test that has run a step or a command in this process."""
+    loggers = [logging.getLogger(name) for name in ("components", "pipelines", "serving")]
+    for logger in loggers:
+        logger.handlers[:], logger.propagate = [], True
+        logger.setLevel(logging.INFO)
 
 
 @pytest.fixture

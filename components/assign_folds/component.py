@@ -31,9 +31,9 @@ def assign_folds(
     """
     from pathlib import Path
 
-    from components.runtime.errors import exit_on_input_error
+    from components.runtime.step import step_process
 
-    with exit_on_input_error():
+    with step_process():
         from components.assign_folds.assignment import assign
 
         given = Path(folds_file) if folds_file else None

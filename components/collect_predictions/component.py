@@ -22,9 +22,9 @@ def collect_predictions(
     """
     from pathlib import Path
 
-    from components.runtime.errors import exit_on_input_error
+    from components.runtime.step import step_process
 
-    with exit_on_input_error():
+    with step_process():
         from components.predict import batch
 
         rows = batch.collect_predictions(

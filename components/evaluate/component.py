@@ -55,9 +55,9 @@ def evaluate(
     """
     from pathlib import Path
 
-    from components.runtime.errors import exit_on_input_error
+    from components.runtime.step import step_process
 
-    with exit_on_input_error():
+    with step_process():
         from components.evaluate.evaluation import Inputs, Outputs, evaluate_model
         from components.evaluate.rules import Limits
 

@@ -31,9 +31,9 @@ def export(
     """
     from pathlib import Path
 
-    from components.runtime.errors import exit_on_input_error
+    from components.runtime.step import step_process
 
-    with exit_on_input_error():
+    with step_process():
         from components.export.export import export_version
 
         key = Path(signing_key_file) if signing_key_file else None

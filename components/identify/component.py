@@ -28,9 +28,9 @@ def identify(
     """
     from pathlib import Path
 
-    from components.runtime.errors import exit_on_input_error
+    from components.runtime.step import step_process
 
-    with exit_on_input_error():
+    with step_process():
         from components.identify.fingerprint import identify
 
         key = Path(pseudonym_key_file).expanduser() if pseudonym_key_file else None

@@ -35,9 +35,9 @@ def ingest(
     """
     from pathlib import Path
 
-    from components.runtime.errors import exit_on_input_error
+    from components.runtime.step import step_process
 
-    with exit_on_input_error():
+    with step_process():
         from components.ingest.ingest import ingest
         from components.ingest.sources import Fetching
 

@@ -15,9 +15,9 @@ def plan_parts(source: str, parts: int = 4) -> List[str]:  # noqa: UP006
         source: A folder of scans that every step can read, or gs://bucket/prefix.
         parts: Number of parts.
     """
-    from components.runtime.errors import exit_on_input_error
+    from components.runtime.step import step_process
 
-    with exit_on_input_error():
+    with step_process():
         from components.predict import batch
 
         return batch.plan_parts(source, parts)

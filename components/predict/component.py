@@ -31,9 +31,9 @@ def predict(
     import json
     from pathlib import Path
 
-    from components.runtime.errors import exit_on_input_error
+    from components.runtime.step import step_process
 
-    with exit_on_input_error():
+    with step_process():
         from components.predict import batch
 
         served = batch.Served(server, model, model_name, version_label)

@@ -15,9 +15,9 @@ def report_refusal(evaluation: dsl.Input[dsl.Artifact], refusal: dsl.Output[dsl.
     """
     from pathlib import Path
 
-    from components.runtime.errors import exit_on_input_error
+    from components.runtime.step import step_process
 
-    with exit_on_input_error():
+    with step_process():
         from components.evaluate.verdict import read_verdict
 
         verdict = read_verdict(Path(evaluation.path) / "verdict.json")

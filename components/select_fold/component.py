@@ -22,9 +22,9 @@ def select_fold(
     """
     from pathlib import Path
 
-    from components.runtime.errors import exit_on_input_error
+    from components.runtime.step import step_process
 
-    with exit_on_input_error():
+    with step_process():
         from components.assign_folds import folds
         from components.assign_folds.assignment import assigned
 

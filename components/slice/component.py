@@ -26,9 +26,9 @@ def slice(
     """
     from pathlib import Path
 
-    from components.runtime.errors import exit_on_input_error
+    from components.runtime.step import step_process
 
-    with exit_on_input_error():
+    with step_process():
         from components.slice.slicing import slice_cohort
 
         split = slice_cohort(

@@ -30,9 +30,9 @@ def summarize_folds(
     """
     from pathlib import Path
 
-    from components.runtime.errors import exit_on_input_error
+    from components.runtime.step import step_process
 
-    with exit_on_input_error():
+    with step_process():
         from components.summarize_folds.fold_scores import read_folds_scores, write_table
 
         found = read_folds_scores([int(number) for number in numbers], [Path(one.path) for one in evaluations])

@@ -45,9 +45,9 @@ def train(
     import tempfile
     from pathlib import Path
 
-    from components.runtime.errors import exit_on_input_error
+    from components.runtime.step import step_process
 
-    with exit_on_input_error():
+    with step_process():
         from components.train import checkpoint, devices, pseudo_labels, recipe, training
         from components.train import report as pages
 
@@ -98,9 +98,9 @@ def tune(
     """
     from pathlib import Path
 
-    from components.runtime.errors import exit_on_input_error
+    from components.runtime.step import step_process
 
-    with exit_on_input_error():
+    with step_process():
         from components.train import recipe, tuning
 
         chosen = recipe.changed_recipe(recipe.preset_recipe(preset), {"epochs": epochs})

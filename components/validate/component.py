@@ -42,9 +42,9 @@ def validate(
     """
     from pathlib import Path
 
-    from components.runtime.errors import exit_on_input_error
+    from components.runtime.step import step_process
 
-    with exit_on_input_error():
+    with step_process():
         from components.validate.reference import read_reference
         from components.validate.validate import Outputs, validate
 

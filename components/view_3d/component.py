@@ -26,9 +26,9 @@ def view_3d(
     """
     from pathlib import Path
 
-    from components.runtime.errors import exit_on_input_error
+    from components.runtime.step import step_process
 
-    with exit_on_input_error():
+    with step_process():
         from components.view_3d.view import view_worst_case
 
         view_worst_case(*(Path(part.path) for part in (cases, shards, model, evaluation, report)))
