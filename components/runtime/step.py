@@ -18,7 +18,7 @@ class _StdoutHandler(logging.StreamHandler):
         logging.Handler.__init__(self)
 
     @property
-    def stream(self) -> TextIO:  # type: ignore[override]
+    def stream(self) -> TextIO:
         return sys.stdout
 
     def format(self, record: logging.LogRecord) -> str:
