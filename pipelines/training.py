@@ -37,7 +37,6 @@ def training(
     changes: dict = {},  # noqa: B006 - a KFP default is copied into each run
     require_gpu: bool = False,
     checkpoint_dir: str = "",
-    unlabeled: str = "",
     min_dice: float = 0.5,
     min_dice_ci: float = 0.0,
     min_case_dice: float = 0.0,
@@ -72,7 +71,6 @@ def training(
         changes: Settings of the recipe that differ from the preset, such as {"learning_rate": 0.001}.
         require_gpu: Fail where no GPU is visible, and never train on the CPU instead.
         checkpoint_dir: Folder on a volume that outlives the pod, from which a retried training goes on; empty for none.
-        unlabeled: Folder of scans without masks to learn from too, in four times the time; empty for none.
         min_dice: The gate: smallest mean test Dice, for each case on its own grid, that is published.
         min_dice_ci: The gate: smallest lower end of that mean's 95 % interval; 0 asks for nothing.
         min_case_dice: The gate: smallest Dice of the worst case with 0.5 mL of lesion or more; 0 asks for nothing.
@@ -116,7 +114,6 @@ def training(
         changes=changes,
         require_gpu=require_gpu,
         checkpoint_dir=checkpoint_dir,
-        unlabeled=unlabeled,
         seed=seed,
     )
     model = trained.outputs["model"]

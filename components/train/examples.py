@@ -16,7 +16,6 @@ from components.slice.shards import parse_example, read_split, shard_paths
 from components.train.augmentation import augment
 from components.train.recipe import Recipe
 
-WEIGHT = "weight"  # a feature that only the records of pseudo-labels have
 _HELD_BYTES = 2 << 30  # decoded training slices up to this size stay in memory
 _SHUFFLED_BYTES = 512 << 20
 
@@ -61,25 +60,24 @@ def training_batches(
         skipped: batches that an earlier part of the run has used up.
 
     Returns:
-        (batch, size, size) float32 HU; the lesion's share of each cell from 0 to 1, of the same shape; and (batch,)
-        weights of the slices, which are 1 but for pseudo-labels.
+        (batch, size, size) float32 HU, and the lesion's share of each cell from 0 to 1, of the same shape.
     """
     records = _records(shards, size, found)
     everything = _shuffled(records, size, found.slices, seed)
     if recipe.foreground_share:
-        lesion = records.filter(lambda hu, share, weight: tf.reduce_any(share > 0))
+        lesion = records.filter(lambda hu, share: tf.reduce_any(share > 0))
         lesion = _shuffled(lesion, size, found.with_lesion, seed + 1)
         weights = [recipe.foreground_share, 1 - recipe.foreground_share]
         everything = tf.data.Dataset.sample_from_datasets([lesion, everything], weights, seed=seed)
     # One pass a epoch may end in a smaller batch; a stream of fixed length never does.
     batches = everything.batch(recipe.batch_size).enumerate().skip(skipped)
 
-    def prepare(number: tf.Tensor, batch: tuple[tf.Tensor, ...]) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    def prepare(number: tf.Tensor, batch: tuple[tf.Tensor, ...]) -> tuple[tf.Tensor, tf.Tensor]:
         slices_hu, share = tf.cast(batch[0], tf.float32), tf.cast(batch[1], tf.float32) / 255
         if recipe.augmentation is not None:
             draw = tf.stack([tf.constant(seed, tf.int64), number])
             slices_hu, share = augment(slices_hu, share, draw, recipe.augmentation)
-        return slices_hu, share, batch[2]
+        return slices_hu, share
 
     prepared = batches.map(prepare, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     # Several pods would otherwise share out the files, and each would see some cases alone.
@@ -113,10 +111,9 @@ def _records(shards: Path, size: int, found: Survey) -> tf.data.Dataset:
     """The decoded slices of the training shards, in order."""
     files = [str(path) for path in shard_paths(shards, "train")]
 
-    def decode(record: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    def decode(record: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         example = parse_example(record, size)
-        weight = tf.io.parse_single_example(record, {WEIGHT: tf.io.FixedLenFeature([], tf.float32, 1.0)})[WEIGHT]
-        return example["slice_hu"], example["lesion"], weight
+        return example["slice_hu"], example["lesion"]
 
     records = tf.data.TFRecordDataset(files).map(decode, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     return records.cache() if found.slices * _bytes(size) <= _HELD_BYTES else records

@@ -1,7 +1,6 @@
 """Losses and the training metric, for lesion shares (0 to 1 in each grid cell) against probabilities.
 
-A loss is one number for each slice: Keras averages them, over all replicas of a network where there are several, and
-weighs them where slices have weights.
+A loss is one number for each slice: Keras averages them, over all replicas of a network where there are several.
 """
 
 from typing import Any

@@ -25,7 +25,7 @@ from pipelines.parameters import PIPELINES, defaults
 _SERVER_STOP_S = 20
 # Parameters that may name a folder or file of this machine, by what the steps do with it.
 _WRITTEN = ("model_base", "cache", "checkpoint_dir")
-_READ = ("source", "reference_profile", "pseudonym_key_file", "folds_file", "model", "unlabeled", "signing_key_file")
+_READ = ("source", "reference_profile", "pseudonym_key_file", "folds_file", "model", "signing_key_file")
 Parameters = Mapping[str, Any]
 Summary = dict[str, Any]
 

@@ -25,31 +25,30 @@ def test_the_survey_counts_slices_and_those_with_lesion(shards):
 
 
 def test_a_pass_gives_every_training_slice_once(shards):
-    given = np.concatenate([hu for hu, *_ in batches_of(shards, RECIPE, 4)])
+    given = np.concatenate([hu for hu, _ in batches_of(shards, RECIPE, 4)])
     stored = np.stack([record["slice_hu"] for record in read_split(shards, "train", SIZE)])
     assert sorted(map(bytes, given.astype(np.int16))) == sorted(map(bytes, stored))
 
 
 def test_shares_reach_from_0_to_1(shards):
-    hu, lesion, weight = batches_of(shards, RECIPE, 1)[0]
+    hu, lesion = batches_of(shards, RECIPE, 1)[0]
     assert hu.dtype == lesion.dtype == np.float32
     assert set(np.unique(lesion)) == {0.0, 1.0}
-    assert weight.tolist() == [1.0] * 4
 
 
 def test_the_same_seed_gives_the_same_batches_and_another_gives_others(shards):
     recipe = dataclasses.replace(RECIPE, augmentation=Augmentation(), foreground_share=0.5)
     first, again, other = (batches_of(shards, recipe, 6, seed=seed) for seed in (1, 1, 2))
-    for (hu, lesion, _), (hu_again, lesion_again, _) in zip(first, again, strict=True):
+    for (hu, lesion), (hu_again, lesion_again) in zip(first, again, strict=True):
         np.testing.assert_array_equal(hu, hu_again)
         np.testing.assert_array_equal(lesion, lesion_again)
-    assert any((hu != hu_other).any() for (hu, *_), (hu_other, *_) in zip(first, other, strict=True))
+    assert any((hu != hu_other).any() for (hu, _), (hu_other, _) in zip(first, other, strict=True))
 
 
 def test_a_stream_taken_up_again_goes_on_where_it_was_left(shards):
     recipe = dataclasses.replace(RECIPE, augmentation=Augmentation(), foreground_share=0.5)
     whole, rest = batches_of(shards, recipe, 7), batches_of(shards, recipe, 2, skipped=5)
-    for (hu, lesion, _), (hu_again, lesion_again, _) in zip(whole[5:], rest, strict=True):
+    for (hu, lesion), (hu_again, lesion_again) in zip(whole[5:], rest, strict=True):
         np.testing.assert_array_equal(hu, hu_again)
         np.testing.assert_array_equal(lesion, lesion_again)
 
@@ -59,7 +58,7 @@ def test_lesion_is_drawn_as_often_as_said(tmp_path):
     empty = np.zeros((18, SIZE, SIZE))
     write_shard(shards / "train" / "z.tfrecord", "z", np.arange(18), empty.astype(np.int16), empty.astype(np.uint8))
     drawn = batches_of(shards, dataclasses.replace(RECIPE, foreground_share=0.5), 100)
-    share = np.concatenate([lesion.any(axis=(1, 2)) for _, lesion, _ in drawn]).mean()
+    share = np.concatenate([lesion.any(axis=(1, 2)) for _, lesion in drawn]).mean()
     assert share == pytest.approx(0.5 + 0.5 * 2 / 20, abs=0.08)
 
 

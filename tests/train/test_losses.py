@@ -51,12 +51,6 @@ def test_the_compound_loss_is_the_weighted_sum_of_its_parts():
     assert float(loss(TRUTH, PROBABILITY)) == pytest.approx(0.8 * mean(focal) + 0.2 * mean(dice), rel=1e-5)
 
 
-def test_a_slice_without_weight_counts_for_nothing():
-    loss = FocalDiceLoss(0.5, None, 2.0, 0.5, "slice")
-    weighted = float(loss(TRUTH, PROBABILITY, sample_weight=np.array([1.0, 0.0])))
-    assert weighted == pytest.approx(float(loss(TRUTH[:1], PROBABILITY[:1])) / 2, rel=1e-5)
-
-
 def test_pooled_dice_counts_cells_over_batches():
     metric = PooledDice()
     assert float(metric.result()) == 0
