@@ -8,7 +8,6 @@ and unpacks the pixels; the geometry is DICOM PS3.3, C.7.6.2.1.1.
 
 import struct
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ import pydicom
 from numpy.typing import NDArray
 from pydicom.errors import InvalidDicomError
 
+from components.ct.scan_folder import series_files
 from components.ct.volume import Volume, to_ras
 from components.runtime.errors import VolumeError
 
@@ -34,15 +34,9 @@ _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _TILT_DEGREES = 0.5  # less is rounding: over 300 mm it moves the last slice by 2.6 mm
 _GAP_WITHIN = 0.02  # of the spacing, or
 _GAP_WITHIN_MM = 0.02  # what decimal strings of positions lose
-_MAGIC_AT, _MAGIC = 128, b"DICM"
 
 
-def is_series(folder: Path) -> bool:
-    """Whether a folder holds a DICOM file."""
-    return folder.is_dir() and any(_is_dicom(path) for path in _files(folder))
-
-
-def read_series(folder: Path) -> Volume:
+def read_dicom_series(folder: Path) -> Volume:
     """Read a folder that holds one series of CT slices, in whatever order, as a volume of int16 HU.
 
     The volume's file grid has the axes (column, row, slice) and an affine to RAS millimeters, so that a mask is
@@ -52,7 +46,7 @@ def read_series(folder: Path) -> Volume:
         VolumeError: no DICOM, more than one series, another modality than CT, a tilted gantry, uneven or missing
             slices, or pixels that cannot be unpacked.
     """
-    slices = [_read_geometry(path) for path in _files(folder)]
+    slices = [_read_geometry(path) for path in series_files(folder)]
     if not slices:
         raise VolumeError(f"{folder}: holds no files; expected the DICOM files of one CT series")
     first = slices[0]
@@ -72,17 +66,6 @@ def read_series(folder: Path) -> Volume:
     affine[:3, 0], affine[:3, 1], affine[:3, 2] = across * column_spacing_mm, down * row_spacing_mm, step_mm
     affine[:3, 3] = slices[0].ImagePositionPatient
     return to_ras(voxels, _LPS_TO_RAS @ affine, voxels.dtype)
-
-
-def _files(folder: Path) -> list[Path]:
-    inside = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
-    return [path for path in inside if path.name.upper() != "DICOMDIR"]
-
-
-def _is_dicom(path: Path) -> bool:
-    with suppress(OSError), path.open("rb") as file:
-        return file.read(_MAGIC_AT + len(_MAGIC)).endswith(_MAGIC)
-    return False
 
 
 def _read_geometry(path: Path) -> pydicom.Dataset:

@@ -7,12 +7,13 @@ from functools import partial
 from pathlib import Path
 
 from components.ct.cases import TABLE, Case, write_cases
-from components.ct.dicom import read_series
+from components.ct.dicom import read_dicom_series
 from components.ct.intensity import Intensity, detect_intensity
 from components.ct.labels import ANY_LABEL, binarize_lesion
 from components.ct.nifti import mask_like, read_nifti, write_deidentified
+from components.ct.scan_folder import find_nifti_files, find_scans
 from components.ct.volume import write_on_file_grid
-from components.ingest.directory import find_folders, scans_in, volumes_in
+from components.ingest.directory import find_folders
 from components.ingest.naming import Naming
 from components.ingest.pairing import Pair, pair_by_name
 from components.ingest.patients import patients_of, write_patients
@@ -111,7 +112,7 @@ def _push(artifact: Path, uri: str) -> None:
 
 def _pairs(folder: Path, masks: str, naming: Naming) -> tuple[list[Pair], list[str]]:
     scan_folder, mask_folder = find_folders(folder, masks)
-    scans, masks_found = scans_in(scan_folder), volumes_in(mask_folder)
+    scans, masks_found = find_scans(scan_folder, recursive=True), find_nifti_files(mask_folder, recursive=True)
     naming.see((*scans, *masks_found))
     pairs, problems = pair_by_name(scans, masks_found)
     problems = [naming.hidden(problem) for problem in problems]
@@ -163,7 +164,7 @@ def _copy(pair: Pair, case_id: str, artifact: Path, label: int) -> Case:
 def _copy_scan(scan: Path, target: Path) -> Intensity:
     """Copy a NIfTI file or a DICOM series; one volume is in memory, and gone when this returns."""
     if scan.is_dir():
-        volume = read_series(scan)
+        volume = read_dicom_series(scan)
         write_on_file_grid(target, volume.voxels, volume.file_grid)
         return detect_intensity(volume.voxels)
     stored = read_nifti(scan)

@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from components.ingest.directory import SCAN_FOLDERS, find_folders, folder_key, scans_in, volumes_in
+from components.ct.scan_folder import find_nifti_files, find_scans
+from components.ingest.directory import SCAN_FOLDERS, find_folders, folder_key
 from components.ingest.patients import PATIENTS
 from components.ingest.zenodo import COVID_CT_SEG, Record, fetch_record
 from components.runtime.errors import InputError
@@ -150,7 +151,11 @@ def _is_wanted(masks: str) -> Callable[[str], bool]:
 
 def _list_folder(folder: Path, masks: str) -> list[str]:
     scan_folder, mask_folder = find_folders(folder, masks)
-    found = [*scans_in(scan_folder), *volumes_in(mask_folder), folder / PATIENTS]
+    found = [
+        *find_scans(scan_folder, recursive=True),
+        *find_nifti_files(mask_folder, recursive=True),
+        folder / PATIENTS,
+    ]
     files = [file for path in found for file in (sorted(path.iterdir()) if path.is_dir() else [path])]
     return [f"{file.relative_to(folder)} {_stamp(file)}" for file in files if file.is_file()]
 

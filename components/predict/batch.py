@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from components.collect_predictions.gallery import write_gallery
+from components.ct.scan_folder import is_nifti_name
 from components.predict.version_model import VersionModel
 from components.runtime.errors import InputError
 from components.storage.gcs import download_prefix, list_names
 from components.storage.gcs_uri import is_gcs
-from serving.client.scan_files import NIFTI, Predict
-from serving.client.scan_folders import SUMMARY, Row, outputs_for, scans_in, segment_all, write_summary
+from serving.client.scan_files import Predict
+from serving.client.scan_folders import SUMMARY, Row, outputs_for, scans_by_case, segment_all, write_summary
 from serving.client.segmentation import SegmentationClient
 
 
@@ -62,13 +63,13 @@ def plan_parts(source: str, parts: int) -> list[str]:
         InputError: There are no scans.
     """
     if is_gcs(source):
-        names = [name for name in list_names(source) if name.endswith(NIFTI) and "/" not in name]
+        names = [name for name in list_names(source) if is_nifti_name(name) and "/" not in name]
         if not names:
             raise InputError(f"{source}: no .nii or .nii.gz objects here")
     else:
         if not Path(source).is_dir():
             raise InputError(f"{source}: is no folder; expected a folder of scans, or gs://bucket/prefix")
-        names = [path.name for path in scans_in(Path(source)).values()]
+        names = [path.name for path in scans_by_case(Path(source)).values()]
     parts = max(1, min(parts, len(names)))
     # Dealt like cards: names that sort together are often alike in size.
     return [json.dumps(names[part::parts]) for part in range(parts)]
@@ -89,7 +90,7 @@ def predict_part(source: str, names: Sequence[str], served: Served, output: Path
         if is_gcs(source):
             folder = Path(scratch)
             download_prefix(source, folder, wanted=lambda name: name in set(names))
-        scans = {case: scan for case, scan in scans_in(folder).items() if scan.name in set(names)}
+        scans = {case: scan for case, scan in scans_by_case(folder).items() if scan.name in set(names)}
         work = [(case, scan, outputs_for(case, output, False, True, False)) for case, scan in scans.items()]
         with served.connected() as predict:
             for row in segment_all(predict, work, min_lesion_ml):

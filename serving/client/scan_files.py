@@ -4,16 +4,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from components.ct.dicom import read_series
+from components.ct.dicom import read_dicom_series
 from components.ct.intensity import Intensity, read_ct
 from components.ct.lesion_burden import Burden, burden, remove_small_lesions
+from components.ct.scan_folder import NIFTI_SUFFIXES
 from components.ct.volume import Volume, write_on_file_grid
 from components.runtime.errors import InputError
 from components.runtime.files import atomic_write
 from serving.client.segmentation import Prediction
 
-NIFTI = (".nii.gz", ".nii")
-_ENDINGS = {"mask": NIFTI, "probability": NIFTI, "preview": (".png",), "segmentation": (".dcm",)}
+_ENDINGS = {"mask": NIFTI_SUFFIXES, "probability": NIFTI_SUFFIXES, "preview": (".png",), "segmentation": (".dcm",)}
 Predict = Callable[[Volume], Prediction]
 
 
@@ -85,7 +85,7 @@ def read_scan(scan: Path) -> tuple[Volume, Intensity]:
         InputError: It is neither, or cannot be read.
     """
     if scan.is_dir():
-        return read_series(scan), Intensity.HU
+        return read_dicom_series(scan), Intensity.HU
     return read_ct(scan)
 
 
@@ -111,7 +111,7 @@ def segment_scan(predict: Predict, scan: Path, outputs: Outputs, min_lesion_ml: 
     if outputs.probability is not None:
         write_on_file_grid(outputs.probability, prediction.probability, volume.file_grid)
     if outputs.preview is not None:
-        from components.report.preview import preview_png
+        from components.report.slice_image import preview_png
 
         with atomic_write(outputs.preview) as temporary:
             temporary.write_bytes(preview_png(volume.voxels, mask, volume.spacing_mm))

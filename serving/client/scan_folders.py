@@ -6,9 +6,10 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from components.ct.scan_folder import find_scans, scan_name
 from components.runtime.errors import InputError, join_problems
 from components.runtime.files import atomic_write
-from serving.client.scan_files import NIFTI, Outputs, Predict, check_outputs, segment_scan
+from serving.client.scan_files import Outputs, Predict, check_outputs, segment_scan
 
 SUMMARY = "summary.csv"
 
@@ -27,29 +28,18 @@ class Row:
     error: str = ""
 
 
-def is_series(folder: Path) -> bool:
-    """Whether a folder holds files itself, and none of them is NIfTI: then they are one DICOM series."""
-    files = [path for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")]
-    return bool(files) and not any(path.name.endswith(NIFTI) for path in files)
-
-
-def scans_in(folder: Path) -> dict[str, Path]:
-    """Find the scans of a folder by case name: NIfTI files, and folders that hold a DICOM series.
+def scans_by_case(folder: Path) -> dict[str, Path]:
+    """Find the scans of a folder by case name.
 
     Raises:
-        InputError: There is none, or two have one name.
+        InputError: the folder holds no scans, or two with one name.
     """
     scans: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        if path.name.startswith(".") or not (path.name.endswith(NIFTI) or (path.is_dir() and is_series(path))):
-            continue
-        ending = next((ending for ending in NIFTI if path.name.endswith(ending)), "")
-        case = path.name.removesuffix(ending)
+    for path in find_scans(folder):
+        case = scan_name(path)
         if case in scans:
             raise InputError(f"{path}: has the same name as {scans[case]}; keep one of them")
         scans[case] = path
-    if not scans:
-        raise InputError(f"{folder}: no scans here; expected .nii or .nii.gz files, or folders of DICOM series")
     return scans
 
 

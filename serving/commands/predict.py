@@ -6,7 +6,7 @@ from typing import Any
 
 from components.ct.intensity import Intensity
 from components.runtime.errors import InputError
-from serving.commands.arguments import add_model, milliliters, seconds, version
+from serving.arguments import add_model, milliliters, seconds, version
 
 
 def add_to(commands: Any) -> None:
@@ -88,9 +88,9 @@ def _add_server(predict: argparse.ArgumentParser) -> None:
 
 
 def _predict(chosen: argparse.Namespace) -> None:
-    from serving.client.scan_folders import is_series
+    from components.ct.scan_folder import is_dicom_series
 
-    if chosen.scan.is_dir() and not is_series(chosen.scan):
+    if chosen.scan.is_dir() and not is_dicom_series(chosen.scan):
         _predict_folder(chosen)
     else:
         _predict_one(chosen)
@@ -124,7 +124,7 @@ def _predict_folder(chosen: argparse.Namespace) -> None:
         SUMMARY,
         check_all_outputs,
         outputs_for,
-        scans_in,
+        scans_by_case,
         segment_all,
         write_summary,
     )
@@ -135,7 +135,9 @@ def _predict_folder(chosen: argparse.Namespace) -> None:
     if chosen.output.is_file():
         raise InputError(f"{chosen.output}: is a file; for a folder of scans name a folder to write to")
     wanted = bool(chosen.probability), bool(chosen.preview), bool(chosen.dicom_seg)
-    work = [(case, scan, outputs_for(case, chosen.output, *wanted)) for case, scan in scans_in(chosen.scan).items()]
+    work = [
+        (case, scan, outputs_for(case, chosen.output, *wanted)) for case, scan in scans_by_case(chosen.scan).items()
+    ]
     chosen.output.mkdir(parents=True, exist_ok=True)
     summary = chosen.output / SUMMARY
     check_all_outputs([(scan, outputs) for _, scan, outputs in work], summary, chosen.force)

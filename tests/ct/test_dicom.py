@@ -4,7 +4,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from components.ct.dicom import is_series, read_series
+from components.ct.dicom import read_dicom_series
 from components.ct.volume import read_volume, write_on_file_grid
 from components.runtime.errors import VolumeError
 from tests.ingest.dicom_series import AXIAL, write_series
@@ -13,7 +13,7 @@ HU = np.random.default_rng(0).integers(-1024, 1500, (6, 4, 3))  # slices, rows, 
 
 
 def test_voxels_are_hu_along_the_patients_axes(tmp_path):
-    volume = read_series(write_series(tmp_path / "s", HU))
+    volume = read_dicom_series(write_series(tmp_path / "s", HU))
     # Columns go to the left and rows to the back: both against RAS; slices go up.
     np.testing.assert_array_equal(volume.voxels, HU.transpose(2, 1, 0)[::-1, ::-1])
     assert volume.voxels.dtype == np.int16
@@ -28,7 +28,7 @@ def test_slope_and_intercept_are_those_of_each_slice(tmp_path):
     def change(k, item):
         item.RescaleSlope, item.RescaleIntercept = (2, -1000) if k == 1 else (1, -1024)
 
-    volume = read_series(write_series(tmp_path / "s", np.zeros((3, 2, 2)), change=change))
+    volume = read_dicom_series(write_series(tmp_path / "s", np.zeros((3, 2, 2)), change=change))
     assert volume.voxels[0, 0].tolist() == [0, 1048, 0]  # 1024 is stored everywhere
 
 
@@ -44,7 +44,7 @@ def test_slope_and_intercept_are_those_of_each_slice(tmp_path):
 )
 def test_any_orientation_lies_where_the_scanner_put_it(tmp_path, orientation, axes):
     write_series(tmp_path / "s", HU, orientation=orientation)
-    volume = read_series(tmp_path / "s")
+    volume = read_dicom_series(tmp_path / "s")
     assert volume.file_grid.orientation == axes
     # The voxel at column 2, row 1, slice 3, by the formula of DICOM PS3.3 C.7.6.2.1.1, in LPS turned to RAS.
     across, down = np.array(orientation[:3]), np.array(orientation[3:])
@@ -55,7 +55,7 @@ def test_any_orientation_lies_where_the_scanner_put_it(tmp_path, orientation, ax
 
 
 def test_a_mask_goes_back_onto_the_scans_grid(tmp_path):
-    volume = read_series(write_series(tmp_path / "s", HU))
+    volume = read_dicom_series(write_series(tmp_path / "s", HU))
     write_on_file_grid(tmp_path / "mask.nii.gz", (volume.voxels > 0).astype(np.uint8), volume.file_grid)
     mask = read_volume(tmp_path / "mask.nii.gz")
     np.testing.assert_array_equal(mask.voxels, volume.voxels > 0)
@@ -100,7 +100,7 @@ def tilted(k, item):
 def test_what_is_no_regular_ct_grid_is_refused_with_the_reason(tmp_path, change, says):
     write_series(tmp_path / "s", HU, change=change)
     with pytest.raises(VolumeError, match=says) as raised:
-        read_series(tmp_path / "s")
+        read_dicom_series(tmp_path / "s")
     assert str(raised.value).startswith(str(tmp_path / "s"))
     assert "Meier" not in str(raised.value)
 
@@ -109,7 +109,7 @@ def test_a_file_that_is_no_dicom_is_named(tmp_path):
     write_series(tmp_path / "s", HU)
     (tmp_path / "s" / "notes.txt").write_text("x" * 500)
     with pytest.raises(VolumeError, match=r"notes\.txt: is no DICOM file; keep one series, and nothing else"):
-        read_series(tmp_path / "s")
+        read_dicom_series(tmp_path / "s")
 
 
 def test_a_truncated_file_is_named(tmp_path):
@@ -117,27 +117,22 @@ def test_a_truncated_file_is_named(tmp_path):
     file = tmp_path / "s" / "000_0"
     file.write_bytes(file.read_bytes()[:-10])
     with pytest.raises(VolumeError, match=r"000_0: its pixels cannot be unpacked .*truncated"):
-        read_series(tmp_path / "s")
+        read_dicom_series(tmp_path / "s")
 
 
 def test_positions_that_lost_digits_are_even_enough(tmp_path):
     positions = [[-10, -20, round(30 + 0.625 * k, 2)] for k in range(6)]
-    volume = read_series(write_series(tmp_path / "s", HU, positions_mm=positions))
+    volume = read_dicom_series(write_series(tmp_path / "s", HU, positions_mm=positions))
     assert volume.spacing_mm[2] == pytest.approx(0.625, abs=0.002)
 
 
 def test_one_slice_takes_its_thickness(tmp_path):
-    assert read_series(write_series(tmp_path / "s", HU[:1])).spacing_mm[2] == pytest.approx(2.5)
+    assert read_dicom_series(write_series(tmp_path / "s", HU[:1])).spacing_mm[2] == pytest.approx(2.5)
 
 
-def test_a_folder_is_a_series_if_it_holds_dicom(tmp_path):
-    assert is_series(write_series(tmp_path / "s", HU))
-    (tmp_path / "other").mkdir()
-    (tmp_path / "other" / "a.nii").write_bytes(b"1" * 200)
-    assert not is_series(tmp_path / "other")
-    assert not is_series(tmp_path / "nothing")
+def test_an_empty_folder_is_refused(tmp_path):
     with pytest.raises(VolumeError, match="holds no files"):
-        read_series(tmp_path)
+        read_dicom_series(tmp_path)
 
 
 def test_odd_values_are_read_without_being_shown(tmp_path, recwarn):
@@ -145,5 +140,5 @@ def test_odd_values_are_read_without_being_shown(tmp_path, recwarn):
         with pytest.warns(UserWarning, match="Invalid value"):
             item.StudyInstanceUID = "Meier Hans"
 
-    read_series(write_series(tmp_path / "s", HU, change=change))
+    read_dicom_series(write_series(tmp_path / "s", HU, change=change))
     assert not [warning for warning in recwarn if "Meier" in str(warning.message)]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from components.ingest.directory import find_folders, volumes_in
+from components.ingest.directory import find_folders
 from components.runtime.errors import CohortError
 
 
@@ -46,18 +46,3 @@ def test_a_layout_that_cannot_be_told_is_refused_with_what_was_found(tmp_path, p
 def test_a_source_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(CohortError, match="no such folder; give one with scans/ and infection_masks/, or gs://bucket"):
         find_folders(tmp_path / "nothing", "infection_masks")
-
-
-def test_volumes_lie_in_folders_below_and_hidden_ones_do_not_count(tmp_path):
-    for name in ("a.nii", "deep/b.NII.GZ", ".hidden.nii", "__MACOSX/c.nii", "deep/._b.nii.gz", "notes.txt"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).touch()
-    assert [path.name for path in volumes_in(tmp_path)] == ["a.nii", "b.NII.GZ"]
-
-
-def test_a_folder_without_volumes_is_refused_with_what_it_holds(tmp_path):
-    with pytest.raises(CohortError, match=r"no \.nii or \.nii\.gz files in it \(it holds nothing\)"):
-        volumes_in(tmp_path)
-    (tmp_path / "a.png").touch()
-    with pytest.raises(CohortError, match=r"it holds 1 other files, with endings \.png"):
-        volumes_in(tmp_path)

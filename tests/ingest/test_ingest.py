@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from components.ct.cases import read_cases
-from components.ct.dicom import read_series
+from components.ct.dicom import read_dicom_series
 from components.ct.volume import read_volume
 from components.ingest.ingest import ingest
 from components.runtime.errors import CohortError, InputError
@@ -142,7 +142,7 @@ def test_a_phantom_cohort_holds_two_scans_of_one_patient(tmp_path):
 def test_a_dicom_series_is_a_scan(tmp_path, save):
     hu = np.random.default_rng(0).integers(-1000, 1000, (4, 5, 6))  # slices, rows, columns
     series = write_series(tmp_path / "in" / "scans" / "case_7", hu)
-    volume = read_series(series)
+    volume = read_dicom_series(series)
     mask = np.zeros(volume.file_grid.shape, np.uint8)
     mask[1, 2, 3] = 1
     save(tmp_path / "in" / "infection_masks" / "case_7.nii.gz", mask, volume.file_grid.affine)

@@ -1,0 +1,47 @@
+"""Scans in a folder: NIfTI files and DICOM series."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from components.ct.scan_folder import find_nifti_files, find_scans, is_dicom_series, scan_name
+from components.runtime.errors import CohortError
+from tests.ingest.dicom_series import write_series
+
+
+@pytest.fixture
+def folder(tmp_path):
+    names = ("a.nii", "deep/b.NII.GZ", ".hidden.nii", "__MACOSX/c.nii", "deep/._b.nii.gz", "notes.txt")
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    write_series(tmp_path / "series", np.zeros((2, 2, 2)))
+    return tmp_path
+
+
+def test_subfolders_are_searched_on_request_and_hidden_files_never(folder):
+    assert [path.name for path in find_scans(folder)] == ["a.nii", "series"]
+    assert [path.name for path in find_scans(folder, recursive=True)] == ["a.nii", "b.NII.GZ", "series"]
+    assert [path.name for path in find_nifti_files(folder, recursive=True)] == ["a.nii", "b.NII.GZ"]
+
+
+def test_a_series_is_a_folder_that_holds_a_dicom_file_directly(folder):
+    (folder / "deep" / "DICOMDIR").write_bytes(next((folder / "series").iterdir()).read_bytes())
+    assert is_dicom_series(folder / "series")
+    assert not any(is_dicom_series(folder / name) for name in ("deep", ".", "nothing", "a.nii"))
+
+
+@pytest.mark.parametrize("find", [find_scans, find_nifti_files])
+def test_a_folder_without_scans_is_refused_and_its_file_names_are_not_shown(tmp_path, find):
+    with pytest.raises(CohortError, match=r"it is empty"):
+        find(tmp_path)
+    (tmp_path / "Meier.png").touch()
+    with pytest.raises(CohortError, match=r"1 other files: \.png") as error:
+        find(tmp_path)
+    assert "Meier" not in str(error.value)
+
+
+@pytest.mark.parametrize(("name", "scan"), [("a.b.nii.gz", "a.b"), ("A.NII", "A"), ("series.1", "series.1")])
+def test_a_scan_is_named_without_its_suffix(name, scan):
+    assert scan_name(Path(name)) == scan
