@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,8 @@ from components.runtime.files import atomic_write
 from pipelines.local.console import following
 from pipelines.local.containers import container_runner, translate_engine_errors, unfinished
 from pipelines.parameters import PIPELINES, defaults
+from serving.server.process import server_process
 
-_SERVER_STOP_S = 20
 # Parameters that may name a folder or file of this machine, by what the steps do with it.
 _WRITTEN = ("model_base", "cache", "checkpoint_dir")
 _READ = ("source", "reference_profile", "pseudonym_key_file", "folds_file", "model", "signing_key_file")
@@ -204,27 +204,10 @@ def _predict_held_out(cases: Path, case_id: str, version: Path, model_name: str,
     mask = run / "prediction" / f"{case_id}.nii.gz"
     mask.parent.mkdir()
     print(f"── predict\n    {case_id}, through gRPC", flush=True)
-    with _server(version.parent, model_name) as address:
+    with server_process(version.parent, model_name) as address:
         command = ["predict", str(case.verified_scan(cases)), "-o", str(mask), "--server", address]
         _serving_cli(*command, "--model", model_name)
     return mask
-
-
-@contextlib.contextmanager
-def _server(model_base: Path, model_name: str) -> Iterator[str]:
-    """Run the embedded server as a process of its own; yield its address."""
-    command = [sys.executable, "-m", "serving.cli", "serve", "--model-base", str(model_base), "--model", model_name]
-    with subprocess.Popen([*command, "--port", "0"], stdout=subprocess.PIPE, text=True) as server:
-        try:
-            assert server.stdout is not None
-            # Versions that cannot be loaded are told of first; the address stands at the end of the ready line.
-            ready = next((line for line in server.stdout if line.startswith("serving ")), None)
-            if ready is None:
-                raise InputError(f"{model_base}: the embedded server did not start; its message stands above")
-            yield ready.split()[-1]
-        finally:
-            server.terminate()
-            server.wait(_SERVER_STOP_S)
 
 
 def _serving_cli(*arguments: str) -> None:

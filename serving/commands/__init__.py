@@ -1,1 +1,1 @@
-"""The subcommands of `python -m serving.cli`."""
+"""The `lung-ct` subcommands about served models: predict, serve, and the versions of a model base."""

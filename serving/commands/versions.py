@@ -6,7 +6,7 @@ from typing import Any
 
 from components.runtime.errors import InputError
 from components.storage.gcs_uri import is_gcs
-from serving.commands.arguments import add_model, version
+from serving.arguments import add_model, version
 from serving.versions.manifest import verify
 from serving.versions.publication import complete_versions
 from serving.versions.signing import SIGNATURE, sign, verify_signature

@@ -73,7 +73,7 @@ def test_a_server_on_the_exported_files_gives_the_models_numbers(saved_model, ne
 
 def test_files_that_no_server_loads_are_told(tmp_path):
     (tmp_path / "saved_model.pb").write_bytes(b"no graph")
-    with pytest.raises(InputError, match=r"does not load the exported files: error: .*nothing was published"):
+    with pytest.raises(InputError, match=r"did not start: .*version 1 cannot be loaded.*nothing was published"):
         query_server(tmp_path, "lung-infection").__enter__()
 
 

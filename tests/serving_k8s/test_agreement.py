@@ -11,7 +11,7 @@ from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
 from pipelines.training import training
 from serving.client.segmentation import SegmentationClient
-from serving.commands.arguments import DEFAULT_MODEL
+from serving.arguments import DEFAULT_MODEL
 from serving.commands.serve import DEFAULT_PORT
 from serving.server.metrics import PATH as METRICS_PATH
 from serving.versions.model_config import from_message
