@@ -14,7 +14,7 @@ from components.evaluate.champion import Champion
 from components.evaluate.labeled_scan import LabeledScan
 from components.evaluate.levels import LevelCounts
 from components.evaluate.scores import CaseScore, score
-from components.report.overlay import overlay, shown_slice
+from components.report.slice_image import largest_slice, overlay_svg
 from components.runtime.errors import InputError
 
 
@@ -68,13 +68,13 @@ def score_case(
         counts.add(probability, scan.truth[part])
         np.greater_equal(probability, threshold, out=prediction[part])
         highest[part] = probability.max(axis=(1, 2))
-    shown = shown_slice(scan.truth, prediction)
+    shown = largest_slice(scan.truth, prediction)
     return CaseResult(
         score(scan, prediction, size, _champion_dice(champion, scan)),
         counts,
         np.asarray(scan.truth.any(axis=(1, 2))),
         highest,
-        overlay(case.case_id, scan.slices_hu[shown], scan.truth[shown], prediction[shown], scan.spacing_mm[1:]),
+        overlay_svg(case.case_id, scan.slices_hu[shown], scan.truth[shown], prediction[shown], scan.spacing_mm[1:]),
     )
 
 

@@ -13,7 +13,7 @@ from components.ct.intensity import Intensity, classify_range, to_hu, value_rang
 from components.ct.labels import is_binary, unique_labels
 from components.ct.lesions import Lesions
 from components.ct.volume import FileGrid, Volume, read_volume
-from components.report.picture import outlined, shown_slice
+from components.report.slice_image import largest_slice, thumbnail_png
 from components.runtime.errors import VolumeError
 from components.validate.anatomy import AIR_BELOW_HU, Anatomy
 from components.validate.facts import CaseFacts
@@ -111,7 +111,7 @@ def _with_scan(found: Inspection, scan: Volume) -> tuple[Inspection, NDArray[np.
     lowest, highest = to_hu(np.array([low, high]), intensity)  # brighter stays brighter
     facts = replace(_with_hu(facts, histogram), hu_min=float(lowest), hu_max=float(highest))
     middle = axial_slices(hu)[slices // 2]
-    alone = outlined(middle, np.zeros_like(middle), (row_mm, column_mm))
+    alone = thumbnail_png(middle, np.zeros_like(middle), (row_mm, column_mm))
     return replace(found, facts=facts, hu_shares=histogram.shares(HU_EDGES), picture=alone), hu
 
 
@@ -154,9 +154,9 @@ def _with_both(
         lesion_hu_mean=float(slices_hu[lesions.box][lesions.labels > 0].mean()) if lesions.count else None,
         lesion_outside_share=anatomy.share_outside(slices_mask),
     )
-    shown = shown_slice(slices_mask, lesions)
+    shown = largest_slice(slices_mask)
     column_mm, row_mm, _ = scan.spacing_mm
-    return replace(found, facts=facts, picture=outlined(slices_hu[shown], slices_mask[shown], (row_mm, column_mm)))
+    return replace(found, facts=facts, picture=thumbnail_png(slices_hu[shown], slices_mask[shown], (row_mm, column_mm)))
 
 
 def _labels(values: NDArray[np.float64]) -> str:

@@ -24,8 +24,8 @@ from components.evaluate.labeled_scan import HeldOut, LabeledScan
 from components.evaluate.rules import TRIVIAL_ML
 from components.evaluate.scores import TABLE
 from components.evaluate.verdict import FILE, read_verdict
-from components.report.overlay import shown_slice
 from components.report.page import ORANGE, SKY, script_digest, write_page
+from components.report.slice_image import largest_slice
 from components.runtime.errors import InputError
 from components.train.network import load_model
 
@@ -136,7 +136,7 @@ def lesion_at(truth: NDArray[np.bool_], prediction: NDArray[np.bool_]) -> tuple[
     Returns:
         Shares of the extent to the patient's right, to the front and upwards.
     """
-    at = shown_slice(truth, prediction)
+    at = largest_slice(truth, prediction)
     mask = next((part for part in (truth[at], prediction[at]) if part.any()), np.ones_like(truth[at]))
     places = np.argwhere(mask)
     row, column = places[len(places) // 2]

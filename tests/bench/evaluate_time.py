@@ -16,12 +16,12 @@ from components.ct.cases import Case
 from components.ct.grid import fit_hu
 from components.ct.inference import keras_network, lesion_probability, predict_grid
 from components.ct.lesions import detect_lesions
-from components.ct.resize_limit import ceiling_dice
+from components.ct.round_trip import round_trip_dice
 from components.ct.surface import surface_agreement
 from components.evaluate.case import score_case
 from components.evaluate.labeled_scan import LabeledScan
 from components.evaluate.levels import LevelCounts
-from components.report.overlay import overlay, shown_slice
+from components.report.slice_image import largest_slice, overlay_svg
 from components.runtime.files import sha256_of
 from components.train.network import build_network
 
@@ -96,9 +96,9 @@ def main(rounds: int) -> None:
         prediction = np.concatenate([probability >= 0.5 for _, probability in parts])
         timed("surface", surface_agreement, scan.truth, prediction, scan.spacing_mm)
         timed("lesions", detect_lesions, scan.truth, prediction)
-        timed("ceiling", ceiling_dice, scan.truth, SIZE)
-        shown = shown_slice(scan.truth, prediction)
-        timed("overlay", overlay, "x", scan.slices_hu[shown], scan.truth[shown], prediction[shown], (1.0, 1.0))
+        timed("ceiling", round_trip_dice, scan.truth, SIZE)
+        shown = largest_slice(scan.truth, prediction)
+        timed("overlay", overlay_svg, "x", scan.slices_hu[shown], scan.truth[shown], prediction[shown], (1.0, 1.0))
 
 
 if __name__ == "__main__":

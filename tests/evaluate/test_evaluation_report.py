@@ -16,7 +16,7 @@ from components.evaluate.report import write_report
 from components.evaluate.rules import Limits, gate_rules
 from components.evaluate.threshold import choose_threshold
 from components.evaluate.verdict import judge
-from components.report.overlay import overlay, shown_slice
+from components.report.slice_image import largest_slice, overlay_svg
 from tests.evaluate.made_up_scores import scored
 from tests.report.headless import DESKTOP, PHONE, chromium
 
@@ -69,7 +69,7 @@ def overlays(tmp_path):
     truth, prediction = np.zeros((2, 90, 120), bool)
     truth[20:50, 30:70], prediction[25:60, 28:66] = True, True
     for name in WORST_FIRST:
-        (folder / f"{name}.svg").write_bytes(overlay(name, slice_hu, truth, prediction, (0.7, 0.7)))
+        (folder / f"{name}.svg").write_bytes(overlay_svg(name, slice_hu, truth, prediction, (0.7, 0.7)))
     return folder
 
 
@@ -159,7 +159,7 @@ def test_the_report_of_many_cases_stays_small(tmp_path, overlays):
 def test_an_outline_follows_the_mask_and_is_closed_at_the_border():
     mask = np.zeros((4, 6), bool)
     mask[0:2, 0:3] = True
-    picture = overlay("x", np.zeros((4, 6), np.int16), mask, np.zeros_like(mask), (2.0, 1.0)).decode()
+    picture = overlay_svg("x", np.zeros((4, 6), np.int16), mask, np.zeros_like(mask), (2.0, 1.0)).decode()
     assert 'viewBox="0 0 6 8"' in picture
     assert picture.count("<path") == 1
     (path,) = (part.split('"')[0] for part in picture.split(' d="')[1:])
@@ -170,8 +170,8 @@ def test_an_outline_follows_the_mask_and_is_closed_at_the_border():
 
 def test_the_slice_with_most_lesion_is_shown():
     truth, prediction = np.zeros((5, 4, 4), bool), np.zeros((5, 4, 4), bool)
-    assert shown_slice(truth, prediction) == 2
+    assert largest_slice(truth, prediction) == 2
     prediction[4, 0, 0] = True
-    assert shown_slice(truth, prediction) == 4
+    assert largest_slice(truth, prediction) == 4
     truth[1, :2], truth[3, 0] = True, True
-    assert shown_slice(truth, prediction) == 1
+    assert largest_slice(truth, prediction) == 1

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from components.ct.lesion_burden import Burden, burden, remove_small_lesions
-from components.report.preview import preview_png
+from components.report.slice_image import preview_png
 
 
 @pytest.fixture
