@@ -48,7 +48,7 @@ def dice_by_volume(scores: Sequence[CaseScore]) -> bytes:
     figure, axes = new_plot()
     volumes = [row.lesion_ml for row in scores]
     axes.plot(
-        volumes, [row.ceiling_dice for row in scores], "_", color=GREEN, markersize=9, label="ceiling of the grid"
+        volumes, [row.round_trip_dice for row in scores], "_", color=GREEN, markersize=9, label="ceiling of the grid"
     )
     axes.plot(volumes, [row.dice for row in scores], "o", color=BLUE, alpha=0.8, label="reached")
     smallest = min((volume for volume in volumes if volume > 0), default=1.0)

@@ -73,7 +73,7 @@ class Evaluation:
 
 
 _MEANS = (
-    "ceiling_dice",
+    "round_trip_dice",
     "surface_dice",
     "hd95_mm",
     "iou",

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from components.ct.lesions import detect_lesions
 from components.ct.metrics import Confusion, confusion
-from components.ct.resize_limit import ceiling_dice
+from components.ct.round_trip import round_trip_dice
 from components.ct.surface import surface_agreement
 from components.evaluate.labeled_scan import LabeledScan
 from components.runtime.files import atomic_write
@@ -23,7 +23,7 @@ TABLE = "cases.csv"
 class CaseScore:
     """How the model did on one case, on the scan's own grid. Shares run from 0 to 1, volumes are milliliters.
 
-    `ceiling_dice` is what a perfect answer on the network's grid would reach; `champion_dice` is that of the
+    `round_trip_dice` is what a perfect answer on the network's grid would reach; `champion_dice` is that of the
     version now served, None without one. Surface and lesions are those of `components.ct`. `accuracy` stands
     beside `all_background_accuracy`, that of a model that marks no voxel at all, to show why nothing is decided by it.
     """
@@ -37,7 +37,7 @@ class CaseScore:
     predicted_ml: float
     volume_error_ml: float
     dice: float
-    ceiling_dice: float
+    round_trip_dice: float
     champion_dice: float | None
     surface_dice: float
     hd95_mm: float
@@ -64,7 +64,7 @@ def score(
     with ThreadPoolExecutor() as pool:
         surfaces = pool.submit(surface_agreement, scan.truth, prediction, scan.spacing_mm)
         detection = pool.submit(detect_lesions, scan.truth, prediction)
-        ceiling = pool.submit(ceiling_dice, scan.truth, image_size)
+        ceiling = pool.submit(round_trip_dice, scan.truth, image_size)
         counted = confusion(scan.truth, prediction)
     surface, found = surfaces.result(), detection.result()
     nothing = Confusion(0, 0, counted.truth, counted.total - counted.truth)
@@ -78,7 +78,7 @@ def score(
         predicted_ml=counted.predicted * voxel_ml,
         volume_error_ml=(counted.predicted - counted.truth) * voxel_ml,
         dice=counted.dice,
-        ceiling_dice=ceiling.result(),
+        round_trip_dice=ceiling.result(),
         champion_dice=champion_dice,
         surface_dice=surface.surface_dice,
         hd95_mm=surface.hd95_mm,

@@ -42,7 +42,7 @@ class Outcome:
             "warnings": len(self.findings) - len(self.critical),
         }
         if self.audits:
-            numbers["resize_ceiling_dice"] = fmean(audit.ceiling_dice for audit in self.audits)
+            numbers["resize_round_trip_dice"] = fmean(audit.round_trip_dice for audit in self.audits)
             numbers["resize_lesions_lost"] = sum(audit.lesions_lost for audit in self.audits)
         if self.drifts:
             numbers["hu_stability_index"] = self.drifts[0].value

@@ -38,7 +38,7 @@ def write_report(
         columns=list(facts.columns),
         rows=[[_cell(value) for value in row] for row in facts.itertuples(index=False)],
         image_size=image_size,
-        ceiling=fmean(audit.ceiling_dice for audit in outcome.audits) if outcome.audits else None,
+        round_trip_dice=fmean(audit.round_trip_dice for audit in outcome.audits) if outcome.audits else None,
         lesions=sum(audit.lesions for audit in outcome.audits),
         lesions_lost=sum(audit.lesions_lost for audit in outcome.audits),
     )

@@ -6,9 +6,6 @@ from statistics import fmean, median
 import numpy as np
 import pytest
 
-from components.ct.grid import GridFit
-from components.ct.metrics import dice
-from components.ct.resize_limit import ceiling_dice
 from components.evaluate.cohort import Group, groups, mean_interval
 from components.evaluate.detection import slice_auc
 from tests.evaluate.made_up_scores import scored
@@ -113,32 +110,3 @@ def test_the_area_is_the_share_of_pairs_in_the_right_order(seed):
 def test_slices_of_one_kind_cannot_be_told_apart():
     assert slice_auc(np.ones(3, bool), np.arange(3.0)) is None
     assert slice_auc(np.zeros(3, bool), np.arange(3.0)) is None
-
-
-def test_the_ceiling_is_the_dice_of_the_mask_that_went_to_the_grid_and_back():
-    draw = np.random.default_rng(0)
-    truth = np.zeros((4, 50, 70), bool)
-    truth[1, 10:31, 20:43] = truth[2, 5:8, 60:70] = True
-    truth[3] = draw.random((50, 70)) < 0.2
-    fit = GridFit(50, 70, 32)
-    back = fit.invert(fit.apply(truth, 0)) >= 0.5
-    assert ceiling_dice(truth, 32) == pytest.approx(dice(truth, back))
-    assert 0 < ceiling_dice(truth, 32) < 1
-
-
-@pytest.mark.parametrize("size", [8, 32, 128])
-def test_the_ceiling_of_a_lone_lesion_misses_nothing_that_comes_back_beside_it(size):
-    draw = np.random.default_rng(2)
-    for _ in range(20):
-        truth = np.zeros((3, 50, 70), bool)
-        row, column = draw.integers(0, 48), draw.integers(0, 68)
-        truth[1, row : row + draw.integers(1, 20), column : column + draw.integers(1, 20)] = True
-        fit = GridFit(50, 70, size)
-        back = fit.invert(fit.apply(truth, 0)) >= 0.5
-        assert ceiling_dice(truth, size) == pytest.approx(dice(truth, back))
-
-
-def test_a_grid_of_the_scans_own_size_loses_nothing():
-    truth = np.random.default_rng(1).random((2, 32, 32)) < 0.3
-    assert ceiling_dice(truth, 32) == 1.0
-    assert ceiling_dice(np.zeros((2, 32, 32), bool), 8) == 1.0

@@ -82,17 +82,17 @@ def test_a_lesion_smaller_than_half_a_cell_vanishes_and_one_of_whole_cells_stays
     # Interpolation rounds each corner of the square off by one pixel, and invents none.
     assert audit.voxels_lost == 1 + 4
     assert audit.dice_at_half == pytest.approx(2 * 252 / (252 + 257))
-    assert audit.ceiling_dice >= audit.dice_at_half
+    assert audit.round_trip_dice >= audit.dice_at_half
 
 
 def test_at_the_scans_own_size_nothing_is_lost():
     mask = (np.random.default_rng(0).random((3, 32, 32)) < 0.2).astype(np.uint8)
     audit = audit_resize("a", mask, Lesions.of(mask), 32)
     assert audit is not None
-    assert (audit.lesions_lost, audit.voxels_lost, audit.ceiling_dice) == (0, 0, 1)
+    assert (audit.lesions_lost, audit.voxels_lost, audit.round_trip_dice) == (0, 0, 1)
 
 
-def test_a_mask_without_lesion_has_no_ceiling():
+def test_a_mask_without_lesion_has_no_resize_audit():
     assert audit_resize("a", np.zeros((2, 8, 8)), Lesions.of(np.zeros((2, 8, 8))), 16) is None
 
 

@@ -182,8 +182,8 @@ def test_the_resize_audit_is_a_table_and_a_number(run, tmp_path):
     audit = pd.read_csv(tmp_path / "facts" / RESIZE_AUDIT)
     assert audit.case_id.tolist() == [f"case_{index}" for index in range(6)]
     assert (audit.image_size == 16).all()
-    assert 0.8 < summary["resize_ceiling_dice"] < 1  # cells of 2.5 pixels
-    assert summary["resize_ceiling_dice"] == pytest.approx(audit.ceiling_dice.mean())
+    assert 0.8 < summary["resize_round_trip_dice"] < 1  # cells of 2.5 pixels
+    assert summary["resize_round_trip_dice"] == pytest.approx(audit.round_trip_dice.mean())
 
 
 def test_the_number_of_workers_changes_nothing(run, tmp_path):
