@@ -5,16 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from components.ct.inference import Network
 from components.evaluate.cohort import Interval, mean_interval
 from components.evaluate.scores import CaseScore
 from components.runtime.errors import InputError
-from serving.versions.tensor_names import GRID_SIGNATURE, PROBABILITY, THRESHOLD
 
 _VERDICT = Path("assets.extra") / "verdict.json"
 
@@ -44,24 +39,16 @@ class Champion:
         Raises:
             InputError: it cannot be loaded, or does not answer as a version of ours does.
         """
-        import tensorflow as tf
+        from serving.versions.saved_model import SavedModel
 
         try:
-            loaded = tf.saved_model.load(str(version))
-            signature = loaded.signatures[GRID_SIGNATURE]
-            (given,) = signature.structured_input_signature[1].values()
-            size = int(given.shape[1])
-            blank = signature(**{given.name: tf.zeros((1, size, size), given.dtype)})
-            threshold = float(blank[THRESHOLD].numpy()[0])
-            np.reshape(blank[PROBABILITY].numpy(), (1, size, size))
+            model = SavedModel(version)
+            size, threshold = model.image_size, model.threshold
         except Exception as error:  # TensorFlow raises anything: a version of other ops, another Keras, a damaged file
             reason = " ".join(f"{type(error).__name__}: {error}".split())[:160]
             raise InputError(f"{name}: no model to compare with ({reason}); roll back to one that answers") from error
 
-        def network(slices_hu: NDArray[np.int16], _keep: Any = loaded) -> NDArray[np.float32]:
-            return signature(**{given.name: tf.constant(slices_hu, given.dtype)})[PROBABILITY].numpy()
-
-        return cls(name, network, size, threshold, _judged_on(version))
+        return cls(name, model.lesion_probability, size, threshold, _judged_on(version))
 
 
 @dataclass(frozen=True)

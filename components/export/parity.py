@@ -4,11 +4,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import tensorflow as tf
 from numpy.typing import NDArray
 
 from components.ct.grid import GridFit
 from components.runtime.errors import InputError
+from serving.versions.saved_model import SavedModel
 from serving.versions.tensor_names import ANY_SIZE_SIGNATURE, GRID_SIGNATURE, INPUT, MASK, PROBABILITY
 
 TOLERANCE = 1e-3  # largest difference in probability that is taken for rounding
@@ -20,13 +20,8 @@ Ask = Callable[[str, NDArray[np.int16]], dict[str, NDArray]]
 
 def query_saved_model(saved_model: Path) -> Ask:
     """Ask the exported files, loaded into this process."""
-    loaded = tf.saved_model.load(str(saved_model))
-
-    def ask(signature: str, slices_hu: NDArray[np.int16]) -> dict[str, NDArray]:
-        outputs = loaded.signatures[signature](**{INPUT: tf.constant(slices_hu)})
-        return {name: tensor.numpy() for name, tensor in outputs.items()}
-
-    return ask
+    model = SavedModel(saved_model)
+    return lambda signature, slices_hu: model.run(signature, {INPUT: slices_hu})
 
 
 def require_parity(ask: Ask, expected: NDArray[np.float32], slices_hu: NDArray[np.int16], threshold: float) -> float:

@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 from numpy.typing import NDArray
 
-from serving.server.errors import RequestError, full
+from serving.server.errors import from_tensorflow, full
 from serving.versions.saved_model import SavedModel
 
 Arrays = Mapping[str, NDArray]
@@ -156,9 +157,10 @@ def _answer(batch: list[_Waiting], observe: Callable[[int], None]) -> None:
         for number, request in enumerate(batch):
             request.answer.set_result({name: part[number] for name, part in parts.items()})
     except Exception as error:
+        of_tensorflow = isinstance(error, tf.errors.OpError)
         if len(batch) == 1:
-            first.answer.set_exception(error)
-        elif isinstance(error, RequestError):
+            first.answer.set_exception(from_tensorflow(error) if of_tensorflow else error)
+        elif of_tensorflow:
             for request in batch:
                 _answer([request], observe)
         else:

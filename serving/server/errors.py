@@ -1,6 +1,10 @@
 """How the embedded server says no: a gRPC status and TF Serving's own words."""
 
+from typing import Any
+
 import grpc
+
+_STATUS_BY_NUMBER = {status.value[0]: status for status in grpc.StatusCode}
 
 
 class RequestError(Exception):
@@ -33,3 +37,8 @@ def not_ready(message: str) -> RequestError:
 def full(message: str) -> RequestError:
     """Refuse a request because too many are waiting."""
     return RequestError(grpc.StatusCode.RESOURCE_EXHAUSTED, message)
+
+
+def from_tensorflow(error: Any) -> RequestError:
+    """Translate a `tf.errors.OpError`; TensorFlow's error numbers are gRPC's."""
+    return RequestError(_STATUS_BY_NUMBER[error.error_code], error.message)

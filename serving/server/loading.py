@@ -6,8 +6,7 @@ import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2
 
 from serving.server.request_tensors import arrays_from_protos, check_names
-from serving.versions.manifest import MANIFEST, verify
-from serving.versions.saved_model import DEFAULT_SIGNATURE, SavedModel
+from serving.versions.saved_model import DEFAULT_SIGNATURE, SavedModel, load_verified
 
 _WARMUP = Path("assets.extra") / "tf_serving_warmup_requests"
 
@@ -18,9 +17,7 @@ def load_version(folder: Path) -> SavedModel:
     Raises:
         Exception: Its files are not those of its manifest, TensorFlow cannot load them, or a warm-up fails.
     """
-    if (folder / MANIFEST).is_file():
-        verify(folder)
-    model = SavedModel(folder)
+    model = load_verified(folder)
     if (folder / _WARMUP).is_file():
         _warm_up(model, folder / _WARMUP)
     return model

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from serving.server.batching import Arrays, Batcher
-from serving.server.errors import RequestError
+from serving.server.errors import RequestError, invalid
 from serving.server.metrics import Metrics
 from serving.server.models import ModelRequest, Models
-from serving.versions.saved_model import DEFAULT_SIGNATURE
+from serving.versions.saved_model import DEFAULT_SIGNATURE, SignatureError
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,10 @@ class Predictor:
         """
         version, model = self._models.choose(asked)
         name = signature_name or DEFAULT_SIGNATURE
-        signature = model.signature(name)
+        try:
+            signature = model.signature(name)
+        except SignatureError as error:
+            raise invalid(str(error)) from error
         outputs = self._batcher.run(model, name, read_inputs(signature), wanted)
         return Answer(version, name, {key: outputs[key] for key in output_filter or sorted(signature.outputs)})
 

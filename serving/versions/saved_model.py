@@ -1,30 +1,47 @@
-"""One SavedModel in memory, and its signatures run on arrays."""
+"""Load a version's SavedModel and run its signatures on numpy arrays."""
 
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import grpc
+import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 from tensorflow.python.saved_model import loader_impl
 
-from serving.server.errors import RequestError, invalid
+from serving.versions.manifest import MANIFEST, verify
+from serving.versions.tensor_names import GRID_SIGNATURE, PROBABILITY, THRESHOLD
 
 DEFAULT_SIGNATURE = "serving_default"
-_STATUS_BY_NUMBER = {status.value[0]: status for status in grpc.StatusCode}
+
+
+class SignatureError(ValueError):
+    """A missing signature, or a signature `network` that does not segment slices."""
+
+
+def load_verified(folder: Path) -> "SavedModel":
+    """Load a version, after comparing its files with its manifest if it has one.
+
+    Raises:
+        InputError: The files differ from the manifest.
+        Exception: TensorFlow cannot load them; the type depends on the damage.
+    """
+    if (folder / MANIFEST).is_file():
+        verify(folder)
+    return SavedModel(folder)
 
 
 class SavedModel:
-    """A version folder's SavedModel.
+    """A SavedModel in memory.
 
     Attributes:
-        signatures: its SignatureDefs by name, as GetModelMetadata publishes them.
+        signatures: SignatureDef by name, as GetModelMetadata publishes them.
     """
 
     def __init__(self, folder: Path) -> None:
         (meta_graph,) = loader_impl.parse_saved_model(str(folder)).meta_graphs
-        # TensorFlow's own bookkeeping, which is no signature to call.
+        # Names with this prefix are TensorFlow's own bookkeeping.
         self.signatures = {
             name: signature
             for name, signature in meta_graph.signature_def.items()
@@ -33,21 +50,58 @@ class SavedModel:
         self._loaded = tf.saved_model.load(str(folder))
 
     def signature(self, name: str) -> Any:
-        """The SignatureDef of that name; `RequestError` where there is none."""
+        """Return a SignatureDef by name.
+
+        Raises:
+            SignatureError: The model has no such signature.
+        """
         if name not in self.signatures:
-            raise invalid(f'Serving signature key "{name}" not found.')
+            raise SignatureError(f'Serving signature key "{name}" not found.')
         return self.signatures[name]
 
     def run(self, signature_name: str, inputs: Mapping[str, NDArray]) -> dict[str, NDArray]:
-        """Run one signature on arrays by input name, of the types and shapes that it takes; all its outputs.
+        """Run one signature on arrays by input name and return all its outputs by name.
 
         Raises:
-            RequestError: TensorFlow fails on them.
+            tf.errors.OpError: TensorFlow rejects the arrays or fails on them.
         """
         tensors = {name: tf.constant(array) for name, array in inputs.items()}
-        try:
-            outputs = self._loaded.signatures[signature_name](**tensors)
-        except tf.errors.OpError as error:
-            # TensorFlow's error numbers are gRPC's.
-            raise RequestError(_STATUS_BY_NUMBER[error.error_code], error.message) from error
+        outputs = self._loaded.signatures[signature_name](**tensors)
         return {name: tensor.numpy() for name, tensor in outputs.items()}
+
+    @cached_property
+    def image_size(self) -> int:
+        """Edge of the grid of signature `network`, in pixels.
+
+        Raises:
+            SignatureError: The signature is missing or takes slices of any size.
+        """
+        (info,) = self.signature(GRID_SIGNATURE).inputs.values()
+        sizes = [dim.size for dim in info.tensor_shape.dim]
+        if len(sizes) != 3 or sizes[1] != sizes[2] or sizes[1] < 1:
+            raise SignatureError(f"signature {GRID_SIGNATURE} takes {sizes}; expected (n, size, size)")
+        return int(sizes[1])
+
+    @cached_property
+    def threshold(self) -> float:
+        """Probability at or above which the model marks a pixel as lesion."""
+        return self._predict(np.zeros((1, self.image_size, self.image_size), np.int16))[1]
+
+    def lesion_probability(self, slices_hu: NDArray[np.int16]) -> NDArray[np.float32]:
+        """Run signature `network` on (n, size, size) HU and return probabilities of that shape.
+
+        Raises:
+            SignatureError: The signature is missing or returns other outputs.
+        """
+        return self._predict(slices_hu)[0]
+
+    def _predict(self, slices_hu: NDArray[np.int16]) -> tuple[NDArray[np.float32], float]:
+        ((name, info),) = self.signature(GRID_SIGNATURE).inputs.items()
+        outputs = self.run(GRID_SIGNATURE, {name: slices_hu.astype(tf.as_dtype(info.dtype).as_numpy_dtype)})
+        try:
+            return outputs[PROBABILITY].reshape(slices_hu.shape), float(outputs[THRESHOLD].flat[0])
+        except (KeyError, ValueError, IndexError) as error:
+            raise SignatureError(
+                f"signature {GRID_SIGNATURE} returns {', '.join(sorted(outputs))}; expected {PROBABILITY} of the "
+                f"input's shape and {THRESHOLD}"
+            ) from error
