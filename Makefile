@@ -37,7 +37,7 @@ setup: .venv/.ready ## Install everything from uv.lock into .venv (uv itself too
 # Without a source the scans are synthetic: 15 epochs show the whole way in a few minutes.
 .PHONY: run
 run: setup ## Run the whole training pipeline here, and predict one held-out scan through the served model
-	@$(LOCAL) $(given) $(if $(SOURCE)$(EPOCHS)$(CHANGES),,EPOCHS=15)
+	@$(LOCAL) $(given) $(if $(SOURCE)$(EPOCHS)$(CHANGES)$(PRESET),,EPOCHS=15)
 
 .PHONY: cross-validate
 cross-validate: setup ## Train and judge a recipe on every fold of a cohort: SOURCE=…, FOLDS=5

@@ -32,8 +32,8 @@ def training(
     image_size: int = 128,
     min_lesion_pixels: int = 0,
     preset: str = "default",
-    epochs: int = 30,
-    batch_size: int = 8,
+    epochs: int = 0,
+    batch_size: int = 0,
     changes: dict = {},  # noqa: B006 - a KFP default is copied into each run
     require_gpu: bool = False,
     checkpoint_dir: str = "",
@@ -66,8 +66,8 @@ def training(
         image_size: Edge of the network's grid in pixels, a multiple of 16.
         min_lesion_pixels: Leave out training slices with fewer lesion pixels; 0 keeps all.
         preset: Training recipe: default, baseline-focal or baseline-focal-dice.
-        epochs: Epochs of a fixed number of slices each.
-        batch_size: Slices in a training step.
+        epochs: Number of epochs; 0 uses the preset's, 30 in default and 10 in the baselines.
+        batch_size: Slices in a training step; 0 uses the preset's, 8 in all of them.
         changes: Settings of the recipe that differ from the preset, such as {"learning_rate": 0.001}.
         require_gpu: Fail where no GPU is visible, and never train on the CPU instead.
         checkpoint_dir: Folder on a volume that outlives the pod, from which a retried training goes on; empty for none.

@@ -15,11 +15,11 @@ def train(
     metrics: dsl.Output[dsl.Metrics],
     tensorboard: dsl.Output[dsl.Artifact],
     preset: str = "default",
-    epochs: int = 30,
-    batch_size: int = 8,
+    epochs: Optional[int] = None,  # noqa: UP045 - the one spelling that KFP accepts
+    batch_size: Optional[int] = None,  # noqa: UP045
     seed: int = 0,
     require_gpu: bool = False,
-    checkpoint_dir: Optional[str] = None,  # noqa: UP045 - the one spelling that KFP knows
+    checkpoint_dir: Optional[str] = None,  # noqa: UP045
     changes: dict = {},  # noqa: B006 - a KFP default is copied into each run
 ) -> None:
     """Train a 2-D U-Net and keep the weights of the epoch with the best validation Dice.
@@ -27,16 +27,16 @@ def train(
     Args:
         shards: TFRecord shards with split.json, from slice.
         model: model.keras, the best network in float32, and training.json, its history.
-        report: A page with the curves of loss and Dice.
-        metrics: The best epoch's validation Dice, and what the run took.
+        report: HTML page with the loss and Dice curves.
+        metrics: Validation Dice of the best epoch, and the run's size and time.
         tensorboard: Event files for TensorBoard.
         preset: Training recipe: default, baseline-focal or baseline-focal-dice.
-        epochs: Length of the run; an epoch of the default recipe has 256 slices whatever the cohort's size.
-        batch_size: Slices in a training step.
+        epochs: Length of the run; None or 0 uses the value of changes or the preset.
+        batch_size: Slices in a training step; None or 0 uses the value of changes or the preset.
         seed: Seed of weights, order and augmentation.
-        require_gpu: Fail where no GPU is visible, and never train on the CPU instead.
-        checkpoint_dir: Folder on a volume that outlives the pod; a retried step goes on there after its last
-            finished epoch. Without it the checkpoints lie beside the model, which a new pod does not see.
+        require_gpu: Fail if no GPU is visible instead of training on the CPU.
+        checkpoint_dir: Folder on a volume that outlives the pod; a retried step resumes there after the last finished
+            epoch. By default the model's folder, which a new pod does not see.
         changes: Settings of the recipe that differ from the preset, such as {"learning_rate": 0.001}.
     """
     from pathlib import Path
@@ -49,8 +49,8 @@ def train(
 
         if require_gpu:
             devices.require_gpu()
-        chosen = recipe.preset_recipe(preset)
-        chosen = recipe.changed_recipe(chosen, {**changes, "epochs": epochs, "batch_size": batch_size})
+        # The pipelines pass 0 for None: kfp 2.17.0 neither runs an unset Optional locally nor passes it into a loop.
+        chosen = recipe.select_recipe(preset, changes, epochs=epochs or None, batch_size=batch_size or None)
         run = training.train(
             Path(shards.path),
             Path(model.path),

@@ -32,7 +32,7 @@ from components.evaluate.labeled_scan import LabeledScan
 from components.ingest.ingest import ingest
 from components.slice.slicing import slice_cohort
 from components.train.network import load_model
-from components.train.recipe import PRESETS, Recipe, changed_recipe
+from components.train.recipe import PRESETS, Recipe, change_recipe
 from components.train.training import MODEL, Training, train
 from tests.bench.train_answers import PLAIN, read_in_all_ways, read_plainly
 
@@ -55,7 +55,7 @@ def main() -> None:
                 folds = draw_folds(cases, lesion_burden(cut / "shards"), given.folds, seed=given.split_seed)
             for preset, changes in product(given.preset, given.changes):
                 named = f"{preset}{'' if changes == '{}' else ' ' + changes}, {size}×{size}"
-                recipe = changed_recipe(PRESETS[preset], json.loads(changes))
+                recipe = change_recipe(PRESETS[preset], json.loads(changes))
                 tables[named] = []
                 for row in all_folds(folder / "cases", cut, folds, recipe, given):
                     print(f"{named}, fold {row['fold']}: Dice {row['dice']:.3f}, {row['seconds']:.0f} s", flush=True)

@@ -1,52 +1,106 @@
-"""Recipes: presets, and single settings changed."""
+"""Recipes: presets, changed settings, and their precedence."""
+
+import json
+from types import SimpleNamespace
 
 import pytest
 
 from components.runtime.errors import InputError
-from components.train.recipe import PRESETS, Augmentation, Recipe, changed_recipe
+from components.train.component import train as train_step
+from components.train.recipe import PRESETS, Augmentation, Recipe, change_recipe, select_recipe
+from components.train.record import TRAINING as TRAINING_FILE
+from pipelines.parameters import PIPELINES, parse_parameters
 
 
-def test_single_settings_can_be_changed_as_json_gives_them():
-    changed = changed_recipe(Recipe(), {"learning_rate": 1e-4, "filters": [8, 16], "augmentation": {"noise": 0}})
+def test_settings_change_by_json_values():
+    changed = change_recipe(Recipe(), {"learning_rate": 1e-4, "filters": [8, 16], "augmentation": {"noise": 0}})
     assert changed == Recipe(learning_rate=1e-4, filters=(8, 16), augmentation=Augmentation(noise=0))
 
 
-def test_whole_numbers_may_come_as_kubeflow_sends_them():
-    """A dict among a run's parameters is a protobuf Struct, which holds every number as a float."""
-    changed = changed_recipe(Recipe(), {"filters": [8.0, 16.0], "slices_per_epoch": 64.0})
+def test_integers_may_arrive_as_floats():
+    """A dict parameter of a Kubeflow run is a protobuf Struct, which holds every number as a float."""
+    changed = change_recipe(Recipe(), {"filters": [8.0, 16.0], "slices_per_epoch": 64.0})
     assert (changed.filters, changed.slices_per_epoch) == ((8, 16), 64)
     assert {type(number) for number in (*changed.filters, changed.slices_per_epoch)} == {int}
 
 
-def test_augmentation_can_be_switched_off_and_on():
-    assert changed_recipe(Recipe(), {"augmentation": None}).augmentation is None
-    assert changed_recipe(PRESETS["baseline-focal"], {"augmentation": {}}).augmentation == Augmentation()
+def test_augmentation_can_be_disabled_and_enabled():
+    assert change_recipe(Recipe(), {"augmentation": None}).augmentation is None
+    assert change_recipe(PRESETS["baseline-focal"], {"augmentation": {}}).augmentation == Augmentation()
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"lerning_rate": 1}, "recipe setting lerning_rate: not known; expected .*learning_rate"),
-        ({"augmentation": {"blur": 1}}, "recipe setting augmentation.blur: not known; expected .*noise"),
-        ({"augmentation": {"noise": -1}}, "recipe setting augmentation.noise is -1: input should be greater than"),
-        ({"epochs": "many"}, "recipe setting epochs is 'many': input should be a valid integer"),
-        ({"epochs": 0}, "recipe setting epochs is 0: input should be greater than 0"),
-        ({"batch_size": 0}, "recipe setting batch_size is 0: input should be greater than 0"),
-        ({"learning_rate": float("nan")}, "recipe setting learning_rate is nan: input should be a finite number"),
-        ({"filters": [16, 0]}, "recipe setting filters.1 is 0: input should be greater than 0"),
-        ({"filters": []}, "recipe setting filters is .*at least 1 item"),
-        ({"window_hu": [250, -1250]}, "recipe setting window_hu is .*: the lower end should come first"),
-        ({"dice_per": "voxel"}, "recipe setting dice_per is 'voxel': input should be 'slice' or 'batch'"),
+        ({"lerning_rate": 1}, "lerning_rate: unknown.*learning_rate"),
+        ({"augmentation": {"blur": 1}}, "augmentation.blur: unknown.*noise"),
+        ({"augmentation": {"noise": -1}}, "augmentation.noise is -1: .*greater than"),
+        ({"epochs": "many"}, "epochs is 'many': .*integer"),
+        ({"epochs": 0}, "epochs is 0: .*greater than 0"),
+        ({"batch_size": 0}, "batch_size is 0: .*greater than 0"),
+        ({"learning_rate": float("nan")}, "learning_rate is nan: .*finite"),
+        ({"filters": [16, 0]}, "filters.1 is 0: .*greater than 0"),
+        ({"filters": []}, "filters is .*at least 1 item"),
+        ({"window_hu": [250, -1250]}, "window_hu is .*lower end"),
+        ({"dice_per": "voxel"}, "dice_per is 'voxel': .*'slice' or 'batch'"),
     ],
 )
-def test_a_mistaken_change_is_told(changes, message):
+def test_an_invalid_change_names_the_setting(changes, message):
     with pytest.raises(InputError, match=message):
-        changed_recipe(Recipe(), changes)
+        change_recipe(Recipe(), changes)
 
 
-def test_the_published_presets_differ_in_loss_and_augmentation_alone():
+def test_the_baseline_presets_differ_only_in_loss_and_augmentation():
     focal, focal_dice = PRESETS["baseline-focal"], PRESETS["baseline-focal-dice"]
-    same = changed_recipe(
-        focal_dice, {"augmentation": None, "focal_weight": 1.0, "dice_weight": 0.0, "dice_per": focal.dice_per}
+    loss = {"augmentation": None, "focal_weight": 1.0, "dice_weight": 0.0, "dice_per": focal.dice_per}
+    assert change_recipe(focal_dice, loss) == focal
+
+
+@pytest.mark.parametrize(
+    ("preset", "changes", "explicit", "epochs"),
+    [
+        ("default", {}, {}, 30),
+        ("baseline-focal", {}, {}, 10),
+        ("baseline-focal-dice", {}, {}, 10),
+        ("default", {"epochs": 5}, {}, 5),
+        ("baseline-focal", {}, {"epochs": 30}, 30),
+        ("default", {"epochs": 5.0}, {"epochs": 5}, 5),
+    ],
+)
+def test_explicit_values_precede_the_preset(preset, changes, explicit, epochs):
+    recipe = select_recipe(preset, changes, **explicit)
+    assert (recipe.epochs, recipe.batch_size) == (epochs, 8)
+
+
+@pytest.mark.parametrize("name", ["epochs", "batch_size"])
+def test_two_values_for_one_setting_are_an_error(name):
+    with pytest.raises(InputError, match=f"{name} is 4.*changes.*{name}.* 5"):
+        select_recipe("default", {name: 5}, **{name: 4})
+
+
+def test_an_unknown_preset_lists_the_known_ones():
+    with pytest.raises(InputError, match="'best'.*default, baseline-focal, baseline-focal-dice"):
+        select_recipe("best")
+
+
+@pytest.mark.parametrize(("parameters", "epochs"), [({}, 2), ({"epochs": 0}, 2), ({"epochs": 1}, 1)])
+def test_the_train_step_keeps_the_epochs_of_changes(shards, tmp_path, parameters, epochs):
+    outputs = {name: SimpleNamespace(path=str(tmp_path / name), metadata={}) for name in ("model", "report")}
+    changes = {"filters": [4, 8], "slices_per_epoch": 16} | ({} if parameters.get("epochs") else {"epochs": 2})
+    train_step.python_func(
+        shards=SimpleNamespace(path=str(shards)),
+        **outputs,
+        tensorboard=SimpleNamespace(path=str(tmp_path / "tensorboard")),
+        metrics=SimpleNamespace(log_metric=lambda name, value: None),
+        changes=changes,
+        **parameters,
     )
-    assert same == focal
+    written = json.loads((tmp_path / "model" / TRAINING_FILE).read_text())
+    assert written["recipe"]["epochs"] == len(written["history"]["loss"]) == epochs
+
+
+@pytest.mark.parametrize("pipeline", ["training", "cross-validation"])
+def test_the_pipelines_leave_epochs_and_batch_size_to_the_preset(pipeline):
+    inputs = PIPELINES[pipeline].component_spec.inputs
+    assert (inputs["epochs"].default, inputs["batch_size"].default) == (0, 0)
+    assert parse_parameters(pipeline, ["EPOCHS=5"]) == {"epochs": 5}

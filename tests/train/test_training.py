@@ -12,7 +12,7 @@ from components.runtime.errors import InputError
 from components.runtime.files import sha256_of
 from components.train.examples import validation_slices
 from components.train.network import load_model
-from components.train.recipe import PRESETS, preset_recipe
+from components.train.recipe import PRESETS, select_recipe
 from components.train.report import write_report
 from components.train.training import train
 from components.train.validation import mean_case_dice, predict_slices
@@ -89,7 +89,7 @@ def test_each_epoch_is_told_in_one_line(shards, tmp_path, capsys):
 
 @pytest.mark.parametrize("preset", ["baseline-focal", "baseline-focal-dice"])
 def test_the_published_presets_pass_once_through_the_slices_with_the_values_of_8_bit_files(shards, tmp_path, preset):
-    recipe = dataclasses.replace(preset_recipe(preset), epochs=1)
+    recipe = dataclasses.replace(select_recipe(preset), epochs=1)
     run = train(shards, tmp_path, recipe=recipe)
     assert np.isfinite(run.history["loss"]).all()
     assert load_model(tmp_path / "model.keras").get_layer("window").top == 255
@@ -97,4 +97,4 @@ def test_the_published_presets_pass_once_through_the_slices_with_the_values_of_8
 
 def test_an_unknown_preset_is_told_with_those_there_are():
     with pytest.raises(InputError, match="expected one of default, baseline-focal, baseline-focal-dice"):
-        preset_recipe("best")
+        select_recipe("best")
