@@ -1,7 +1,7 @@
-"""Lesions as a reader counts them: connected parts of a mask, each found or missed as a whole.
+"""Lesions: the connected components of a mask, detected, measured and filtered by size.
 
-Voxels belong together that share a face, an edge or a corner (26 neighbors). A lesion is found where the
-prediction marks any voxel of it; a predicted part that touches no lesion is a false one.
+Voxels that share a face, an edge or a corner (26 neighbors) belong to one lesion. A lesion counts as found if the
+prediction covers any of its voxels; a predicted component that touches no lesion is a false positive.
 """
 
 from dataclasses import dataclass
@@ -11,19 +11,19 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from components.ct.bounding_box import bounding_box
+from components.ct.masks import bounding_box
 
-NEIGHBORS_26 = np.ones((3, 3, 3), bool)  # what `scipy.ndimage.label` takes
+_NEIGHBORS_26 = np.ones((3, 3, 3), bool)
 
 
 @dataclass(frozen=True)
 class Lesions:
-    """The lesions of a 3-D mask, within the box that holds them all.
+    """The lesions of a 3-D mask, cropped to their common bounding box.
 
     Attributes:
-        box: where in the mask the box lies; empty where there is no lesion.
+        box: the bounding box in the mask; empty if there is no lesion.
         labels: int32 array of the box: 0 background, 1 to `count` the lesions.
-        sizes: voxels of each lesion.
+        sizes: voxels in each lesion.
     """
 
     box: tuple[slice, ...]
@@ -31,10 +31,10 @@ class Lesions:
     sizes: NDArray[np.int64]
 
     @classmethod
-    def of(cls, mask: NDArray) -> Self:
-        """Find the lesions of a 3-D mask, where everything but 0 is lesion."""
+    def from_mask(cls, mask: NDArray) -> Self:
+        """Find the lesions of a 3-D mask; every nonzero voxel is lesion."""
         box = bounding_box(mask) or (slice(0, 0),) * mask.ndim
-        labels, count = ndimage.label(mask[box], NEIGHBORS_26)
+        labels, count = ndimage.label(mask[box], _NEIGHBORS_26)
         return cls(box, labels, np.bincount(labels.ravel(), minlength=count + 1)[1:])
 
     @property
@@ -44,16 +44,16 @@ class Lesions:
 
     @property
     def voxels(self) -> int:
-        """Voxels of all lesions."""
+        """Voxels in all lesions."""
         return int(self.sizes.sum())
 
     @property
     def largest(self) -> int:
-        """Voxels of the largest lesion, 0 where there is none."""
+        """Voxels in the largest lesion; 0 if there is none."""
         return int(self.sizes.max(initial=0))
 
     def count_touched(self, mask: NDArray) -> int:
-        """How many lesions share a voxel with another mask of the same shape."""
+        """Count the lesions that share a voxel with another mask of the same shape."""
         touched = np.zeros(self.count + 1, bool)
         touched[self.labels[mask[self.box] != 0]] = True
         return int(touched[1:].sum())
@@ -61,12 +61,12 @@ class Lesions:
 
 @dataclass(frozen=True)
 class LesionDetection:
-    """Lesions counted.
+    """Lesion counts of a prediction against the ground truth.
 
     Attributes:
-        lesions: connected parts of the truth.
-        found: those of them that the prediction touches.
-        false_lesions: connected parts of the prediction that touch no lesion.
+        lesions: lesions in the ground truth.
+        found: those that the prediction touches.
+        false_lesions: predicted components that touch no lesion.
     """
 
     lesions: int
@@ -75,20 +75,48 @@ class LesionDetection:
 
 
 def detect_lesions(truth: NDArray[np.bool_], prediction: NDArray[np.bool_]) -> LesionDetection:
-    """Count the lesions of two 3-D masks of one shape, found, missed and invented."""
-    lesions, predicted = Lesions.of(truth), Lesions.of(prediction)
+    """Count found, missed and false lesions in two 3-D masks of one shape."""
+    lesions, predicted = Lesions.from_mask(truth), Lesions.from_mask(prediction)
     return LesionDetection(
         lesions.count, lesions.count_touched(prediction), predicted.count - predicted.count_touched(truth)
     )
 
 
-def remove_small_lesions(mask: NDArray[np.uint8], voxel_ml: float, min_ml: float) -> NDArray[np.uint8]:
-    """Clear the lesions under `min_ml` milliliters from a 3-D mask of 0 and 1; the mask given is left as it is."""
+def remove_small_lesions(mask: NDArray[np.uint8], *, voxel_ml: float, min_ml: float) -> NDArray[np.uint8]:
+    """Return a 3-D mask of 0 and 1 without its lesions under `min_ml` milliliters."""
     if min_ml <= voxel_ml:  # no lesion is smaller than a voxel
         return mask
-    lesions = Lesions.of(mask)
-    # Rounded, so that a lesion of exactly `min_ml` is not lost to the last bit of a product.
-    kept = np.concatenate([[False], np.round(lesions.sizes * voxel_ml, 9) >= min_ml])
-    cleared = np.zeros_like(mask)
-    cleared[lesions.box] = kept[lesions.labels]
-    return cleared
+    lesions = Lesions.from_mask(mask)
+    # Rounding keeps a lesion of exactly `min_ml` despite floating-point error.
+    is_kept = np.concatenate([[False], np.round(lesions.sizes * voxel_ml, 9) >= min_ml])
+    filtered = np.zeros_like(mask)
+    filtered[lesions.box] = is_kept[lesions.labels]
+    return filtered
+
+
+@dataclass(frozen=True)
+class Burden:
+    """How much lesion a mask holds.
+
+    Attributes:
+        lesion_ml: volume of the mask.
+        lesion_percent: its share of the whole scan, including air and body.
+        slices_affected: axial slices with at least one lesion voxel.
+        slices: all axial slices.
+    """
+
+    lesion_ml: float
+    lesion_percent: float
+    slices_affected: int
+    slices: int
+
+
+def measure_burden(mask: NDArray[np.uint8], voxel_ml: float) -> Burden:
+    """Measure an (x, y, z) mask of 0 and 1."""
+    voxels = int(np.count_nonzero(mask))
+    return Burden(
+        lesion_ml=voxels * voxel_ml,
+        lesion_percent=100 * voxels / mask.size,
+        slices_affected=int(mask.any(axis=(0, 1)).sum()),
+        slices=mask.shape[2],
+    )

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from components.ct.bounding_box import bounding_box
 from components.ct.grid import GridFit, fit_mask
+from components.ct.masks import bounding_box
 
 THRESHOLDS = np.arange(1, 20) / 20
 HALF = 9  # index of the threshold 0.5

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy.spatial import KDTree
 from surface_distance.lookup_tables import create_table_neighbour_code_to_surface_area  # type: ignore[import-untyped]
 
-from components.ct.bounding_box import bounding_box
+from components.ct.masks import bounding_box
 
 TOLERANCE_MM = 3.0  # about two voxels of a thick chest CT; beyond it readers would redraw an outline
 

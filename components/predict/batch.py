@@ -14,7 +14,7 @@ from components.ct.scan_folder import is_nifti_name
 from components.predict.version_model import VersionModel
 from components.runtime.errors import InputError
 from components.storage.gcs import download_prefix, list_names
-from components.storage.gcs_uri import is_gcs
+from components.storage.gcs_uri import is_gcs_uri
 from serving.client.scan_files import Predict
 from serving.client.scan_folders import SUMMARY, Row, outputs_for, scans_by_case, segment_all, write_summary
 from serving.client.segmentation import SegmentationClient
@@ -62,7 +62,7 @@ def plan_parts(source: str, parts: int) -> list[str]:
     Raises:
         InputError: There are no scans.
     """
-    if is_gcs(source):
+    if is_gcs_uri(source):
         names = [name for name in list_names(source) if is_nifti_name(name) and "/" not in name]
         if not names:
             raise InputError(f"{source}: no .nii or .nii.gz objects here")
@@ -87,7 +87,7 @@ def predict_part(source: str, names: Sequence[str], served: Served, output: Path
     rows = []
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(source)
-        if is_gcs(source):
+        if is_gcs_uri(source):
             folder = Path(scratch)
             download_prefix(source, folder, wanted=lambda name: name in set(names))
         scans = {case: scan for case, scan in scans_by_case(folder).items() if scan.name in set(names)}

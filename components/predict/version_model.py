@@ -6,7 +6,7 @@ from typing import Self
 import numpy as np
 
 from components.ct.grid import axial_slices, volume_from_axial_slices
-from components.ct.inference import lesion_probability
+from components.ct.inference import predict_slices
 from components.ct.volume import Volume
 from components.runtime.errors import InputError
 from serving.client.segmentation import Prediction
@@ -48,7 +48,7 @@ class VersionModel:
         """Segment a volume whose voxels are (x, y, z) int16 HU in RAS+, as `SegmentationClient.predict` does."""
         slices_hu = axial_slices(scan.voxels)
         probability = np.empty(slices_hu.shape, np.float32)
-        for part, values in lesion_probability(self._model.lesion_probability, slices_hu, self.size):
+        for part, values in predict_slices(self._model.lesion_probability, slices_hu, self.size):
             probability[part] = values
         mask = (probability >= self.threshold).astype(np.uint8)
         return Prediction(

@@ -37,7 +37,7 @@ _CREDENTIALS = (
 )
 
 
-class ObjectExists(InputError):
+class ObjectExistsError(InputError):
     """An object is there already, with other content; nothing was overwritten."""
 
 
@@ -51,7 +51,7 @@ def list_names(uri: str, *, deadline_s: float = DEADLINE_S) -> list[str]:
     return sorted(relative for relative, _ in _listed_objects(_client(place), place, deadline_s))
 
 
-def list_versions(uri: str, *, wanted: Callable[[str], bool]) -> dict[str, str]:
+def list_generations(uri: str, *, wanted: Callable[[str], bool]) -> dict[str, str]:
     """What stands for the content of each object that `download_prefix` would fetch: generation, CRC32C and size.
 
     Args:
@@ -131,7 +131,7 @@ def upload_folder(folder: Path, uri: str, *, last: str = "", deadline_s: float =
         The relative names, in the order written.
 
     Raises:
-        ObjectExists: an object is there with other content. What this call wrote is taken back.
+        ObjectExistsError: an object is there with other content. What this call wrote is taken back.
         InputError: no permission, no such bucket, or a server that goes on failing. Also taken back.
     """
     place = GcsUri.parse(uri)
@@ -226,7 +226,7 @@ def _upload(uri: str, blob: storage.Blob, path: Path, deadline_s: float) -> bool
             blob.reload(**_patience(deadline_s))
             ours = crc32c_of(path)
             if blob.crc32c != ours:
-                raise ObjectExists(
+                raise ObjectExistsError(
                     f"{uri}: exists with other content (CRC32C {blob.crc32c}, ours {ours}) and is never overwritten; "
                     "choose another prefix"
                 ) from None

@@ -36,6 +36,6 @@ class GcsUri:
         return f"{SCHEME}{self.bucket}/{self.name(relative)}".rstrip("/")
 
 
-def is_gcs(path: str) -> bool:
+def is_gcs_uri(path: str) -> bool:
     """Whether a path is an address in Cloud Storage."""
     return path.startswith(SCHEME)

@@ -26,19 +26,19 @@ class RetryPolicy:
     """How long to wait for a server.
 
     Attributes:
-        connect_s: for a connection.
+        connect_timeout_s: for a connection.
         read_timeout_s: for the next bytes of an answer.
         stall_timeout_s: for any new byte, over all tries.
         deadline_s: for the whole file.
-        first_wait_s: before the second try; doubled for every further one, up to `longest_wait_s`.
+        initial_backoff_s: before the second try; doubled for every further one, up to `max_backoff_s`.
     """
 
-    connect_s: float = 10
+    connect_timeout_s: float = 10
     read_timeout_s: float = 60
     stall_timeout_s: float = 120
     deadline_s: float = 6 * 3600
-    first_wait_s: float = 1
-    longest_wait_s: float = 30
+    initial_backoff_s: float = 1
+    max_backoff_s: float = 30
 
 
 class TransientError(Exception):
@@ -103,7 +103,7 @@ def _fetch(url: str, partial: Path, name: str, retry_policy: RetryPolicy) -> Non
                 if _size(partial) > have:
                     tries, last_byte = 0, now
                 have = _size(partial)
-                wait_s = max(_backoff_s(tries, retry_policy), min(error.wait_s, retry_policy.longest_wait_s))
+                wait_s = max(_backoff_s(tries, retry_policy), min(error.wait_s, retry_policy.max_backoff_s))
                 tries += 1
                 if now + wait_s > min(last_byte + retry_policy.stall_timeout_s, began + retry_policy.deadline_s):
                     if not have:
@@ -121,7 +121,7 @@ def _append(
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
     try:
         response = session.get(
-            url, headers=headers, stream=True, timeout=(retry_policy.connect_s, retry_policy.read_timeout_s)
+            url, headers=headers, stream=True, timeout=(retry_policy.connect_timeout_s, retry_policy.read_timeout_s)
         )
     except requests.exceptions.SSLError as error:
         raise InputError(f"{url}: its certificate is not to be trusted ({error})") from error
@@ -200,4 +200,4 @@ def _size(path: Path) -> int:
 
 
 def _backoff_s(tries: int, retry_policy: RetryPolicy) -> float:
-    return min(retry_policy.first_wait_s * 2**tries, retry_policy.longest_wait_s) * random.uniform(0.8, 1.2)
+    return min(retry_policy.initial_backoff_s * 2**tries, retry_policy.max_backoff_s) * random.uniform(0.8, 1.2)

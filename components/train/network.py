@@ -11,6 +11,7 @@ from typing import Any
 import keras
 from keras import layers
 
+from components.ct.intensity import WINDOW_HU
 from components.runtime.errors import InputError
 
 _PACKAGE = "lung_ct"
@@ -75,7 +76,7 @@ def build_network(
     image_size: int,
     *,
     filters: Sequence[int] = (16, 32, 64, 128, 256),
-    window_hu: tuple[float, float] | None = (-1250.0, 250.0),
+    window_hu: tuple[float, float] | None = WINDOW_HU,
     window_max: float = 1.0,
     batch_norm: bool = True,
     dtype: str = "float32",

@@ -17,6 +17,7 @@ from pydantic import (
 from pydantic.dataclasses import dataclass
 from pydantic_core import PydanticCustomError
 
+from components.ct.intensity import WINDOW_HU
 from components.runtime.errors import InputError
 
 
@@ -87,7 +88,7 @@ class Recipe:
             inference time; docs/ablation.md has the gain.
     """
 
-    window_hu: _Window | None = (-1250.0, 250.0)
+    window_hu: _Window | None = WINDOW_HU
     window_max: PositiveFloat = 1.0
     filters: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (16, 32, 64, 128, 256)
     batch_norm: bool = True

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from components.ct.cases import Case
 from components.ct.grid import axial_slices
 from components.ct.intensity import Intensity, classify_range, to_hu, value_range
-from components.ct.labels import is_binary, unique_labels
 from components.ct.lesions import Lesions
+from components.ct.masks import is_binary, unique_labels
 from components.ct.volume import FileGrid, Volume, read_volume
 from components.report.slice_image import largest_slice, thumbnail_png
 from components.runtime.errors import VolumeError
@@ -59,7 +59,7 @@ def inspect_case(folder: Path, case: Case, image_size: int) -> Inspection:
     if not is_binary(values):
         return replace(found, facts=replace(facts, unexpected_labels=_labels(values)))
     slices_mask = axial_slices(mask.voxels)
-    lesions = Lesions.of(slices_mask)
+    lesions = Lesions.from_mask(slices_mask)
     found = replace(
         found,
         facts=_with_lesions(facts, mask, lesions),

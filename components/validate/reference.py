@@ -17,9 +17,9 @@ def read_reference(address: str) -> Profile:
         InputError: there is no profile, or it cannot be fetched.
     """
     from components.storage.gcs import download_prefix
-    from components.storage.gcs_uri import is_gcs
+    from components.storage.gcs_uri import is_gcs_uri
 
-    if not is_gcs(address):
+    if not is_gcs_uri(address):
         return Profile.read(Path(address).expanduser())
     with tempfile.TemporaryDirectory() as scratch:
         if PROFILE not in download_prefix(address, Path(scratch), wanted=lambda name: name == PROFILE):

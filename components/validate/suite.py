@@ -14,6 +14,7 @@ from great_expectations.core.expectation_validation_result import ExpectationSui
 from great_expectations.expectations.expectation import Expectation
 from great_expectations.expectations.metadata_types import FailureSeverity
 
+from components.ct.intensity import WINDOW_HU
 from components.validate.findings import Finding
 
 # The one module of the library that sets a level of its own while it is imported.
@@ -25,7 +26,10 @@ MIN_PATIENTS = 3  # one each for training, validation and test
 _MASKS = "set MASKS to their folder, or LABEL"
 _SET_LABEL = "set LABEL to the value that is the lesion, or correct the mask"
 _EXPORT_ON_GRID = "export the mask on its scan's grid"
-_NEITHER_HU_NOR_WINDOWED = "the scan's numbers are {value}: neither HU (air below -200) nor 8-bit over [-1250, 250] HU"
+_NEITHER_HU_NOR_WINDOWED = (
+    "the scan's numbers are {value}: neither HU (air below -200) nor 8-bit over "
+    f"[{WINDOW_HU[0]:g}, {WINDOW_HU[1]:g}] HU"
+)
 _FLIPPED = "is the mask flipped or shifted? see its picture"
 _LUNGS_DIFFER = "the lungs of this patient's scans differ by a factor of {value}"
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from components.ct.grid import sparse_resampling_matrix, volume_from_axial_slices
 from components.ct.inference import keras_network
-from components.ct.intensity import apply_window
+from components.ct.intensity import WINDOW_HU, apply_window
 from components.ct.metrics import confusion
 from components.evaluate.case import predicted_mask
 from components.evaluate.evaluation import MODEL
@@ -78,6 +78,7 @@ def write_view(page: Path, scan: LabeledScan, prediction: NDArray[np.bool_], tes
     write_page(
         page,
         _TEMPLATE,
+        window_hu=WINDOW_HU,
         scan=scan,
         dice=counted.dice,
         predicted_ml=counted.predicted * scan.voxel_ml,

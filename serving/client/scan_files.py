@@ -6,7 +6,7 @@ from pathlib import Path
 
 from components.ct.dicom import read_dicom_series
 from components.ct.intensity import Intensity, read_ct
-from components.ct.lesion_burden import Burden, burden, remove_small_lesions
+from components.ct.lesions import Burden, measure_burden, remove_small_lesions
 from components.ct.scan_folder import NIFTI_SUFFIXES
 from components.ct.volume import Volume, write_on_file_grid
 from components.runtime.errors import InputError
@@ -103,7 +103,7 @@ def segment_scan(predict: Predict, scan: Path, outputs: Outputs, min_lesion_ml: 
     """
     volume, intensity = read_scan(scan)
     prediction = predict(volume)
-    mask = remove_small_lesions(prediction.mask, volume.voxel_ml, min_lesion_ml)
+    mask = remove_small_lesions(prediction.mask, voxel_ml=volume.voxel_ml, min_ml=min_lesion_ml)
     if outputs.segmentation is not None:
         from serving.client.dicom_seg import write_segmentation
 
@@ -117,4 +117,4 @@ def segment_scan(predict: Predict, scan: Path, outputs: Outputs, min_lesion_ml: 
             temporary.write_bytes(preview_png(volume.voxels, mask, volume.spacing_mm))
     # Last: a mask that is there says that all is.
     write_on_file_grid(outputs.mask, mask, volume.file_grid)
-    return Segmented(burden(mask, volume.voxel_ml), intensity, prediction.version)
+    return Segmented(measure_burden(mask, volume.voxel_ml), intensity, prediction.version)

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from components.ct.intensity import Intensity
+from components.ct.intensity import WINDOW_HU, Intensity
 from components.runtime.errors import InputError
 from serving.arguments import add_model, milliliters, seconds, version
 
@@ -109,7 +109,7 @@ def _predict_one(chosen: argparse.Namespace) -> None:
     with _client(chosen) as client:
         found = segment_scan(client.predict, chosen.scan, outputs, chosen.min_lesion_ml)
     if found.intensity is Intensity.WINDOWED:
-        print("note: the scan is 8-bit; its numbers were taken as HU from -1250 to 250")
+        print(f"note: the scan is 8-bit; its values were read as HU from {WINDOW_HU[0]:g} to {WINDOW_HU[1]:g}")
     answered = f"{chosen.model} version {found.version}" if found.version is not None else chosen.model
     print(
         f"{chosen.output}: {found.burden.lesion_ml:.1f} mL of lesion in {found.burden.slices_affected} of "

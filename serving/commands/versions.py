@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from components.runtime.errors import InputError
-from components.storage.gcs_uri import is_gcs
+from components.storage.gcs_uri import is_gcs_uri
 from serving.arguments import add_model, version
 from serving.versions.manifest import verify
 from serving.versions.publication import complete_versions
@@ -115,7 +115,7 @@ def _list(chosen: argparse.Namespace) -> None:
 def _labels(chosen: argparse.Namespace) -> Any:
     from serving.versions.labels import Labels
 
-    if chosen.config is None and is_gcs(chosen.model_base):
+    if chosen.config is None and is_gcs_uri(chosen.model_base):
         raise InputError(f"{chosen.model_base}: is not on this machine; name the models.config to write with --config")
     config = chosen.config or Path(chosen.model_base) / "models.config"
     return Labels(config, chosen.model, chosen.model_base)

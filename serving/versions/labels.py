@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from components.runtime.errors import InputError
-from components.storage.gcs_uri import is_gcs
+from components.storage.gcs_uri import is_gcs_uri
 from serving.versions.manifest import verify
 from serving.versions.model_config import ModelConfig, read_model_config, write_model_config
 from serving.versions.publication import complete_versions, local_copy
@@ -55,7 +55,7 @@ class Labels:
         self.config_file = config_file
         self.ledger_file = config_file.with_suffix(".ledger.jsonl")
         self.model = model
-        self.base = base if is_gcs(base) else str(Path(base).absolute())
+        self.base = base if is_gcs_uri(base) else str(Path(base).absolute())
 
     def promote(self, version: int, label: str, why: str, who: str | None = None) -> Change:
         """Let `label` point at `version`, whose files are verified first.

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from components.runtime.errors import InputError
-from components.storage.gcs import ObjectExists, download_prefix, list_names, upload_folder
-from components.storage.gcs_uri import is_gcs
+from components.storage.gcs import ObjectExistsError, download_prefix, list_names, upload_folder
+from components.storage.gcs_uri import is_gcs_uri
 from serving.versions.layout import numbered_folders, version_folders
 
 _LAST = "saved_model.pb"  # what TF Serving looks for: written last, it says that the others are there
@@ -18,7 +18,7 @@ _LAST = "saved_model.pb"  # what TF Serving looks for: written last, it says tha
 
 def versions(model_base: str) -> list[int]:
     """The versions in a model base, complete or not, ascending; empty for a folder that does not exist."""
-    if not is_gcs(model_base):
+    if not is_gcs_uri(model_base):
         return list(numbered_folders(Path(model_base)))
     firsts = {name.partition("/")[0] for name in list_names(model_base) if "/" in name}
     return sorted(int(first) for first in firsts if first.isascii() and first.isdecimal())
@@ -26,7 +26,7 @@ def versions(model_base: str) -> list[int]:
 
 def complete_versions(model_base: str) -> dict[int, str]:
     """The complete versions in a model base, ascending: folder or address by number."""
-    if not is_gcs(model_base):
+    if not is_gcs_uri(model_base):
         return {number: str(path) for number, path in version_folders(Path(model_base)).items()}
     there = set(list_names(model_base))
     base = model_base.rstrip("/")
@@ -36,7 +36,7 @@ def complete_versions(model_base: str) -> dict[int, str]:
 @contextmanager
 def local_copy(version: str) -> Iterator[Path]:
     """A version's files to read: its folder, or a copy of what lies in Cloud Storage, until the `with` block ends."""
-    if not is_gcs(version):
+    if not is_gcs_uri(version):
         yield Path(version)
         return
     with tempfile.TemporaryDirectory() as scratch:
@@ -60,7 +60,7 @@ def publish(model_base: str, write: Callable[[Path], None]) -> str:
     Raises:
         InputError: the base cannot be written to.
     """
-    if is_gcs(model_base):
+    if is_gcs_uri(model_base):
         with tempfile.TemporaryDirectory() as scratch:
             version = Path(scratch) / "version"
             version.mkdir()
@@ -95,7 +95,7 @@ def _upload_as_next_version(folder: Path, model_base: str) -> str:
         version = f"{model_base}/{_next(model_base)}"
         try:
             upload_folder(folder, version, last=_LAST)
-        except ObjectExists:
+        except ObjectExistsError:
             continue  # another export took the number in the meantime
         return version
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from components.storage.gcs import list_names
-from components.storage.gcs_uri import is_gcs
+from components.storage.gcs_uri import is_gcs_uri
 from serving.versions.publication import complete_versions
 
 _GRAPH = "saved_model.pb"
@@ -22,7 +22,7 @@ def served_version(base: str) -> str | None:
     base = base.rstrip("/")
     if not base:
         return None
-    there = _GRAPH in list_names(base) if is_gcs(base) else (Path(base) / _GRAPH).is_file()
+    there = _GRAPH in list_names(base) if is_gcs_uri(base) else (Path(base) / _GRAPH).is_file()
     if there:
         return base
     shown = complete_versions(base)

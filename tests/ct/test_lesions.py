@@ -1,13 +1,20 @@
-"""Lesions found, missed and invented: by hand, and against a flood fill that is written out."""
+"""Lesions: by hand, and against a flood fill."""
 
 import numpy as np
 import pytest
 
-from components.ct.lesions import LesionDetection, Lesions, detect_lesions, remove_small_lesions
+from components.ct.lesions import (
+    Burden,
+    LesionDetection,
+    Lesions,
+    detect_lesions,
+    measure_burden,
+    remove_small_lesions,
+)
 
 
-def parts(mask: np.ndarray) -> list[set[tuple[int, ...]]]:
-    """Connected parts by flood fill over the 26 neighbors."""
+def components(mask: np.ndarray) -> list[set[tuple[int, ...]]]:
+    """Find connected components by flood fill over the 26 neighbors."""
     left = {tuple(map(int, at)) for at in np.argwhere(mask)}
     found = []
     while left:
@@ -24,15 +31,15 @@ def parts(mask: np.ndarray) -> list[set[tuple[int, ...]]]:
 
 
 @pytest.mark.parametrize("seed", range(25))
-def test_random_masks_give_what_a_flood_fill_gives(seed):
+def test_random_masks_match_a_flood_fill(seed):
     draw = np.random.default_rng(seed)
     shape = tuple(draw.integers(1, 9, 3))
     truth, prediction = draw.random(shape) < 0.08, draw.random(shape) < 0.08
     marked, lesion = ({tuple(map(int, at)) for at in np.argwhere(mask)} for mask in (prediction, truth))
     expected = LesionDetection(
-        lesions=len(parts(truth)),
-        found=sum(bool(part & marked) for part in parts(truth)),
-        false_lesions=sum(not part & lesion for part in parts(prediction)),
+        lesions=len(components(truth)),
+        found=sum(bool(part & marked) for part in components(truth)),
+        false_lesions=sum(not part & lesion for part in components(prediction)),
     )
     assert detect_lesions(truth, prediction) == expected
 
@@ -43,7 +50,7 @@ def test_voxels_that_share_a_corner_are_one_lesion():
     assert detect_lesions(truth, truth) == LesionDetection(lesions=1, found=1, false_lesions=0)
 
 
-def test_one_large_prediction_finds_two_lesions_and_is_no_false_one():
+def test_a_large_prediction_finds_two_lesions_and_is_not_a_false_one():
     truth, prediction = np.zeros((1, 1, 9), bool), np.zeros((1, 1, 9), bool)
     truth[..., 1] = truth[..., 5] = truth[..., 8] = True
     prediction[..., 0:6] = True
@@ -57,27 +64,37 @@ def test_empty_masks_have_no_lesions():
     assert detect_lesions(empty, one) == LesionDetection(0, 0, 1)
 
 
-def test_lesions_lie_in_the_box_that_holds_them_and_tell_their_sizes():
+def test_lesions_are_cropped_to_their_box_and_sized():
     mask = np.zeros((9, 9, 9), np.uint8)
     mask[1, 2, 3] = mask[2, 3, 4] = 1
     mask[4, 5:8, 5] = 255
-    lesions = Lesions.of(mask)
+    lesions = Lesions.from_mask(mask)
     assert lesions.box == (slice(1, 5), slice(2, 8), slice(3, 6))
     assert sorted(lesions.sizes) == [2, 3]
     assert (lesions.count, lesions.voxels, lesions.largest) == (2, 5, 3)
-    none = Lesions.of(np.zeros((2, 3, 3)))
+    none = Lesions.from_mask(np.zeros((2, 3, 3)))
     assert (none.count, none.voxels, none.largest, none.labels.size) == (0, 0, 0, 0)
+
+
+@pytest.fixture
+def mask():
+    """Voxels of lesions: one of eight, one of two that touch at a corner, and a single one."""
+    mask = np.zeros((10, 10, 4), np.uint8)
+    mask[0:2, 0:2, 0:2] = 1
+    mask[5, 5, 1] = mask[6, 6, 2] = 1
+    mask[9, 9, 3] = 1
+    return mask
 
 
 @pytest.mark.parametrize(
     ("min_ml", "voxels"), [(0, 11), (0.1, 11), (0.15, 10), (0.2, 10), (0.3, 8), (0.8, 8), (0.9, 0)]
 )
-def test_lesions_under_the_least_volume_are_cleared_whole(min_ml, voxels):
-    mask = np.zeros((10, 10, 4), np.uint8)  # voxels of 0.1 mL: a lesion of eight, one of two, and a single one
-    mask[0:2, 0:2, 0:2] = 1
-    mask[5, 5, 1] = mask[6, 6, 2] = 1
-    mask[9, 9, 3] = 1
-    cleared = remove_small_lesions(mask, 0.1, min_ml)
-    assert cleared.sum() == voxels
-    assert cleared.dtype == np.uint8
+def test_lesions_under_the_smallest_volume_are_removed_whole(mask, min_ml, voxels):
+    filtered = remove_small_lesions(mask, voxel_ml=0.1, min_ml=min_ml)
+    assert filtered.sum() == voxels
+    assert filtered.dtype == np.uint8
     assert mask.sum() == 11
+
+
+def test_a_burden_is_in_milliliters_percent_and_slices(mask):
+    assert measure_burden(mask, 0.5) == Burden(lesion_ml=5.5, lesion_percent=2.75, slices_affected=4, slices=4)

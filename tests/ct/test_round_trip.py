@@ -28,7 +28,7 @@ def small_lesions() -> np.ndarray:
 
 def test_small_lesions_have_the_same_round_trip_dice_in_the_audit_and_the_evaluation():
     mask = small_lesions()
-    audit = audit_resize("case", mask, Lesions.of(mask), 32)
+    audit = audit_resize("case", mask, Lesions.from_mask(mask), 32)
     assert audit.dice_at_half == 0
     assert audit.round_trip_dice == round_trip_dice(mask, 32) == pytest.approx(best_dice(mask, 32))
     assert audit.round_trip_dice > 0.5

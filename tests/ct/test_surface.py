@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from surface_distance import metrics as independent
 
-from components.ct.bounding_box import bounding_box
+from components.ct.masks import bounding_box
 from components.ct.surface import SurfaceAgreement, surface_agreement, weighted_percentile
 
 SPACING_MM = (2.0, 0.5, 1.0)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from components.runtime.errors import InputError
-from components.storage.gcs import ObjectExists, crc32c_of, download_prefix, list_names, upload_folder
+from components.storage.gcs import ObjectExistsError, crc32c_of, download_prefix, list_names, upload_folder
 from components.storage.gcs_uri import GcsUri
 from tests.storage.gcs_server import BUCKET, Fault
 
@@ -50,7 +50,7 @@ def test_an_upload_repeated_changes_nothing(gcs, model):
 
 def test_an_object_with_other_content_is_never_overwritten_and_what_was_written_is_taken_back(gcs, model):
     gcs.put("cohort/variables/index", b"somebody else's")
-    with pytest.raises(ObjectExists, match=rf"{URI}/variables/index: exists with other content .*choose another"):
+    with pytest.raises(ObjectExistsError, match=rf"{URI}/variables/index: exists with other content .*choose another"):
         upload_folder(model, URI)
     assert gcs.names() == ["cohort/variables/index"]
     assert gcs.get("cohort/variables/index") == b"somebody else's"
@@ -68,7 +68,7 @@ def test_of_two_uploads_at_once_one_wins_whole(gcs, model, tmp_path):
         try:
             upload_folder(folder, URI, last="saved_model.pb")
             outcomes[folder] = "whole"
-        except ObjectExists:
+        except ObjectExistsError:
             outcomes[folder] = "gave way"
 
     threads = [threading.Thread(target=upload, args=(folder,)) for folder in (model, other)]

@@ -13,7 +13,7 @@ from tests.storage.file_server import Trouble
 CONTENT = np.random.default_rng(0).bytes(300_000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 HASTY = RetryPolicy(
-    connect_s=1, read_timeout_s=1, stall_timeout_s=0.5, deadline_s=10, first_wait_s=0.01, longest_wait_s=0.05
+    connect_timeout_s=1, read_timeout_s=1, stall_timeout_s=0.5, deadline_s=10, initial_backoff_s=0.01, max_backoff_s=0.05
 )
 
 
@@ -89,7 +89,7 @@ def test_a_refusal_is_final(fetch, file_server, status, says):
 def test_a_server_that_is_silent_is_given_up(fetch, file_server):
     file_server.troubles.append(Trouble(delay_s=0.6, times=9))
     with pytest.raises(InputError, match=r"gave up after \d s: no connection \(ReadTimeout\)"):
-        fetch(RetryPolicy(connect_s=1, read_timeout_s=0.2, stall_timeout_s=0.5, first_wait_s=0.01))
+        fetch(RetryPolicy(connect_timeout_s=1, read_timeout_s=0.2, stall_timeout_s=0.5, initial_backoff_s=0.01))
 
 
 def test_a_server_that_is_not_there_is_given_up(tmp_path):
@@ -101,7 +101,7 @@ def test_cuts_without_end_are_given_up_at_the_deadline_and_what_came_is_kept(fet
     file_server.troubles.append(Trouble(cut_after=500, times=10_000))
     began = time.monotonic()
     with pytest.raises(InputError, match=r"gave up after \d s: the (connection was cut|time is up).*; try again later"):
-        fetch(RetryPolicy(1, 1, stall_timeout_s=5, deadline_s=0.5, first_wait_s=0.01, longest_wait_s=0.02))
+        fetch(RetryPolicy(1, 1, stall_timeout_s=5, deadline_s=0.5, initial_backoff_s=0.01, max_backoff_s=0.02))
     assert time.monotonic() - began < 3
     assert left_in(tmp_path / "cache") == [f".scan.zip.{SHA256[:12]}.partial"]
     file_server.troubles.clear()
