@@ -5,13 +5,12 @@ Run: python -m tests.bench.report_screenshots docs/images validate=PAGE.html tra
 
 import io
 import sys
-import tempfile
 from pathlib import Path
 
 from PIL import Image, ImageColor
 
 from components.report.page import BLUE, GREEN, ORANGE, SKY, VERMILION
-from tests.report.headless import chromium
+from tests.report.browser import chromium, render_page
 
 WIDTH, HEIGHTS = 1000, {"validate": 890, "train": 585, "evaluate": 893}  # CSS pixels
 _GRAYS, _TINTS = 40, (0.25, 0.5, 0.75, 1.0)  # scans are gray; lines have few colors, mixed with what they lie on
@@ -22,10 +21,10 @@ _WITHOUT_BARS = "document.documentElement.style.overflow = 'hidden'; null"
 def main(folder: Path, pages: dict[str, Path]) -> None:
     """Write `report-<name>.png` for each page."""
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as scratch, chromium(Path(scratch)) as browser:
+    with chromium() as browser:
         for name, page in pages.items():
-            shown = browser.show(page.read_text(), (WIDTH, HEIGHTS[name]), _WITHOUT_BARS)
-            picture = Image.open(io.BytesIO(shown.picture)).convert("RGB")
+            shown = render_page(browser, page.read_text(), (WIDTH, HEIGHTS[name]), _WITHOUT_BARS)
+            picture = Image.open(io.BytesIO(shown.screenshot)).convert("RGB")
             path = folder / f"report-{name}.png"
             picture.quantize(palette=_palette(), dither=Image.Dither.NONE).save(path, optimize=True)
             print(f"{path}: {picture.width}×{picture.height}, {path.stat().st_size / 1000:.0f} kB")

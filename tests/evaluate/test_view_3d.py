@@ -27,7 +27,7 @@ from components.view_3d.view import (
     worst_case,
     write_view,
 )
-from tests.report.headless import DESKTOP, PHONE, chromium
+from tests.report.browser import DESKTOP, PHONE, chromium, render_page
 
 SOFTWARE_WEBGL = ("--use-angle=swiftshader", "--enable-unsafe-swiftshader")
 DRAWN = """drawn.then(() => new Promise(done => setTimeout(done, 1000))).then(() =>
@@ -145,10 +145,10 @@ def test_the_library_is_the_published_one_with_its_license():
 def test_a_browser_draws_the_page_in_a_sandboxed_frame_and_asks_for_nothing(tmp_path, size):
     write_view(tmp_path / "page.html", *a_chest(), 3)
     page = (tmp_path / "page.html").read_text()
-    with chromium(tmp_path, *SOFTWARE_WEBGL) as browser:
-        shown = browser.show(page, size, DRAWN)
-        hidden = browser.show(page, size, WITHOUT_MASKS)
-    webgl2, status, top = shown.answer
+    with chromium(*SOFTWARE_WEBGL) as browser:
+        shown = render_page(browser, page, size, DRAWN)
+        hidden = render_page(browser, page, size, WITHOUT_MASKS)
+    webgl2, status, top = shown.result
     if not webgl2:
         pytest.skip("this Chromium has no WebGL2, not even in software")
     assert status == ""
@@ -158,17 +158,17 @@ def test_a_browser_draws_the_page_in_a_sandboxed_frame_and_asks_for_nothing(tmp_
     assert shown.overflow_px == 0
     assert "Worst test case in 3-D: case_7, Dice 0.000" in shown.text
     for color in (SKY, ORANGE):
-        assert _tinted(_canvas(shown.picture, top), color) > 500
-        assert _tinted(_canvas(hidden.picture, top), color) == 0
+        assert _tinted(_canvas(shown.screenshot, top), color) > 500
+        assert _tinted(_canvas(hidden.screenshot, top), color) == 0
     # Without masks there is still the scan.
-    assert len(np.unique(_canvas(hidden.picture, top))) > 50
+    assert len(np.unique(_canvas(hidden.screenshot, top))) > 50
 
 
 def test_without_webgl2_the_page_says_so_and_asks_for_nothing(tmp_path):
     write_view(tmp_path / "page.html", *a_chest(), 3)
-    with chromium(tmp_path, "--disable-3d-apis") as browser:
-        shown = browser.show((tmp_path / "page.html").read_text(), DESKTOP, DRAWN)
-    assert shown.answer[0] is False
+    with chromium("--disable-3d-apis") as browser:
+        shown = render_page(browser, (tmp_path / "page.html").read_text(), DESKTOP, DRAWN)
+    assert shown.result[0] is False
     assert "This browser draws no WebGL2" in shown.text
     assert shown.problems == []
     assert shown.requests == []
