@@ -1,1 +1,1 @@
-"""A fingerprint of what a source holds, the cache key of ingest."""
+"""Fingerprint a source: the cache key of ingest."""

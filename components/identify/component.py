@@ -1,6 +1,6 @@
 """The KFP interface of the identify step."""
 
-from typing import NamedTuple
+from typing import NamedTuple, Optional
 
 from kfp import dsl
 
@@ -11,27 +11,27 @@ from components import images
 def identify(
     source: str,
     masks: str = "infection_masks",
-    pseudonym_key_file: str = "",
+    pseudonym_key_file: Optional[str] = None,  # noqa: UP045
 ) -> NamedTuple("Outputs", digest=str):  # type: ignore[valid-type]
-    """Say in one digest what lies in the source now.
+    """Fingerprint the content of the source, without downloading it.
 
-    Kubeflow's cache knows a step's parameters, but not what lies at an address that is one of them. This digest is a
-    parameter of ingest, which runs anew where it is another.
+    Kubeflow's cache knows the parameters of a step, but not the content of a source. Ingest takes this digest as a
+    parameter, so that it runs again when the content changes.
 
     Args:
-        source: The source of scans and masks, as for ingest.
+        source: Source of scans and masks, as for ingest.
         masks: Name of the folder of masks.
         pseudonym_key_file: File with a secret key; empty for none.
 
     Returns:
-        digest: Another one where a file was added, removed, renamed or written.
+        digest: SHA-256; changes when a file is added, removed, renamed or rewritten.
     """
     from pathlib import Path
 
     from components.runtime.step import step_process
 
     with step_process():
-        from components.identify.fingerprint import identify
+        from components.identify.fingerprint import fingerprint_source
 
         key = Path(pseudonym_key_file).expanduser() if pseudonym_key_file else None
-        return (identify(source, masks=masks, pseudonym_key=key),)
+        return (fingerprint_source(source, masks=masks, pseudonym_key=key),)

@@ -1,4 +1,4 @@
-"""One digest of what a source holds: another one where any of it has changed."""
+"""Fingerprint the content of a source, to detect changes."""
 
 import hashlib
 from pathlib import Path
@@ -7,13 +7,8 @@ from components.ingest.naming import Naming
 from components.ingest.sources import list_cohort
 
 
-def identify(
-    source: str,
-    *,
-    masks: str = "infection_masks",
-    pseudonym_key: Path | None = None,
-) -> str:
-    """Digest what ingest would read; nothing is downloaded.
+def fingerprint_source(source: str, *, masks: str = "infection_masks", pseudonym_key: Path | None = None) -> str:
+    """Digest the list of files that ingest would read, and the pseudonym key. Nothing is downloaded.
 
     Args:
         source: the cohort, as for ingest.
@@ -24,11 +19,11 @@ def identify(
         A hexadecimal SHA-256.
 
     Raises:
-        InputError: there is no such source or key, in ingest's own words.
+        InputError: source or key are invalid or missing; the message is that of ingest.
     """
-    naming = Naming.read(pseudonym_key)
+    naming = Naming.from_key_file(pseudonym_key)
     with naming.redact_object_names(source):
         lines = list_cohort(source, masks=masks)
-    lines.append(f"pseudonyms {naming.case_id('')}")  # which key it is, not what it is
+    lines.append(f"pseudonyms {naming.case_id('')}")  # identifies the key without revealing it
     # File names need not be UTF-8.
     return hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()

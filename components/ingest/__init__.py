@@ -1,1 +1,1 @@
-"""A cohort from wherever it is kept to clean copies, paired by name, with the case table."""
+"""Ingest a cohort from any source: de-identified copies, paired by name, with the case table."""

@@ -1,4 +1,6 @@
-"""The KFP interfaces of the ingest step, and of the one before it that says whether there is anything new to ingest."""
+"""The KFP interface of the ingest step."""
+
+from typing import Optional
 
 from kfp import dsl
 
@@ -13,25 +15,25 @@ def ingest(
     label: int = 0,
     seed: int = 0,
     on_invalid: str = "fail",
-    pseudonym_key_file: str = "",
-    cache: str = "",
-    push_to: str = "",
-    source_digest: str = "",
+    pseudonym_key_file: Optional[str] = None,  # noqa: UP045
+    cache: Optional[str] = None,  # noqa: UP045
+    push_to: Optional[str] = None,  # noqa: UP045
+    source_digest: Optional[str] = None,  # noqa: UP045
 ) -> None:
-    """Copy a cohort of scans and masks into the pipeline, paired by name, without personal data in headers.
+    """Copy a cohort of scans and masks into the pipeline: paired by name, without identifying header fields.
 
     Args:
-        cases: Clean copies of scans and masks, with the case table.
+        cases: De-identified copies of scans and masks, with the case table.
         source: A folder or gs://bucket/prefix with scans/ and a folder of masks; zenodo for the 20-case COVID-19 set,
             or zenodo:<address> for a mirror of its archives; phantom:<cases> for synthetic scans.
         masks: Name of the folder of masks, such as infection_masks or lung_masks.
-        label: Mask value that is the lesion where masks hold several labels; 0 for masks of one lesion.
-        seed: Seed of the synthetic scans.
-        on_invalid: What cases do that do not pair or cannot be read: fail the step, or skip.
-        pseudonym_key_file: File with a secret key; case and patient ids become keyed hashes then. Empty keeps names.
+        label: Mask value of the lesion where masks hold several labels; 0 for binary masks.
+        seed: Random seed of the synthetic scans.
+        on_invalid: Fail the step at unpaired or unreadable cases (fail), or leave them out (skip).
+        pseudonym_key_file: File with a secret key; case and patient ids become keyed hashes. Empty keeps names.
         cache: Folder that keeps downloads for the next run; empty for none.
-        push_to: gs://bucket/prefix that the clean copies go to as well, never over other content; empty for none.
-        source_digest: What the source holds, from identify: with another one, the cache's earlier cases are not taken.
+        push_to: gs://bucket/prefix for a second copy of the output; never overwrites other content. Empty for none.
+        source_digest: Digest of the source, from identify. A new digest invalidates Kubeflow's cache of this step.
     """
     from pathlib import Path
 
@@ -39,7 +41,7 @@ def ingest(
 
     with step_process():
         from components.ingest.ingest import ingest
-        from components.ingest.sources import Fetching
+        from components.ingest.sources import FetchOptions
 
         table = ingest(
             source,
@@ -50,8 +52,6 @@ def ingest(
             on_invalid=on_invalid,
             pseudonym_key=Path(pseudonym_key_file).expanduser() if pseudonym_key_file else None,
             push_to=push_to,
-            fetching=Fetching(Path(cache).expanduser() if cache else None),
+            options=FetchOptions(Path(cache).expanduser() if cache else None),
         )
-        cases.metadata["cases"] = len(table)
-        cases.metadata["source"] = source
-        cases.metadata["source_digest"] = source_digest
+        cases.metadata |= {"cases": len(table), "source": source, "source_digest": source_digest or ""}

@@ -1,78 +1,107 @@
-"""What cases and patients are called in the output and in messages: by their files' names, or by pseudonyms."""
+"""The names of cases and patients in outputs and messages: those of their files, or pseudonyms.
 
+A pseudonym is a keyed hash (HMAC, RFC 2104): the same name and key give the same id in every run, so a cohort can be
+extended, and without the key nobody can check an id against a list of names. The key comes from a file, because
+parameters appear in logs and artifacts.
+"""
+
+import hashlib
+import hmac
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Self
 
-from components.ingest.pairing import case_id_of
-from components.ingest.pseudonyms import Pseudonyms
+from components.ingest.pairing import parse_case_id
 from components.runtime.errors import InputError
 
-_KNOWN_COHORTS = ("coronacases", "radiopaedia")  # the two origins of the 20-case set, by the start of their names
-_SECRET_COHORT = "cohort"
+_KNOWN_SITES = ("coronacases", "radiopaedia")  # the two sites of the 20-case set, as prefixes of its case ids
+_ANONYMOUS_SITE = "cohort"
+_MIN_KEY_BYTES = 16
+_HASH_DIGITS = 12  # 48 bits: two of a thousand cases share an id once in half a billion cohorts
 
 
 class Naming:
-    """The names that may leave ingest.
+    """Map the names in a source to the names that may leave ingest.
 
     Args:
-        pseudonyms: ids in the place of names; None keeps the names.
+        key: secret key of the pseudonyms; None keeps the names.
 
     Attributes:
-        seen: the cases that any file belongs to, by their names.
+        case_names: the case of every registered file, by its original name.
     """
 
-    def __init__(self, pseudonyms: Pseudonyms | None):
-        self._pseudonyms = pseudonyms
-        self.seen: set[str] = set()
-        self._shown: dict[str, str] = {}  # what stands for a path or file name in messages
+    def __init__(self, key: bytes | None = None):
+        self._key = key
+        self.case_names: set[str] = set()
+        self._replacements: dict[str, str] = {}  # path or file name -> its replacement in messages
 
     @classmethod
-    def read(cls, key_file: Path | None) -> "Naming":
-        """By the key in a file, or by names where there is none."""
-        return cls(Pseudonyms.read(key_file) if key_file else None)
+    def from_key_file(cls, key_file: Path | None) -> Self:
+        """Read the key from a file and strip surrounding white space; None keeps names.
+
+        Raises:
+            InputError: the file cannot be read, or the key is too short to keep a secret.
+        """
+        if key_file is None:
+            return cls()
+        try:
+            key = key_file.read_bytes().strip()
+        except OSError as error:
+            raise InputError(
+                f"{key_file}: cannot read the pseudonym key ({error.strerror}); "
+                "create one with: openssl rand -hex 32 > FILE, and keep it"
+            ) from None
+        if len(key) < _MIN_KEY_BYTES:
+            raise InputError(f"{key_file}: the pseudonym key has {len(key)} bytes; expected {_MIN_KEY_BYTES} or more")
+        return cls(key)
 
     def case_id(self, name: str) -> str:
-        """The case's id in the output."""
-        return self._pseudonyms.case_id(name) if self._pseudonyms else name
+        """The output id of the case that the source calls `name`."""
+        return name if self._key is None else f"case-{self._hash('case', name)}"
 
     def patient_id(self, patient: str, case: str) -> str:
-        """The patient's id in the output; a patient known by one case alone is called after it."""
-        if self._pseudonyms is None:
-            return patient
-        return self._pseudonyms.case_id(case) if patient == case else self._pseudonyms.patient_id(patient)
+        """The output id of a patient; a patient without a name of its own takes the id of its case."""
+        if patient == case:
+            return self.case_id(case)
+        return patient if self._key is None else f"patient-{self._hash('patient', patient)}"
 
-    def origin(self, case: str, cohort: str) -> str:
-        """Where a case comes from: one of the origins that are known, or the cohort that it lies in."""
-        known = next((origin for origin in _KNOWN_COHORTS if case.startswith(f"{origin}_")), None)
-        return known or (_SECRET_COHORT if self._pseudonyms else cohort)
+    def site(self, case: str, cohort: str) -> str:
+        """The known site of a case, or the name of its cohort."""
+        known = next((site for site in _KNOWN_SITES if case.startswith(f"{site}_")), None)
+        return known or (cohort if self._key is None else _ANONYMOUS_SITE)
 
-    def see(self, files: Iterable[Path]) -> None:
-        """Take in the files that there are, whose names may have to be hidden."""
+    def register(self, files: Iterable[Path]) -> None:
+        """Record the files of a source, for `case_names` and `redact`."""
         for path in files:
-            name = case_id_of(path.name)
-            self.seen.add(name)
-            if self._pseudonyms is None:
+            name = parse_case_id(path.name)
+            self.case_names.add(name)
+            if self._key is None:
                 continue
-            shown = self.case_id(name)
-            self._shown |= {str(path): shown, path.name: shown, f"{name}.nii.gz": shown}
+            case_id = self.case_id(name)
+            self._replacements |= {str(path): case_id, path.name: case_id, f"{name}.nii.gz": case_id}
             if path.is_dir():
-                self._shown |= {inside.name: "a slice" for inside in path.iterdir()}
+                self._replacements |= {file.name: "a slice" for file in path.iterdir()}
 
-    def hidden(self, text: str) -> str:
-        """A message without the names of files; the longest go first, paths before the names in them."""
-        for name in sorted(self._shown, key=len, reverse=True):
-            text = re.sub(rf"(?<![\w-]){re.escape(name)}(?![\w-])", self._shown[name], text)
+    def redact(self, text: str) -> str:
+        """Replace the names of registered files in a message."""
+        # Longest first: paths before the names in them.
+        for name in sorted(self._replacements, key=len, reverse=True):
+            text = re.sub(rf"(?<![\w-]){re.escape(name)}(?![\w-])", self._replacements[name], text)
         return text
 
     @contextmanager
     def redact_object_names(self, source: str) -> Iterator[None]:
-        """Leave object names out of the errors of fetching `source`."""
+        """Remove object names from the errors of fetching `source`, unless names are kept."""
         try:
             yield
         except InputError as error:
-            if self._pseudonyms is None:
+            if self._key is None:
                 raise
-            inside = re.escape(source.rstrip("/"))
-            raise InputError(re.sub(rf"{inside}/.+?(?=: )", f"{source}: an object", str(error))) from None
+            prefix = re.escape(source.rstrip("/"))
+            raise InputError(re.sub(rf"{prefix}/.+?(?=: )", f"{source}: an object", str(error))) from None
+
+    def _hash(self, kind: str, name: str) -> str:
+        message = f"{kind}:{name.casefold()}".encode()
+        return hmac.new(self._key or b"", message, hashlib.sha256).hexdigest()[:_HASH_DIGITS]

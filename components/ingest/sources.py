@@ -1,30 +1,28 @@
-"""The sources that a cohort can come from: each brought to a local folder of scans and masks, or only listed."""
+"""Fetch a cohort from its source into a local folder, or list the source without fetching it."""
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from components.ct.scan_folder import find_nifti_files, find_scans
-from components.ingest.directory import SCAN_FOLDERS, find_folders, folder_key
-from components.ingest.patients import PATIENTS
+from components.ingest.cohort_folder import PATIENTS, SCAN_FOLDERS, find_folders, normalize_folder_name
 from components.ingest.zenodo import COVID_CT_SEG, Record, fetch_record
 from components.runtime.errors import InputError
 from components.storage.gcs_uri import GcsUri
 from components.storage.http import RetryPolicy
 
 PHANTOM, ZENODO, GCS = "phantom", "zenodo", "gs"
-EXAMPLES = "a folder of scans and masks, gs://bucket/prefix, zenodo, or phantom:12"
 
 
 @dataclass(frozen=True)
-class Fetching:
-    """How sources elsewhere are fetched.
+class FetchOptions:
+    """Options for fetching a remote source.
 
     Attributes:
-        cache: folder where downloads are kept for the next run; none where absent.
-        record: what the source `zenodo` stands for.
-        retry_policy: how long to wait for a server; its own defaults where absent.
+        cache: folder that keeps downloads for the next run; None keeps none.
+        record: archives of the source `zenodo`.
+        retry_policy: timeouts and retries; None uses the defaults.
     """
 
     cache: Path | None = None
@@ -34,138 +32,116 @@ class Fetching:
 
 @dataclass(frozen=True)
 class Cohort:
-    """A local folder of scans and masks, and what to call it."""
+    """A local folder of scans and masks, with the name of the cohort."""
 
     folder: Path
     name: str
 
 
-def fetch_cohort(
-    source: str,
-    scratch: Path,
-    *,
-    masks: str,
-    seed: int = 0,
-    fetching: Fetching,
-) -> Cohort:
-    """Bring a source to a local folder.
+def fetch_cohort(source: str, scratch: Path, *, masks: str, seed: int, options: FetchOptions) -> Cohort:
+    """Make a source available as a local folder.
 
     Args:
         source: a folder; `gs://bucket/prefix`; `zenodo`, or `zenodo:<address>` for a mirror of its archives; or
             `phantom:<cases>`.
-        scratch: an empty folder for what is fetched or made.
+        scratch: an empty folder for downloads and synthetic scans.
         masks: name of the folder of masks.
-        seed: of the phantom.
-        fetching: how what lies elsewhere is fetched.
+        seed: random seed of the phantom.
+        options: cache, record and retries of remote sources.
 
     Raises:
-        InputError: the source cannot be had.
+        InputError: the source is invalid, missing or unreachable.
     """
-    kind, rest = _parsed(source)
+    kind, rest = _split_source(source)
     if kind == PHANTOM:
-        return _phantom(source, rest, scratch, seed)
+        from components.ct.phantom import write_cohort
+
+        write_cohort(scratch, _parse_case_count(source, rest), seed)
+        return Cohort(scratch, PHANTOM)
     if kind == ZENODO:
-        record = fetching.record.at(rest) if rest else fetching.record
-        fetch_record(record, scratch / "cohort", (fetching.cache or scratch) / ZENODO, masks, fetching.retry_policy)
+        record = options.record.at(rest) if rest else options.record
+        fetch_record(record, scratch / "cohort", (options.cache or scratch) / ZENODO, masks, options.retry_policy)
         return Cohort(scratch / "cohort", ZENODO)
     if kind == GCS:
-        return _gcs(source, scratch, masks, fetching)
+        return _fetch_bucket(source, scratch, masks, options)
     folder = Path(source).expanduser()
-    return Cohort(folder, _plain_name(folder.resolve().name))
+    return Cohort(folder, _safe_name(folder.resolve().name))
 
 
 def list_cohort(source: str, *, masks: str) -> list[str]:
-    """List what `fetch_cohort` would bring, without fetching it.
+    """List the files that `fetch_cohort` would fetch, without reading them.
 
     Args:
         source: as for `fetch_cohort`.
         masks: name of the folder of masks.
 
     Returns:
-        A line for each file: its name, and what is another where its content is another. That is the generation and
-        CRC32C in a bucket, the published digest on Zenodo, size and times in a folder; a phantom is its own name.
+        A line for each file: its name, and a fingerprint of its content. In a bucket that is the generation and
+        CRC32C, on Zenodo the published digest, in a folder the size and times. A phantom has one line, its name.
 
     Raises:
-        InputError: the source is not there, in the words of `fetch_cohort` and `find_folders`.
+        InputError: the source is invalid or missing.
     """
-    kind, rest = _parsed(source)
+    kind, rest = _split_source(source)
     if kind == PHANTOM:
-        return [f"{PHANTOM} {_case_count(source, rest)}"]
+        return [f"{PHANTOM} {_parse_case_count(source, rest)}"]
     if kind == ZENODO:
         return [f"{name} {COVID_CT_SEG.sha256[name]}" for name in COVID_CT_SEG.archives(masks)]
     if kind == GCS:
-        from components.storage.gcs import list_versions  # the client takes a second to import
+        from components.storage.gcs import list_generations  # importing the client takes a second
 
-        return [" ".join(item) for item in list_versions(source, wanted=_is_wanted(masks)).items()]
+        return [" ".join(item) for item in list_generations(source, wanted=_selects(masks)).items()]
     return _list_folder(Path(source).expanduser(), masks)
 
 
-def _stamp(file: Path) -> str:
-    """Size and times of a file, without reading it.
-
-    The time of change is among them: copies and archives may keep a file's own time, and volumes of one shape its size.
-    """
-    status = file.stat()
-    return f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}"
-
-
-def _parsed(source: str) -> tuple[str, str]:
-    """The kind of a source, and what follows it."""
+def _split_source(source: str) -> tuple[str, str]:
     if not source:
-        raise InputError(f"no source given; expected {EXAMPLES}")
+        raise InputError(
+            "source is empty; expected a folder of scans and masks, gs://bucket, zenodo or phantom:12"
+        )
     kind, _, rest = source.partition(":")
     return kind, rest
 
 
-def _case_count(source: str, count: str) -> int:
+def _parse_case_count(source: str, count: str) -> int:
     if not re.fullmatch(r"[1-9]\d{0,3}", count):
         raise InputError(f"source {source!r}: expected phantom:<cases> with a whole number, such as phantom:12")
     return int(count)
 
 
-def _phantom(source: str, count: str, scratch: Path, seed: int) -> Cohort:
-    cases = _case_count(source, count)
-    from components.ct.phantom import write_cohort
+def _fetch_bucket(uri: str, scratch: Path, masks: str, options: FetchOptions) -> Cohort:
+    from components.storage.gcs import DEADLINE_S, download_prefix  # importing the client takes a second
 
-    write_cohort(scratch, cases, seed)
-    return Cohort(scratch, PHANTOM)
-
-
-def _gcs(uri: str, scratch: Path, masks: str, fetching: Fetching) -> Cohort:
-    from components.storage.gcs import DEADLINE_S, download_prefix  # the client takes a second to import
-
-    place = GcsUri.parse(uri)
-    kept = (fetching.cache or scratch) / GCS / place.bucket / place.prefix
-    deadline_s = fetching.retry_policy.stall_timeout_s if fetching.retry_policy else DEADLINE_S
-    names = download_prefix(uri, kept, wanted=_is_wanted(masks), deadline_s=deadline_s)
+    location = GcsUri.parse(uri)
+    cache = (options.cache or scratch) / GCS / location.bucket / location.prefix
+    deadline_s = options.retry_policy.stall_timeout_s if options.retry_policy else DEADLINE_S
     folder = scratch / "cohort"
-    _link(kept, names, folder)
-    return Cohort(folder, _plain_name(place.prefix.rpartition("/")[2] or place.bucket))
+    # Link the listed objects alone: the cache may hold others from earlier runs.
+    for name in download_prefix(uri, cache, wanted=_selects(masks), deadline_s=deadline_s):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).symlink_to((cache / name).absolute())
+    return Cohort(folder, _safe_name(location.prefix.rpartition("/")[2] or location.bucket))
 
 
-def _is_wanted(masks: str) -> Callable[[str], bool]:
-    """Whether an object, by its name below the prefix, is one of the scans, of the masks, or the table of patients."""
-    folders = {folder_key(name) for name in (*SCAN_FOLDERS, masks)}
-    return lambda name: name == PATIENTS or folder_key(name.partition("/")[0]) in folders
+def _selects(masks: str) -> Callable[[str], bool]:
+    """Return a filter for object names below the prefix: scans, masks and the table of patients."""
+    folders = {normalize_folder_name(name) for name in (*SCAN_FOLDERS, masks)}
+    return lambda name: name == PATIENTS or normalize_folder_name(name.partition("/")[0]) in folders
 
 
 def _list_folder(folder: Path, masks: str) -> list[str]:
     scan_folder, mask_folder = find_folders(folder, masks)
-    found = [
-        *find_scans(scan_folder, recursive=True),
-        *find_nifti_files(mask_folder, recursive=True),
-        folder / PATIENTS,
-    ]
-    files = [file for path in found for file in (sorted(path.iterdir()) if path.is_dir() else [path])]
-    return [f"{file.relative_to(folder)} {_stamp(file)}" for file in files if file.is_file()]
+    scans, mask_files = find_scans(scan_folder, recursive=True), find_nifti_files(mask_folder, recursive=True)
+    paths = [*scans, *mask_files, folder / PATIENTS]
+    files = [file for path in paths for file in (sorted(path.iterdir()) if path.is_dir() else [path])]
+    return [f"{file.relative_to(folder)} {_fingerprint(file)}" for file in files if file.is_file()]
 
 
-def _link(kept: Path, names: Iterable[str], folder: Path) -> None:
-    """A folder of what was listed just now: the cache may hold more from earlier."""
-    for name in names:
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).symlink_to((kept / name).absolute())
+def _fingerprint(file: Path) -> str:
+    """Size, modification time and change time: a copy may keep the first two, but not the third."""
+    status = file.stat()
+    return f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}"
 
 
-def _plain_name(name: str) -> str:
+def _safe_name(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", name) or "cohort"

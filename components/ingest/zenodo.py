@@ -1,6 +1,6 @@
 """The COVID-19 CT Lung and Infection Segmentation Dataset: 20 scans, published as Zenodo record 3757476.
 
-License: CC BY 4.0 by the record's page, CC BY-NC-SA by the data set's own text. The stricter one is the safe one.
+The record's page states CC BY 4.0, the data set's own text CC BY-NC-SA. Follow the stricter one.
 """
 
 from collections.abc import Mapping
@@ -8,23 +8,22 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 
-from components.ingest.directory import folder_key
+from components.ct.scan_folder import NIFTI_SUFFIXES
+from components.ingest.cohort_folder import normalize_folder_name
 from components.runtime.errors import InputError
 from components.storage.archive import extract_zip
 from components.storage.http import RetryPolicy, download
 
-_SUFFIXES = (".nii", ".nii.gz")
-
 
 @dataclass(frozen=True)
 class Record:
-    """Where the archives are, and what is in them.
+    """The archives of a published data set.
 
     Attributes:
         base_url: address of the folder of archives.
-        scans: name of the archive of scans.
-        masks: for each folder of masks that can be asked for, the name of its archive.
-        sha256: of each archive.
+        scans: file name of the archive of scans.
+        masks: file name of the archive of each folder of masks.
+        sha256: digest of each archive.
     """
 
     base_url: str
@@ -33,19 +32,20 @@ class Record:
     sha256: Mapping[str, str]
 
     def at(self, base_url: str) -> "Record":
-        """The same archives at another address."""
+        """Return the same archives at another address."""
         return replace(self, base_url=base_url.rstrip("/"))
 
     def archives(self, masks: str) -> tuple[str, str]:
-        """The archive of scans and that of one kind of masks, which are named by their folder, see `find_folders`.
+        """Return the names of the archive of scans and of the archive of a folder of masks.
 
         Raises:
-            InputError: masks that the record does not have.
+            InputError: the record has no such masks.
         """
-        wanted = next((name for key, name in self.masks.items() if folder_key(key) == folder_key(masks)), None)
-        if wanted is None:
-            raise InputError(f"the 20-case set has no masks named {masks}; expected {', '.join(self.masks)}")
-        return self.scans, wanted
+        by_name = {normalize_folder_name(name): archive for name, archive in self.masks.items()}
+        archive = by_name.get(normalize_folder_name(masks))
+        if archive is None:
+            raise InputError(f"masks {masks!r}: not in the 20-case set; expected {', '.join(self.masks)}")
+        return self.scans, archive
 
 
 COVID_CT_SEG = Record(
@@ -72,19 +72,19 @@ COVID_CT_SEG = Record(
 def fetch_record(
     record: Record, folder: Path, cache: Path, masks: str, retry_policy: RetryPolicy | None = None
 ) -> None:
-    """Fetch the scans and one kind of masks, and unpack them to `folder`/ct_scans and `folder`/<masks>.
+    """Download the scans and one folder of masks, and unpack them to `folder`/ct_scans and `folder`/<masks>.
 
     Args:
-        record: which archives, and where.
-        folder: where the volumes go.
-        cache: where the archives are kept; one that is there with its digest is not fetched again.
-        masks: which masks, by the name of their folder, see `find_folders`.
-        retry_policy: how long to wait for the server.
+        record: archives and their address.
+        folder: target of the volumes.
+        cache: folder of the archives; an archive with the right digest is not downloaded again.
+        masks: name of the folder of masks, see `find_folders`.
+        retry_policy: timeouts and retries; None uses the defaults.
 
     Raises:
-        InputError: masks that the record does not have, an archive that cannot be had as published, or is unsafe.
+        InputError: the record has no such masks, or an archive is unreachable, differs from its digest, or is unsafe.
     """
     for name, target in zip(record.archives(masks), ("ct_scans", masks), strict=True):
         archive = cache / name
         download(f"{record.base_url}/{name}", archive, record.sha256[name], retry_policy)
-        extract_zip(archive, folder / target, _SUFFIXES)
+        extract_zip(archive, folder / target, NIFTI_SUFFIXES)

@@ -1,4 +1,4 @@
-"""Small cohorts as users keep them, before ingest has seen them."""
+"""Small cohorts as users store them: the input of ingest."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +17,7 @@ SHAPE = (6, 5, 4)
 
 @pytest.fixture
 def save() -> Callable[..., Path]:
-    """A function that writes one NIfTI file; without voxels, a small scan in HU of its own random values."""
+    """Return a function that writes a NIfTI file; without voxels, a small random scan in HU."""
     draw = np.random.default_rng(1)
 
     def write(path: Path, voxels: np.ndarray | None = None, affine: np.ndarray | None = None) -> Path:
@@ -30,7 +30,7 @@ def save() -> Callable[..., Path]:
 
 
 def mask_of(*labels: float, dtype: str = "uint8") -> np.ndarray:
-    """A mask that holds 0 and each label once."""
+    """Return a mask with each label once, and 0 elsewhere."""
     mask = np.zeros(SHAPE, dtype)
     mask.flat[: len(labels)] = labels
     return mask

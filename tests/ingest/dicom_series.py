@@ -1,4 +1,4 @@
-"""Real DICOM files of made-up slices, as a scanner exports them."""
+"""Write synthetic slices as the DICOM files of a scanner."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -23,10 +23,10 @@ def write_series(
     intercept: float = -1024,
     change: Callable[[int, pydicom.Dataset], None] = lambda k, item: None,
 ) -> Path:
-    """Write (slices, rows, columns) HU, one file a slice, under names that do not tell their order.
+    """Write (slices, rows, columns) HU as one file per slice; the order of the names is not that of the slices.
 
     Args:
-        change: is given each slice's number and data set before it is written.
+        change: called with the index and the data set of each slice before it is written.
     """
     folder.mkdir(parents=True, exist_ok=True)
     series = generate_uid()

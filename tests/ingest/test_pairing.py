@@ -1,10 +1,10 @@
-"""Names decide which mask belongs to which scan."""
+"""Pairs of scans and masks by name."""
 
 from pathlib import Path
 
 import pytest
 
-from components.ingest.pairing import case_id_of, pair_by_name
+from components.ingest.pairing import pair_by_name, parse_case_id
 
 KAGGLE = {
     "coronacases_org_001.nii": "coronacases_001.nii",
@@ -27,18 +27,18 @@ KAGGLE = {
         ("...nii.gz", ""),
     ],
 )
-def test_a_file_name_tells_its_case(file_name, case_id):
-    assert case_id_of(file_name) == case_id
+def test_the_case_id_comes_from_the_file_name(file_name, case_id):
+    assert parse_case_id(file_name) == case_id
 
 
-def test_the_kaggle_names_pair_whatever_the_order_of_listing():
+def test_kaggle_names_pair_in_any_order():
     scans, masks = list(map(Path, KAGGLE)), list(map(Path, KAGGLE.values()))
     pairs, problems = pair_by_name(scans, masks[::-1])
     assert problems == []
     assert {pair.scan.name: pair.mask.name for pair in pairs} == KAGGLE
 
 
-def test_a_file_without_its_partner_is_named_with_the_name_expected():
+def test_an_unpaired_file_is_reported_with_the_expected_name():
     pairs, problems = pair_by_name([Path("a.nii"), Path("b.nii")], [Path("b.nii"), Path("c.nii")])
     assert [pair.case_id for pair in pairs] == ["b"]
     assert problems == [
@@ -47,12 +47,12 @@ def test_a_file_without_its_partner_is_named_with_the_name_expected():
     ]
 
 
-@pytest.mark.parametrize("twin", ["a.nii", "A.nii.gz", "a_ct.nii.gz"])
-def test_two_files_of_one_case_are_told(twin):
-    _, problems = pair_by_name([Path("a.nii.gz"), Path(twin)], [Path("a.nii.gz")])
-    assert problems == [f"a.nii.gz and {twin} are two scans of one case; keep one"]
+@pytest.mark.parametrize("duplicate", ["a.nii", "A.nii.gz", "a_ct.nii.gz"])
+def test_two_scans_of_one_case_are_reported(duplicate):
+    _, problems = pair_by_name([Path("a.nii.gz"), Path(duplicate)], [Path("a.nii.gz")])
+    assert problems == [f"a.nii.gz and {duplicate} are two scans of one case; keep one"]
 
 
-def test_a_name_that_says_nothing_is_told():
-    _, problems = pair_by_name([Path("_.nii")], [])
-    assert problems == ["_.nii: has no letter or digit to name its case by; rename it"]
+def test_a_name_without_letters_or_digits_is_reported():
+    _, (problem,) = pair_by_name([Path("_.nii")], [])
+    assert problem.startswith("_.nii: ")
