@@ -16,7 +16,7 @@ from components.evaluate.figures import (
 from components.evaluate.outcome import Evaluation
 from components.evaluate.scores import CaseScore, worst_first
 from components.report.page import write_page
-from components.report.plots import training_curves
+from components.report.plots import plot_training_curves
 
 _TEMPLATE = Path(__file__).parent / "report.html.jinja"
 
@@ -101,7 +101,7 @@ def _plots(found: Evaluation) -> list[Plot]:
     if roc:
         caption = "Over the voxels of all test cases. With so much background the area is near 1 for poor models too."
         plots.append(Plot(roc_curve(roc), "ROC curve of the voxels of all test cases", caption))
-    curves = training_curves(found.training["history"], found.training.get("best_epoch", 0))
+    curves = plot_training_curves(found.training["history"], found.training.get("best_epoch"))
     caption = "Training by epoch, of augmented slices; validation is dashed, and chose the epoch that was kept."
     return plots + [Plot(svg, "Training and validation by epoch", caption) for svg in curves]
 

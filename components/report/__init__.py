@@ -1,1 +1,1 @@
-"""The frame that every HTML report is set in: one look, everything inlined, nothing fetched."""
+"""Self-contained HTML reports: their common frame, plots and slice images."""

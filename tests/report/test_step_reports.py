@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from components.collect_predictions.gallery import write_gallery
-from components.report.plots import training_curves
+from components.report.plots import plot_training_curves
 from components.train.recipe import select_recipe
 from components.train.record import Training
 from components.train.report import write_report
@@ -64,15 +64,15 @@ def test_the_gallery_has_one_button_per_heading_and_sorts(tmp_path):
 
 
 def test_training_curves_skip_missing_values_and_are_reproducible():
-    assert training_curves({}) == []
-    assert training_curves({"loss": [float("nan")], "dice": []}) == []
+    assert plot_training_curves({}) == []
+    assert plot_training_curves({"loss": [float("nan")], "dice": []}) == []
     history = {"loss": [0.5, None, 0.4], "val_dice": [0.2]}
-    first = training_curves(history, kept_epoch=1)
+    first = plot_training_curves(history, kept_epoch=1)
     assert len(first) == 2
-    assert training_curves(history, kept_epoch=1) == first
+    assert plot_training_curves(history, kept_epoch=1) == first
 
 
 @pytest.mark.parametrize("kept", [None, 2])
 def test_the_kept_epoch_is_marked(kept):
-    marked, plain = training_curves({"loss": [0.5, 0.4]}, kept)[0], training_curves({"loss": [0.5, 0.4]})[0]
+    marked, plain = plot_training_curves({"loss": [0.5, 0.4]}, kept)[0], plot_training_curves({"loss": [0.5, 0.4]})[0]
     assert (marked != plain) == (kept is not None)
