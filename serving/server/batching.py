@@ -1,7 +1,7 @@
-"""Requests that wait for the network: a bounded queue, and batches of those that fit together.
+"""A bounded request queue whose requests are computed in batches.
 
-Nobody waits for a batch to fill. While one batch is computed, requests collect; the next batch is all of them
-that fit together, up to a bound. One request alone is computed at once.
+No request waits for a batch to fill: while one batch is computed, requests queue up, and the next batch joins all
+of them that share model, signature and slice shape, up to a limit. A single request is computed at once.
 """
 
 import threading
@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from serving.server.errors import from_tensorflow, full
+from serving.server.errors import from_tensorflow, resource_exhausted
 from serving.versions.saved_model import SavedModel
 
 Arrays = Mapping[str, NDArray]
@@ -23,146 +23,141 @@ Arrays = Mapping[str, NDArray]
 
 @dataclass(frozen=True)
 class BatchLimits:
-    """How much may wait, and how much is computed at once.
+    """Limits of the queue and of a batch."""
 
-    Attributes:
-        waiting: requests in the queue; one more is refused with RESOURCE_EXHAUSTED.
-        slices: most slices in a batch of several requests.
-        workers: batches in computation at the same time; TensorFlow spreads each over the processors itself.
-    """
-
-    waiting: int = 128
-    slices: int = 32
-    workers: int = 2
+    queue_size: int = 128  # requests; further ones fail with RESOURCE_EXHAUSTED
+    batch_slices: int = 32  # most slices in a batch of several requests
+    workers: int = 2  # batches computed at the same time; TensorFlow itself uses all cores for each
 
 
-@dataclass(eq=False)  # one is found in the queue by itself: arrays have no single answer to "equal?"
-class _Waiting:
+@dataclass(eq=False)  # compared by identity: the arrays have no single truth value
+class _QueuedRequest:
     model: SavedModel
-    signature: str
+    signature_name: str
     inputs: Arrays
-    wanted: Callable[[], bool]
-    n: int | None  # slices, or None where it cannot be joined with others
-    answer: Future[Arrays] = field(default_factory=Future)
+    is_active: Callable[[], bool]
+    slices: int | None  # None: cannot share a batch
+    outputs: Future[Arrays] = field(default_factory=Future)
 
-    def key(self) -> tuple[Any, ...]:
+    def batch_key(self) -> tuple[Any, ...]:
+        """Return a value that is equal for requests that can share a batch."""
         shapes = tuple((name, array.shape[1:]) for name, array in sorted(self.inputs.items()))
-        return id(self.model), self.signature, shapes
+        return id(self.model), self.signature_name, shapes
 
 
 class Batcher:
-    """Runs requests on models, several in one call where they fit together.
+    """Runs requests on models, several in one call where possible.
 
     Args:
-        limits: bounds of the queue and of a batch.
-        observe: takes the number of slices of every batch computed.
+        limits: limits of the queue and of a batch.
+        on_batch: called with the number of slices of every computed batch.
     """
 
-    def __init__(self, limits: BatchLimits, observe: Callable[[int], None] = lambda slices: None) -> None:
+    def __init__(self, limits: BatchLimits, on_batch: Callable[[int], None] = lambda slices: None) -> None:
         self._limits = limits
-        self._observe = observe
-        self._queue: deque[_Waiting] = deque()
+        self._on_batch = on_batch
+        self._queue: deque[_QueuedRequest] = deque()
         self._changed = threading.Condition()
         self._open = True
         for number in range(limits.workers):
             threading.Thread(target=self._work, name=f"batch-{number}", daemon=True).start()
 
     def run(
-        self, model: SavedModel, signature: str, inputs: Arrays, wanted: Callable[[], bool] = lambda: True
+        self, model: SavedModel, signature_name: str, inputs: Arrays, is_active: Callable[[], bool] = lambda: True
     ) -> Arrays:
-        """Wait for the outputs of one request.
+        """Queue a request and wait for its outputs.
 
         Args:
-            model: what to run.
-            signature: its signature's name.
-            inputs: arrays that the signature takes.
-            wanted: whether somebody still waits for the answer; asked before it is computed.
+            model: model to run.
+            signature_name: signature to run.
+            inputs: arrays that match the signature.
+            is_active: whether the client still waits; checked right before the computation.
 
         Raises:
-            RequestError: The queue is full, or TensorFlow fails on these arrays.
+            RequestError: The queue is full, or TensorFlow fails on the inputs.
         """
-        request = _Waiting(model, signature, inputs, wanted, _joinable_slices(model, signature, inputs))
+        slices = _batchable_slices(model, signature_name, inputs)
+        request = _QueuedRequest(model, signature_name, inputs, is_active, slices)
         with self._changed:
             if not self._open:
-                raise full("the server is stopping")
-            if len(self._queue) >= self._limits.waiting:
-                raise full(f"{len(self._queue)} requests are waiting already; try again later")
+                raise resource_exhausted("the server is stopping")
+            if len(self._queue) >= self._limits.queue_size:
+                raise resource_exhausted(f"the queue is full ({len(self._queue)} requests); try again later")
             self._queue.append(request)
             self._changed.notify()
-        return request.answer.result()
+        return request.outputs.result()
 
-    def waiting(self) -> int:
-        """How many requests are in the queue."""
+    def queue_length(self) -> int:
+        """Return the number of requests in the queue."""
         return len(self._queue)
 
     def close(self) -> None:
-        """Take no more requests; what waits is still computed."""
+        """Reject new requests; those in the queue are still computed."""
         with self._changed:
             self._open = False
             self._changed.notify_all()
 
     def _work(self) -> None:
-        while batch := self._take():
-            _answer(batch, self._observe)
+        while batch := self._next_batch():
+            _compute(batch, self._on_batch)
 
-    def _take(self) -> list[_Waiting]:
-        """Wait for the first request still wanted, and take those along that fit to it; empty at the end."""
+    def _next_batch(self) -> list[_QueuedRequest]:
+        """Wait for an active request and return it with those that can share its batch; empty after `close`."""
         with self._changed:
             while True:
                 while self._queue:
                     first = self._queue.popleft()
-                    if first.wanted():
-                        return [first, *self._that_fit_to(first)]
-                    first.answer.set_exception(full("the request was given up while it waited"))
+                    if first.is_active():
+                        return [first, *self._pop_batchable(first)]
+                    first.outputs.set_exception(resource_exhausted("the client cancelled the request"))
                 if not self._open:
                     return []
                 self._changed.wait()
 
-    def _that_fit_to(self, first: _Waiting) -> list[_Waiting]:
-        taken: list[_Waiting] = []
-        if first.n is None:
-            return taken
-        key, slices = first.key(), first.n
+    def _pop_batchable(self, first: _QueuedRequest) -> list[_QueuedRequest]:
+        batch: list[_QueuedRequest] = []
+        if first.slices is None:
+            return batch
+        key, slices = first.batch_key(), first.slices
         for request in list(self._queue):
-            if request.n is None or slices + request.n > self._limits.slices or request.key() != key:
-                continue
-            slices += request.n
-            self._queue.remove(request)
-            taken.append(request)
-        return taken
+            fits = request.slices is not None and slices + request.slices <= self._limits.batch_slices
+            if fits and request.batch_key() == key:
+                slices += request.slices or 0
+                self._queue.remove(request)
+                batch.append(request)
+        return batch
 
 
-def _joinable_slices(model: SavedModel, signature: str, inputs: Arrays) -> int | None:
-    """How many slices a request has, or None where inputs and outputs do not share a free first axis."""
-    definition = model.signature(signature)
-    tensors = [*definition.inputs.values(), *definition.outputs.values()]
-    firsts = {tensor.tensor_shape.dim[0].size if tensor.tensor_shape.dim else None for tensor in tensors}
+def _batchable_slices(model: SavedModel, signature_name: str, inputs: Arrays) -> int | None:
+    """Return the number of slices, or None unless all inputs and outputs share a variable first axis."""
+    signature = model.signature(signature_name)
+    tensors = [*signature.inputs.values(), *signature.outputs.values()]
+    first_axes = {tensor.tensor_shape.dim[0].size if tensor.tensor_shape.dim else None for tensor in tensors}
     counts = {array.shape[0] if array.ndim else 0 for array in inputs.values()}
-    return counts.pop() if firsts == {-1} and len(counts) == 1 and 0 not in counts else None
+    return counts.pop() if first_axes == {-1} and len(counts) == 1 and 0 not in counts else None
 
 
-def _answer(batch: list[_Waiting], observe: Callable[[int], None]) -> None:
-    """Compute a batch; where it fails, each request alone, so that one request's fault is not another's."""
-    first = batch[0]
+def _compute(batch: list[_QueuedRequest], on_batch: Callable[[int], None]) -> None:
+    """Run a batch; if TensorFlow fails on it, run each request alone, and only the faulty ones fail."""
+    first, counts = batch[0], [request.slices or 1 for request in batch]
     try:
+        inputs = first.inputs
+        if len(batch) > 1:
+            inputs = {name: np.concatenate([request.inputs[name] for request in batch]) for name in inputs}
+        outputs = first.model.run(first.signature_name, inputs)
+        on_batch(sum(counts))
+        results: list[Arrays] = [outputs]
+        if len(batch) > 1:
+            parts = {name: np.split(array, np.cumsum(counts)[:-1]) for name, array in outputs.items()}
+            results = [{name: part[index] for name, part in parts.items()} for index in range(len(batch))]
+        for request, result in zip(batch, results, strict=True):
+            request.outputs.set_result(result)
+    except tf.errors.OpError as error:
         if len(batch) == 1:
-            observe(first.n or 1)
-            first.answer.set_result(first.model.run(first.signature, first.inputs))
+            first.outputs.set_exception(from_tensorflow(error))
             return
-        joined = {name: np.concatenate([request.inputs[name] for request in batch]) for name in first.inputs}
-        outputs = first.model.run(first.signature, joined)
-        ends = np.cumsum([request.n for request in batch])
-        observe(int(ends[-1]))
-        parts = {name: np.split(array, ends[:-1]) for name, array in outputs.items()}
-        for number, request in enumerate(batch):
-            request.answer.set_result({name: part[number] for name, part in parts.items()})
+        for request in batch:
+            _compute([request], on_batch)
     except Exception as error:
-        of_tensorflow = isinstance(error, tf.errors.OpError)
-        if len(batch) == 1:
-            first.answer.set_exception(from_tensorflow(error) if of_tensorflow else error)
-        elif of_tensorflow:
-            for request in batch:
-                _answer([request], observe)
-        else:
-            for request in batch:
-                request.answer.set_exception(error)
+        for request in batch:
+            request.outputs.set_exception(error)

@@ -12,7 +12,7 @@ from pathlib import Path
 from components.runtime.errors import InputError
 from serving.arguments import add_model, count, port, seconds
 from serving.tls import ServerTls
-from serving.versions.layout import model_base
+from serving.versions.layout import find_model_base
 
 DESCRIPTION = (
     "Serve the newest version of a model over TF Serving's gRPC API until interrupted, and load new versions as they "
@@ -77,7 +77,7 @@ def run_server(options: argparse.Namespace) -> None:
     if options.client_ca is not None and options.tls_key is None:
         raise InputError("--client-ca needs TLS; also give --tls-certificate and --tls-key")
     tls = ServerTls(options.tls_certificate, options.tls_key, options.client_ca) if options.tls_key else None
-    base = None if options.model_base is None else model_base(options.model_base, options.model)
+    base = None if options.model_base is None else find_model_base(options.model_base, options.model)
     _log_to_stderr()
     with _suppress_native_log():
         import tensorflow as tf
@@ -96,7 +96,7 @@ def run_server(options: argparse.Namespace) -> None:
         rest_port=options.rest_port,
         tensor_content=options.tensor_content,
         tls=tls,
-        limits=BatchLimits(waiting=options.queue, slices=options.batch),
+        limits=BatchLimits(queue_size=options.queue, batch_slices=options.batch),
         poll_s=options.poll,
     )
     serve_until_stopped(settings)

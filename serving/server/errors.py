@@ -1,5 +1,6 @@
-"""How the embedded server says no: a gRPC status and TF Serving's own words."""
+"""Errors that the server returns to clients: a gRPC status and, where TF Serving has one, its own message."""
 
+from functools import partial
 from typing import Any
 
 import grpc
@@ -8,10 +9,10 @@ _STATUS_BY_NUMBER = {status.value[0]: status for status in grpc.StatusCode}
 
 
 class RequestError(Exception):
-    """A request that is answered with an error status.
+    """A failed request.
 
     Attributes:
-        code: the gRPC status.
+        code: gRPC status of the response.
     """
 
     def __init__(self, code: grpc.StatusCode, message: str) -> None:
@@ -19,24 +20,10 @@ class RequestError(Exception):
         self.code = code
 
 
-def invalid(message: str) -> RequestError:
-    """Refuse a request that contradicts the model's signature."""
-    return RequestError(grpc.StatusCode.INVALID_ARGUMENT, message)
-
-
-def not_found(message: str) -> RequestError:
-    """Refuse a request for something that is not loaded."""
-    return RequestError(grpc.StatusCode.NOT_FOUND, message)
-
-
-def not_ready(message: str) -> RequestError:
-    """Refuse a change whose ground is missing, such as a label for a version that is not loaded."""
-    return RequestError(grpc.StatusCode.FAILED_PRECONDITION, message)
-
-
-def full(message: str) -> RequestError:
-    """Refuse a request because too many are waiting."""
-    return RequestError(grpc.StatusCode.RESOURCE_EXHAUSTED, message)
+invalid_argument = partial(RequestError, grpc.StatusCode.INVALID_ARGUMENT)
+not_found = partial(RequestError, grpc.StatusCode.NOT_FOUND)
+failed_precondition = partial(RequestError, grpc.StatusCode.FAILED_PRECONDITION)
+resource_exhausted = partial(RequestError, grpc.StatusCode.RESOURCE_EXHAUSTED)
 
 
 def from_tensorflow(error: Any) -> RequestError:

@@ -1,35 +1,23 @@
-"""TF Serving's two gRPC services over the models of this server."""
+"""TF Serving's two gRPC services."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import tensorflow as tf
-from tensorflow_serving.apis import (
-    get_model_metadata_pb2,
-    get_model_status_pb2,
-    model_management_pb2,
-    model_service_pb2_grpc,
-    predict_pb2,
-    prediction_service_pb2_grpc,
-)
+from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
+from tensorflow_serving.apis.get_model_metadata_pb2 import GetModelMetadataResponse, SignatureDefMap
+from tensorflow_serving.apis.get_model_status_pb2 import GetModelStatusResponse
+from tensorflow_serving.apis.model_management_pb2 import ReloadConfigResponse
+from tensorflow_serving.apis.predict_pb2 import PredictResponse
 
 from serving.server.batching import Arrays
-from serving.server.errors import RequestError, invalid
-from serving.server.models import ModelRequest, Models, Status
+from serving.server.errors import RequestError, invalid_argument
+from serving.server.model import ModelRequest, Status
+from serving.server.models import Models
 from serving.server.predictor import Predictor
-from serving.server.reply_tensors import write_as_content, write_as_fields
-from serving.server.request_tensors import arrays_from_protos, check_names
+from serving.server.tensors import check_names, read_tensors, write_as_content, write_as_fields
 from serving.versions.model_config import from_message
-
-
-@contextmanager
-def _refusals(context: Any) -> Iterator[None]:
-    """Answer a RequestError with its status."""
-    try:
-        yield
-    except RequestError as refusal:
-        context.abort(refusal.code, str(refusal))
 
 
 class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
@@ -42,36 +30,34 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
 
     def Predict(self, request: Any, context: Any) -> Any:
         """Run a signature on the request's tensors."""
-        with _refusals(context), self._predictor.counted(request.model_spec.name, "GRPC"):
-            asked = _asked(request)
+        spec, output_filter = request.model_spec, list(request.output_filter)
 
-            def read(signature: Any) -> Arrays:
-                check_names(signature, request.inputs, list(request.output_filter))
-                return arrays_from_protos(signature, request.inputs)
+        def read_inputs(signature: Any) -> Arrays:
+            check_names(signature, request.inputs, output_filter)
+            return read_tensors(signature, request.inputs)
 
-            answer = self._predictor.predict(
-                asked, request.model_spec.signature_name, read, list(request.output_filter), context.is_active
+        with _abort_on_request_error(context), self._predictor.measure(spec.name, "GRPC"):
+            result = self._predictor.predict(
+                _model_request(request), spec.signature_name, read_inputs, output_filter, context.is_active
             )
-        reply = predict_pb2.PredictResponse()
-        _name(reply.model_spec, asked.name, answer.version, answer.signature)
-        for name, array in answer.outputs.items():
-            self._write(array, reply.outputs[name])
-        return reply
+        response = PredictResponse(model_spec=_model_spec(spec.name, result.version, result.signature_name))
+        for name, array in result.outputs.items():
+            self._write(array, response.outputs[name])
+        return response
 
     def GetModelMetadata(self, request: Any, context: Any) -> Any:
-        """Publish the signatures of a version."""
-        with _refusals(context):
-            asked = _asked(request)
+        """Return the signatures of a version."""
+        with _abort_on_request_error(context):
+            model_request = _model_request(request)
             if not request.metadata_field:
-                raise invalid("GetModelMetadataRequest must specify at least one metadata_field")
+                raise invalid_argument("GetModelMetadataRequest must specify at least one metadata_field")
             for field in request.metadata_field:
                 if field != "signature_def":
-                    raise invalid(f"Metadata field {field} is not supported")
-            version, saved_model = self._models.choose(asked)
-        reply = get_model_metadata_pb2.GetModelMetadataResponse()
-        _name(reply.model_spec, asked.name, version, "")
-        reply.metadata["signature_def"].Pack(signature_map(saved_model.signatures))
-        return reply
+                    raise invalid_argument(f"Metadata field {field} is not supported")
+            version, model = self._models.resolve(model_request)
+        response = GetModelMetadataResponse(model_spec=_model_spec(model_request.name, version))
+        response.metadata["signature_def"].Pack(SignatureDefMap(signature_def=model.signatures))
+        return response
 
 
 class ModelService(model_service_pb2_grpc.ModelServiceServicer):
@@ -81,48 +67,46 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
         self._models = models
 
     def GetModelStatus(self, request: Any, context: Any) -> Any:
-        """Say where each version stands."""
-        with _refusals(context):
-            return status_reply(self._models.statuses(_asked(request)))
+        """Return the state of each version."""
+        with _abort_on_request_error(context):
+            return status_response(self._models.statuses(_model_request(request)))
 
     def HandleReloadConfigRequest(self, request: Any, context: Any) -> Any:
-        """Serve what the request lists instead of what was served before, or change nothing and say why."""
-        with _refusals(context):
+        """Replace the served models by those of the request, or change nothing and return the reason."""
+        with _abort_on_request_error(context):
             try:
                 configs = from_message(request.config)
             except ValueError as error:
-                raise invalid(str(error)) from error
+                raise invalid_argument(str(error)) from error
             self._models.reload(configs)
-        reply = model_management_pb2.ReloadConfigResponse()
-        reply.status.error_code = tf.errors.OK
-        return reply
+        return ReloadConfigResponse(status={"error_code": tf.errors.OK})
 
 
-def signature_map(signatures: Any) -> Any:
-    """SignatureDefs by name as the message that GetModelMetadata holds."""
-    message = get_model_metadata_pb2.SignatureDefMap()
-    for name, signature in signatures.items():
-        message.signature_def[name].CopyFrom(signature)
-    return message
-
-
-def status_reply(statuses: dict[int, Status]) -> Any:
-    """The reply of GetModelStatus, the newest version first as TF Serving lists them."""
-    reply = get_model_status_pb2.GetModelStatusResponse()
+def status_response(statuses: dict[int, Status]) -> Any:
+    """Build the response of GetModelStatus, newest version first like TF Serving."""
+    response = GetModelStatusResponse()
     for version, status in sorted(statuses.items(), reverse=True):
-        entry = reply.model_version_status.add(version=version, state=int(status.state))
-        entry.status.error_code = tf.errors.UNKNOWN if status.error else tf.errors.OK
-        entry.status.error_message = status.error
-    return reply
+        code = tf.errors.UNKNOWN if status.error else tf.errors.OK
+        details = {"error_code": code, "error_message": status.error}
+        response.model_version_status.add(version=version, state=status.state, status=details)
+    return response
 
 
-def _asked(request: Any) -> ModelRequest:
+@contextmanager
+def _abort_on_request_error(context: Any) -> Iterator[None]:
+    """Answer with the status of a `RequestError`."""
+    try:
+        yield
+    except RequestError as error:
+        context.abort(error.code, str(error))
+
+
+def _model_request(request: Any) -> ModelRequest:
     if not request.HasField("model_spec"):
-        raise invalid("Missing ModelSpec")
+        raise invalid_argument("Missing ModelSpec")
     spec = request.model_spec
     return ModelRequest(spec.name, spec.version.value if spec.HasField("version") else None, spec.version_label)
 
 
-def _name(spec: Any, model: str, version: int, signature: str) -> None:
-    spec.name, spec.signature_name = model, signature
-    spec.version.value = version
+def _model_spec(name: str, version: int, signature_name: str = "") -> dict[str, Any]:
+    return {"name": name, "version": {"value": version}, "signature_name": signature_name}

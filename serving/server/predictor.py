@@ -1,4 +1,4 @@
-"""One Predict request, whichever way it came: version, signature, arrays, queue, outputs."""
+"""Predict requests of both APIs: version, signature, inputs, queue, outputs."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -7,23 +7,24 @@ from dataclasses import dataclass
 from typing import Any
 
 from serving.server.batching import Arrays, Batcher
-from serving.server.errors import RequestError, invalid
+from serving.server.errors import RequestError, invalid_argument
 from serving.server.metrics import Metrics
-from serving.server.models import ModelRequest, Models
+from serving.server.model import ModelRequest
+from serving.server.models import Models
 from serving.versions.saved_model import DEFAULT_SIGNATURE, SignatureError
 
 
 @dataclass(frozen=True)
-class Answer:
-    """Outputs by name, in the order asked for, and what gave them."""
+class PredictResult:
+    """Outputs by name, in the order of the output filter, with the version and signature that computed them."""
 
     version: int
-    signature: str
+    signature_name: str
     outputs: Arrays
 
 
 class Predictor:
-    """Answers Predict requests from the models through the queue, and counts them."""
+    """Answers and measures Predict requests."""
 
     def __init__(self, models: Models, batcher: Batcher, metrics: Metrics) -> None:
         self._models = models
@@ -32,43 +33,43 @@ class Predictor:
 
     def predict(
         self,
-        asked: ModelRequest,
+        request: ModelRequest,
         signature_name: str,
         read_inputs: Callable[[Any], Arrays],
         output_filter: Sequence[str] = (),
-        wanted: Callable[[], bool] = lambda: True,
-    ) -> Answer:
+        is_active: Callable[[], bool] = lambda: True,
+    ) -> PredictResult:
         """Answer one request.
 
         Args:
-            asked: the model and version.
-            signature_name: empty for the default one.
-            read_inputs: reads and checks the request's arrays by the SignatureDef that it is given.
-            output_filter: the outputs to answer with; empty for all.
-            wanted: whether somebody still waits for the answer.
+            request: model and version.
+            signature_name: signature to run; empty for the default one.
+            read_inputs: reads and checks the request's arrays, given the SignatureDef.
+            output_filter: outputs to return; empty for all.
+            is_active: whether the client still waits.
 
         Raises:
-            RequestError: There is no such model, version or signature, the arrays do not fit, or the queue is full.
+            RequestError: The model, version or signature is unknown, an input is invalid, or the queue is full.
         """
-        version, model = self._models.choose(asked)
+        version, model = self._models.resolve(request)
         name = signature_name or DEFAULT_SIGNATURE
         try:
             signature = model.signature(name)
         except SignatureError as error:
-            raise invalid(str(error)) from error
-        outputs = self._batcher.run(model, name, read_inputs(signature), wanted)
-        return Answer(version, name, {key: outputs[key] for key in output_filter or sorted(signature.outputs)})
+            raise invalid_argument(str(error)) from error
+        outputs = self._batcher.run(model, name, read_inputs(signature), is_active)
+        return PredictResult(version, name, {key: outputs[key] for key in output_filter or sorted(signature.outputs)})
 
     @contextmanager
-    def counted(self, model: str, entrypoint: str) -> Iterator[None]:
-        """Take the time and the outcome of a request; an exception passes through."""
+    def measure(self, model_name: str, entrypoint: str) -> Iterator[None]:
+        """Record the duration and outcome of a request; exceptions propagate."""
         started = time.monotonic()
         status = "INTERNAL"
         try:
             yield
             status = "OK"
-        except RequestError as refusal:
-            status = refusal.code.name
+        except RequestError as error:
+            status = error.code.name
             raise
         finally:
-            self._metrics.count(model, status, entrypoint, time.monotonic() - started)
+            self._metrics.record_request(model_name, status, entrypoint, time.monotonic() - started)

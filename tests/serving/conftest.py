@@ -15,7 +15,7 @@ import pytest
 from tests.serving.toy import MODEL, save_toy_model
 from tests.storage.gcs_server import gcs, gcs_server  # noqa: F401 (fixtures)
 
-COMMAND = [sys.executable, "-m", "serving.cli"]
+COMMAND = [sys.executable, "-m", "pipelines.cli"]
 
 
 @pytest.fixture(scope="session")
@@ -29,10 +29,10 @@ def model_folder(tmp_path_factory) -> Path:
 
 def served(base: Path, **settings) -> Iterator[str]:
     """Run a server of the toy model in this process; yield its gRPC address."""
-    from serving.server.server import Settings, start
+    from serving.server.server import Server, Settings
     from serving.versions.model_config import ModelConfig
 
-    running = start(Settings(models=(ModelConfig(MODEL, str(base)),), port=0, **settings))
+    running = Server(Settings(models=(ModelConfig(MODEL, str(base)),), port=0, **settings))
     yield running.address
     running.stop()
 

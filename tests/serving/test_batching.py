@@ -35,10 +35,10 @@ class HeldUp:
 
     def ask(self, *request):
         """Put a request into the queue, behind those asked before."""
-        behind = self.queue.waiting()
+        behind = self.queue.queue_length()
         future = self.pool.submit(self.queue.run, *request)
         deadline = time.monotonic() + 30
-        while self.queue.waiting() == behind:
+        while self.queue.queue_length() == behind:
             assert time.monotonic() < deadline
             time.sleep(0.001)
         return future
@@ -66,7 +66,7 @@ def slices(seed, n):
 
 def test_everyone_gets_their_own_slices_back(model):
     sizes = []
-    queue = Batcher(BatchLimits(slices=16), sizes.append)
+    queue = Batcher(BatchLimits(batch_slices=16), sizes.append)
 
     def ask(seed):
         inputs = slices(seed, 1 + seed % 5)
@@ -81,7 +81,7 @@ def test_everyone_gets_their_own_slices_back(model):
 
 
 def test_what_waits_is_computed_together_up_to_the_bound(model, held_up):
-    held = held_up(BatchLimits(slices=8, workers=1), model)
+    held = held_up(BatchLimits(batch_slices=8, workers=1), model)
     others = [held.ask(model, "network", slices(n, 2)) for n in range(1, 9)]
     held.go.set()
     for n, future in enumerate(others, start=1):
@@ -91,7 +91,7 @@ def test_what_waits_is_computed_together_up_to_the_bound(model, held_up):
 
 
 def test_a_request_over_the_bound_goes_alone_and_shapes_are_not_mixed(model, held_up):
-    held = held_up(BatchLimits(slices=4, workers=1), model)
+    held = held_up(BatchLimits(batch_slices=4, workers=1), model)
     large = held.ask(model, "network", slices(1, 9))
     small = held.ask(model, "network", slices(2, 1))
     other = held.ask(model, "serving_default", {"slices_hu": np.zeros((1, 5, 7), np.int16)})
@@ -103,7 +103,7 @@ def test_a_request_over_the_bound_goes_alone_and_shapes_are_not_mixed(model, hel
 
 
 def test_a_full_queue_refuses_at_once_and_loses_nothing_it_took(model, held_up):
-    held = held_up(BatchLimits(waiting=3, slices=1, workers=1), model)
+    held = held_up(BatchLimits(queue_size=3, batch_slices=1, workers=1), model)
     taken = [held.ask(model, "network", slices(n, 1)) for n in range(3)]
     with pytest.raises(RequestError) as caught:
         held.queue.run(model, "network", slices(9, 1))

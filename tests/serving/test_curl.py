@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import tensorflow as tf
 
-from serving.server.server import Settings, start
+from serving.server.server import Server, Settings
 from serving.versions.model_config import ModelConfig
 from tests.serving.toy import MODEL
 
@@ -39,7 +39,7 @@ def port(model_folder, tmp_path_factory):
     )
     tf.saved_model.save(module, str(base / "123"), signatures=module.half_plus_three.get_concrete_function())
     configs = ModelConfig("half_plus_three", str(base)), ModelConfig(MODEL, str(model_folder))
-    running = start(Settings(models=configs, port=0, rest_port=0))
+    running = Server(Settings(models=configs, port=0, rest_port=0))
     yield running.rest_address.rpartition(":")[2]
     running.stop()
 

@@ -10,7 +10,7 @@ from tensorflow_serving.apis import get_model_metadata_pb2, model_pb2, predict_p
 
 from serving.client import messages
 from serving.client.tensors import TensorError, to_array, to_tensor
-from serving.server.reply_tensors import write_as_content, write_as_fields
+from serving.server.tensors import write_as_content, write_as_fields
 
 OFFICIAL = [
     model_pb2.ModelSpec,

@@ -8,7 +8,7 @@ import urllib.request
 import numpy as np
 import pytest
 
-from serving.server.server import Settings, start
+from serving.server.server import Server, Settings
 from serving.versions.model_config import ModelConfig
 from tests.serving.toy import MODEL, SIZE, THRESHOLD, toy_probability
 
@@ -17,7 +17,7 @@ SLICES = np.random.default_rng(2).integers(-1400, 400, (2, SIZE, SIZE), np.int16
 
 @pytest.fixture(scope="module")
 def rest(model_folder):
-    running = start(Settings(models=(ModelConfig(MODEL, str(model_folder)),), port=0, rest_port=0))
+    running = Server(Settings(models=(ModelConfig(MODEL, str(model_folder)),), port=0, rest_port=0))
     yield f"http://{running.rest_address}"
     running.stop()
 

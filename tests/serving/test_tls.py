@@ -8,10 +8,10 @@ import trustme
 
 from components.ct.intensity import read_ct
 from components.runtime.errors import InputError
-from serving.cli import main
+from pipelines.cli import main
 from serving.client.endpoint import ServingError
 from serving.client.segmentation import SegmentationClient
-from serving.server.server import Settings, start
+from serving.server.server import Server, Settings
 from serving.tls import ClientTls, ServerTls
 from serving.versions.model_config import ModelConfig
 from tests.serving.toy import MODEL
@@ -31,7 +31,7 @@ def pems(tmp_path_factory):
 
 
 def running(model_folder, tls):
-    return start(Settings(models=(ModelConfig(MODEL, str(model_folder)),), port=0, rest_port=0, tls=tls))
+    return Server(Settings(models=(ModelConfig(MODEL, str(model_folder)),), port=0, rest_port=0, tls=tls))
 
 
 @pytest.fixture(scope="module")

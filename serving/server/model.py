@@ -1,0 +1,170 @@
+"""One model: its versions in memory, their states, and the ones that answer requests."""
+
+import gc
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import tensorflow as tf
+from tensorflow_serving.apis.get_model_status_pb2 import ModelVersionStatus
+from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
+
+from serving.server.errors import invalid_argument, not_found
+from serving.server.tensors import check_names, read_tensors
+from serving.versions.layout import version_folders
+from serving.versions.model_config import ModelConfig
+from serving.versions.saved_model import DEFAULT_SIGNATURE, SavedModel, load_verified
+
+_WARMUP_REQUESTS = Path("assets.extra") / "tf_serving_warmup_requests"
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Status:
+    """State of a version, a `ModelVersionStatus.State`; `error` says why it could not be loaded."""
+
+    state: int
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class ModelRequest:
+    """The model that a request names, with at most one of version and label."""
+
+    name: str
+    version: int | None = None
+    label: str = ""
+
+    def __str__(self) -> str:
+        """Format as in TF Serving's error messages."""
+        return f"Latest({self.name})" if self.version is None else f"Specific({self.name}, {self.version})"
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The versions and labels that answer requests at one moment; replaced as a whole."""
+
+    versions: Mapping[int, SavedModel] = field(default_factory=dict)
+    labels: Mapping[str, int] = field(default_factory=dict)
+
+
+class Model:
+    """The versions of one model."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        self.config = config
+        self.snapshot = Snapshot()
+        self.statuses: dict[int, Status] = {}
+        self._loaded: dict[int, SavedModel] = {}
+        self._failed: dict[int, object] = {}  # fingerprint of the files of versions that could not be loaded
+
+    def load(self, config: ModelConfig) -> list[int]:
+        """Load the versions that `config` selects, without publishing them; return those in memory."""
+        folders = version_folders(Path(config.base))
+        # A labeled version stays in memory even if its folder is gone.
+        labeled = {version for version in config.labels.values() if version in self._loaded}
+        candidates, count = config.candidates(folders.keys() | labeled)
+        loaded: list[int] = []
+        for version in candidates:
+            if len(loaded) == count:
+                break
+            if version in self._loaded or self._load_version(version, folders.get(version)):
+                loaded.append(version)
+        return loaded
+
+    def publish(self, config: ModelConfig, versions: list[int]) -> None:
+        """Answer requests with these loaded versions from now on, and unload the others."""
+        changed = self.snapshot.versions and set(versions) != set(self.snapshot.versions)
+        self.config = config
+        self.snapshot = Snapshot({version: self._loaded[version] for version in versions}, config.labels)
+        for version in versions:
+            self.statuses[version] = Status(ModelVersionStatus.AVAILABLE)
+        self.unload_unpublished()
+        if changed:
+            _log.info("%s: now serving %s", config.name, ", ".join(f"version {n}" for n in sorted(versions)))
+
+    def refresh(self) -> None:
+        """Publish the versions now in the folder; keep the published ones if none can be loaded."""
+        versions = self.load(self.config)
+        if versions and set(versions) != set(self.snapshot.versions):
+            self.publish(self.config, versions)
+
+    def unload_unpublished(self) -> None:
+        """Unload the versions that do not answer requests."""
+        unpublished = set(self._loaded) - set(self.snapshot.versions)
+        for version in unpublished:
+            del self._loaded[version]
+            self.statuses[version] = Status(ModelVersionStatus.END)
+        if unpublished:
+            gc.collect()  # TensorFlow's functions form reference cycles
+
+    def resolve(self, request: ModelRequest) -> tuple[int, SavedModel]:
+        """Return the published version that a request selects by number or label, by default the newest.
+
+        Raises:
+            RequestError: It does not exist.
+        """
+        snapshot = self.snapshot
+        # OpenVINO's clients always send a version; 0 means the newest unless a version 0 exists.
+        version = request.version if request.version or 0 in snapshot.versions else None
+        if request.label:
+            if request.label not in snapshot.labels:
+                raise invalid_argument(f"Unrecognized servable version label: {request.label}")
+            version = snapshot.labels[request.label]
+        elif version is None and snapshot.versions:
+            version = max(snapshot.versions)
+        if version is None or version not in snapshot.versions:
+            raise not_found(f"Servable not found for request: {request}")
+        return version, snapshot.versions[version]
+
+    def failure_reason(self) -> str:
+        """Explain why no version can be served."""
+        errors = [status.error for status in self.statuses.values() if status.error]
+        return "; ".join(errors) or f"no version folders in {self.config.base}"
+
+    def _load_version(self, version: int, folder: Path | None) -> bool:
+        if folder is None:
+            self.statuses[version] = Status(ModelVersionStatus.END, f"version {version} is not in {self.config.base}")
+            return False
+        fingerprint = _fingerprint(folder)
+        if self._failed.get(version) == fingerprint:
+            return False
+        self.statuses[version] = Status(ModelVersionStatus.LOADING)
+        try:
+            self._loaded[version] = load_version(folder)
+        except Exception as error:  # on damaged files, TensorFlow raises exceptions of many types
+            self._failed[version] = fingerprint
+            reason = f"version {version} cannot be loaded: {' '.join(str(error).split())}"
+            self.statuses[version] = Status(ModelVersionStatus.END, reason)
+            _log.warning("%s: not served: %s", self.config.name, reason)
+            return False
+        self._failed.pop(version, None)
+        return True
+
+
+def load_version(folder: Path) -> SavedModel:
+    """Verify a version's files, load it, and run its recorded Predict requests to warm it up.
+
+    Raises:
+        Exception: The files differ from the manifest, TensorFlow cannot load them, or a warm-up request fails.
+    """
+    model = load_verified(folder)
+    path = folder / _WARMUP_REQUESTS
+    records = tf.data.TFRecordDataset(str(path)).as_numpy_iterator() if path.is_file() else ()
+    for record in records:
+        log = PredictionLog.FromString(record)
+        if log.WhichOneof("log_type") != "predict_log":
+            continue
+        request = log.predict_log.request
+        name = request.model_spec.signature_name or DEFAULT_SIGNATURE
+        signature = model.signature(name)
+        check_names(signature, request.inputs, ())
+        model.run(name, read_tensors(signature, request.inputs))
+    return model
+
+
+def _fingerprint(folder: Path) -> object:
+    """Return names, sizes and modification times of a folder's files."""
+    stats = [(path, path.stat()) for path in sorted(folder.rglob("*"))]
+    return [(path, stat.st_size, stat.st_mtime_ns) for path, stat in stats]
