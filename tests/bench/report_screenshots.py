@@ -1,6 +1,6 @@
-"""Pictures of the reports of a run for the README: the top of each page on a desk, as compact PNG.
+"""Screenshot of an evaluation report for the README: the top of the page as a compact PNG.
 
-Run: python -m tests.bench.report_screenshots docs/images validate=PAGE.html train=PAGE.html evaluate=PAGE.html
+Run: python -m tests.bench.report_screenshots PAGE.html docs/images/report-evaluate.png
 """
 
 import io
@@ -12,33 +12,30 @@ from PIL import Image, ImageColor
 from components.report.page import BLUE, GREEN, ORANGE, SKY, VERMILION
 from tests.report.browser import chromium, render_page
 
-WIDTH, HEIGHTS = 1000, {"validate": 890, "train": 585, "evaluate": 893}  # CSS pixels
-_GRAYS, _TINTS = 40, (0.25, 0.5, 0.75, 1.0)  # scans are gray; lines have few colors, mixed with what they lie on
-_GROUNDS = ((255, 255, 255), (60, 60, 60), (128, 128, 128))
-_WITHOUT_BARS = "document.documentElement.style.overflow = 'hidden'; null"
+_SIZE = (1000, 893)  # CSS pixels
+_GRAYS, _TINTS = 40, (0.25, 0.5, 0.75, 1.0)  # scans are gray; the few line colors blend with their background
+_BACKGROUNDS = ((255, 255, 255), (60, 60, 60), (128, 128, 128))
+_HIDE_SCROLLBARS = "document.documentElement.style.overflow = 'hidden'; null"
 
 
-def main(folder: Path, pages: dict[str, Path]) -> None:
-    """Write `report-<name>.png` for each page."""
-    folder.mkdir(parents=True, exist_ok=True)
+def main(page: Path, png: Path) -> None:
+    """Render the page and write the screenshot."""
     with chromium() as browser:
-        for name, page in pages.items():
-            shown = render_page(browser, page.read_text(), (WIDTH, HEIGHTS[name]), _WITHOUT_BARS)
-            picture = Image.open(io.BytesIO(shown.screenshot)).convert("RGB")
-            path = folder / f"report-{name}.png"
-            picture.quantize(palette=_palette(), dither=Image.Dither.NONE).save(path, optimize=True)
-            print(f"{path}: {picture.width}×{picture.height}, {path.stat().st_size / 1000:.0f} kB")
+        rendered = render_page(browser, page.read_text(), _SIZE, _HIDE_SCROLLBARS)
+    image = Image.open(io.BytesIO(rendered.screenshot)).convert("RGB")
+    image.quantize(palette=_palette(), dither=Image.Dither.NONE).save(png, optimize=True)
+    print(f"{png}: {image.width}×{image.height}, {png.stat().st_size / 1000:.0f} kB")
 
 
 def _palette() -> Image.Image:
-    """The colors of a page: grays, and each color of the reports upon white, gray and black."""
+    """Return the colors of a page: grays, and each report color blended with white, gray and black."""
     colors = [3 * (round(255 * step / (_GRAYS - 1)),) for step in range(_GRAYS)]
-    colors += [(238, 246, 251), (244, 244, 244)]  # behind the first sentence
+    colors += [(238, 246, 251), (244, 244, 244)]  # background of the verdict
     for color in (ImageColor.getrgb(name) for name in (BLUE, SKY, ORANGE, VERMILION, GREEN)):
         colors += [
-            tuple(round(share * c + (1 - share) * g) for c, g in zip(color, ground, strict=True))
+            tuple(round(share * c + (1 - share) * b) for c, b in zip(color, background, strict=True))
             for share in _TINTS
-            for ground in _GROUNDS
+            for background in _BACKGROUNDS
         ]
     palette = Image.new("P", (1, 1))
     palette.putpalette([part for color in dict.fromkeys(colors) for part in color])
@@ -46,4 +43,4 @@ def _palette() -> Image.Image:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), {name: Path(page) for name, _, page in (word.partition("=") for word in sys.argv[2:])})
+    main(Path(sys.argv[1]), Path(sys.argv[2]))
