@@ -1,60 +1,37 @@
-"""What several subcommands read from the command line."""
+"""Command-line options and argument types that several subcommands share."""
 
 import argparse
-from pathlib import Path
+from collections.abc import Callable
+from typing import TypeVar
+
+_Number = TypeVar("_Number", int, float)
 
 DEFAULT_MODEL = "lung-infection"
-Subcommands = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
-    """Add the model's name."""
-    parser.add_argument("--model", default=DEFAULT_MODEL, metavar="NAME", help="default: %(default)s")
+    """Add the option that names the model."""
+    parser.add_argument("--model", default=DEFAULT_MODEL, metavar="NAME", help="model name (default: %(default)s)")
 
 
-def port(text: str) -> int:
-    """Read a port."""
-    number = int(text)
-    if not 0 <= number <= 65535:
-        raise argparse.ArgumentTypeError(f"{number} is no port; expected 0 to 65535")
-    return number
+def _bounded(
+    name: str, read: Callable[[str], _Number], low: _Number, high: _Number | None = None
+) -> Callable[[str], _Number]:
+    """Make an argument type that reads a number from `low` to `high`."""
+    expected = f"{low:g} or more" if high is None else f"{low:g} to {high:g}"
+
+    def parse(text: str) -> _Number:
+        number = read(text)
+        if not (low <= number and (high is None or number <= high)):
+            raise argparse.ArgumentTypeError(f"{name} {text}: expected {expected}")
+        return number
+
+    parse.__name__ = name  # argparse names the type in "invalid ... value"
+    return parse
 
 
-def version(text: str) -> int:
-    """Read a model version."""
-    number = int(text)
-    if number < 0:
-        raise argparse.ArgumentTypeError(f"{number} is no version; expected 0 or more")
-    return number
-
-
-def seconds(text: str) -> float:
-    """Read a time to wait."""
-    number = float(text)
-    if not 0 < number < 86_400:
-        raise argparse.ArgumentTypeError(f"{text} is no time to wait; expected more than 0 seconds")
-    return number
-
-
-def count(text: str) -> int:
-    """Read a number of things, at least one."""
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{number} is too few; expected 1 or more")
-    return number
-
-
-def milliliters(text: str) -> float:
-    """Read a volume."""
-    number = float(text)
-    if not 0 <= number < 1e6:
-        raise argparse.ArgumentTypeError(f"{text} is no volume in mL; expected 0 or more")
-    return number
-
-
-def existing(text: str) -> Path:
-    """Read the name of a file or folder that must be there."""
-    path = Path(text)
-    if not path.exists():
-        raise argparse.ArgumentTypeError(f"{path} does not exist")
-    return path
+port = _bounded("port", int, 0, 65_535)
+version = _bounded("version", int, 0)
+count = _bounded("count", int, 1)
+seconds = _bounded("seconds", float, 1e-3, 86_400.0)
+milliliters = _bounded("milliliters", float, 0.0, 1e6)

@@ -1,8 +1,8 @@
-"""A network's answer for axial slices: first on its own grid, then on the slices' own pixels."""
+"""Run axial slices through a network in batches, and map its probabilities back to the slices' own pixels."""
 
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import zip_longest
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,73 +11,100 @@ from numpy.typing import NDArray
 from components.ct.grid import GridFit, fit_hu
 from components.runtime.errors import InputError
 
-BATCH = 32  # slices a call: enough to fill a processor
-# Slices of native size at a time: 8 MB at 512×512. From 32 MB on the C library asks for fresh pages each time, which
-# costs as much as the work on them.
-_AT_ONCE = 8
+BATCH_SIZE = 32  # slices per call: enough to keep a processor busy
+# Slices of native size inverted at once: 8 MB at 512×512. From 32 MB on, the C library requests fresh pages for every
+# allocation, which costs as much as the computation.
+_INVERT_SIZE = 8
 
-# Takes (BATCH, size, size) int16 HU; gives lesion probabilities of that shape, or with a last axis of 1.
+# (n, size, size) int16 HU -> lesion probabilities of that shape, or with a last axis of 1.
 Network = Callable[[NDArray[np.int16]], Any]
+# Batches of (n, size, size) int16 HU -> finite probabilities (n, size, size) for each batch, in order.
+PredictGrids = Callable[[Iterator[NDArray[np.int16]]], Iterator[NDArray[np.float32]]]
 
 
 def keras_network(model: Any) -> Network:
-    """A Keras model that takes float32 as a `Network`, compiled: a call op by op costs a fifth more time."""
+    """Wrap a Keras model with float32 input as a compiled `Network`, a fifth faster than eager calls."""
     return lambda slices_hu: model.predict_on_batch(slices_hu.astype(np.float32))
 
 
-def predict_grid(network: Network, slices_hu: NDArray[np.int16]) -> NDArray[np.float32]:
-    """Ask a network for the lesion probability of slices on its grid.
-
-    Args:
-        network: asked for `BATCH` slices at a time.
-        slices_hu: (n, size, size) int16.
-
-    Returns:
-        (n, size, size) float32 from 0 to 1.
-
-    Raises:
-        InputError: the network answers with NaN or infinity.
-    """
-    answers = [np.empty((0, *slices_hu.shape[1:]), np.float32)]
-    for start in range(0, len(slices_hu), BATCH):
-        batch = slices_hu[start : start + BATCH]
-        # Always a full batch, since a graph is compiled anew for every size.
-        full = np.pad(batch, ((0, BATCH - len(batch)), (0, 0), (0, 0)), mode="edge")
-        answers.append(np.asarray(network(full), np.float32).reshape(full.shape)[: len(batch)])
-    grid = np.concatenate(answers)
-    broken = grid.size - int(np.isfinite(grid).sum())
-    if broken:
-        raise InputError(f"the model answers with {broken:,} NaN or infinite probabilities; train it again")
-    return grid
-
-
-def lesion_probability(
+def predict_slices(
     network: Network, slices_hu: NDArray[np.int16], size: int
 ) -> Iterator[tuple[slice, NDArray[np.float32]]]:
-    """Go through a scan's slices in batches, so that no whole volume of probabilities is ever held.
-
-    While the caller works on a batch, the network is at the next one: it leaves processors idle now and then.
+    """Predict the lesion probability of axial slices with a network in this process.
 
     Args:
-        network: as for `predict_grid`.
-        slices_hu: (n, h, w) axial slices of any size.
+        network: called with `BATCH_SIZE` slices.
+        slices_hu: (n, h, w) slices of any size.
         size: edge of the network's grid.
 
     Yields:
-        Which slices, a few at a time, and their probabilities on their own pixels, (few, h, w) float32.
+        A range of slices and their probabilities on their own pixels, as `map_to_native` does.
+
+    Raises:
+        InputError: the network returns NaN or infinity.
+    """
+    return map_to_native(partial(predict_grids, network), slices_hu, size, BATCH_SIZE)
+
+
+def map_to_native(
+    predict: PredictGrids, slices_hu: NDArray[np.int16], size: int, batch_size: int
+) -> Iterator[tuple[slice, NDArray[np.float32]]]:
+    """Fit slices to the network's grid, predict them in batches, and invert the fit.
+
+    Memory stays bounded: batches are fitted when `predict` takes them, and no whole volume of probabilities is held.
+
+    Args:
+        predict: maps batches of grid slices to their probabilities; may take several batches ahead.
+        slices_hu: (n, h, w) slices of any size.
+        size: edge of the network's grid.
+        batch_size: slices per batch.
+
+    Yields:
+        A range of a few slices, and their probabilities on their own pixels, (few, h, w) float32.
     """
     fit = GridFit(slices_hu.shape[1], slices_hu.shape[2], size)
-    parts = [slice(start, start + BATCH) for start in range(0, len(slices_hu), BATCH)]
-    with ThreadPoolExecutor(1) as ahead:
+    batches = (fit_hu(slices_hu[start : start + batch_size], size) for start in range(0, len(slices_hu), batch_size))
+    done = 0
+    for grid in predict(batches):
+        for start in range(0, len(grid), _INVERT_SIZE):
+            few = grid[start : start + _INVERT_SIZE]
+            yield slice(done, done + len(few)), fit.invert(few)
+            done += len(few)
 
-        def asked(part: slice) -> Future[NDArray[np.float32]]:
-            return ahead.submit(lambda: predict_grid(network, fit_hu(slices_hu[part], size)))
 
-        waiting = asked(parts[0])
-        for part, following in zip_longest(parts, parts[1:]):
-            grid = waiting.result()
-            if following:
-                waiting = asked(following)
-            for start in range(0, len(grid), _AT_ONCE):
-                few = grid[start : start + _AT_ONCE]
-                yield slice(part.start + start, part.start + start + len(few)), fit.invert(few)
+def predict_grids(network: Network, batches: Iterable[NDArray[np.int16]]) -> Iterator[NDArray[np.float32]]:
+    """Run a network on batches of grid slices, one batch ahead of the caller.
+
+    A network leaves processors idle now and then; the caller's work fills them.
+
+    Args:
+        network: always called with `BATCH_SIZE` slices.
+        batches: (n, size, size) int16 with n up to `BATCH_SIZE`.
+
+    Yields:
+        (n, size, size) float32 from 0 to 1 for each batch.
+
+    Raises:
+        InputError: the network returns NaN or infinity.
+    """
+    remaining = iter(batches)
+
+    def predict_next() -> NDArray[np.float32] | None:
+        batch = next(remaining, None)
+        return None if batch is None else _predict_grid(network, batch)
+
+    with ThreadPoolExecutor(1) as thread:
+        pending = thread.submit(predict_next)
+        while (grid := pending.result()) is not None:
+            pending = thread.submit(predict_next)
+            yield grid
+
+
+def _predict_grid(network: Network, batch: NDArray[np.int16]) -> NDArray[np.float32]:
+    # Always a full batch: every other size would compile the graph again.
+    full = np.pad(batch, ((0, BATCH_SIZE - len(batch)), (0, 0), (0, 0)), mode="edge")
+    grid = np.asarray(network(full), np.float32).reshape(full.shape)[: len(batch)]
+    broken = grid.size - int(np.isfinite(grid).sum())
+    if broken:
+        raise InputError(f"the model returns {broken:,} NaN or infinite probabilities; train it again")
+    return grid

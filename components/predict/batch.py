@@ -89,7 +89,7 @@ def predict_part(source: str, names: Sequence[str], served: Served, output: Path
         folder = Path(source)
         if is_gcs_uri(source):
             folder = Path(scratch)
-            download_prefix(source, folder, wanted=lambda name: name in set(names))
+            download_prefix(source, folder, include=lambda name: name in set(names))
         scans = {case: scan for case, scan in scans_by_case(folder).items() if scan.name in set(names)}
         work = [(case, scan, outputs_for(case, output, False, True, False)) for case, scan in scans.items()]
         with served.connected() as predict:

@@ -10,8 +10,7 @@ from components.ct.inference import predict_slices
 from components.ct.volume import Volume
 from components.runtime.errors import InputError
 from serving.client.segmentation import Prediction
-from serving.versions.publication import local_copy
-from serving.versions.served_version import served_version
+from serving.versions.layout import local_copy, served_version
 
 
 class VersionModel:

@@ -26,7 +26,7 @@ _CHANNEL_OPTIONS = [
 
 _ADVICE = {
     grpc.StatusCode.UNAVAILABLE: "is the server running there? check the address, or start one with "
-    "`python -m serving.cli serve`",
+    "`lung-ct serve`",
     grpc.StatusCode.DEADLINE_EXCEEDED: "the server is too slow or does not answer; check its load, or allow more time",
     grpc.StatusCode.NOT_FOUND: "check the model's name and version against what the server serves",
     grpc.StatusCode.RESOURCE_EXHAUSTED: "the server is busy; try again later",

@@ -4,19 +4,22 @@ Slices travel as int16 HU on the network's own grid, 16 times fewer bytes than f
 grid's size and the threshold come from the served model, so the client holds no copy of either.
 """
 
+from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from components.ct.grid import GridFit, axial_slices, fit_hu, volume_from_axial_slices
+from components.ct.grid import axial_slices, volume_from_axial_slices
+from components.ct.inference import map_to_native
 from components.ct.volume import Volume
 from serving.client import messages
 from serving.client.endpoint import Endpoint, Method, ServingError
 from serving.client.tensors import TensorError, to_array, to_tensor
 from serving.tls import ClientTls
-from serving.versions.tensor_names import GRID_SIGNATURE, INPUT, PROBABILITY, THRESHOLD
+from serving.versions.contract import GRID_SIGNATURE, INPUT, PROBABILITY, THRESHOLD
 
 _DEFAULT_THRESHOLD = 0.5  # for a model that publishes none
 _INT16 = 5  # tensorflow/core/framework/types.proto
@@ -160,27 +163,33 @@ class SegmentationClient:
     def _predict_with(
         self, network: ServedNetwork, slices_hu: NDArray
     ) -> tuple[NDArray[np.float32], float, int | None]:
-        back = GridFit(slices_hu.shape[1], slices_hu.shape[2], network.grid_size)
         probability = np.empty(slices_hu.shape, np.float32)
         threshold = _DEFAULT_THRESHOLD
-        chunks = self._chunks(len(slices_hu), network.grid_size)
-        # A generator: a chunk is fitted only when there is room to send it.
-        requests = (self._request(network, slices_hu[chunk]) for chunk in chunks)
-        for chunk, reply in zip(chunks, self._endpoint.calls(PREDICT, requests, self.in_flight), strict=True):
-            grids, threshold = self._read(reply, network, chunk.stop - chunk.start)
-            probability[chunk] = back.invert(grids)
+
+        def predict(chunks: Iterator[NDArray[np.int16]]) -> Iterator[NDArray[np.float32]]:
+            nonlocal threshold
+            lengths: deque[int] = deque()
+
+            def requests() -> Iterator[Any]:
+                for grids_hu in chunks:
+                    lengths.append(len(grids_hu))
+                    yield self._request(network, grids_hu)
+
+            for reply in self._endpoint.calls(PREDICT, requests(), self.in_flight):
+                grids, threshold = self._read(reply, network, lengths.popleft())
+                yield grids
+
+        reply_bytes = 4 * network.grid_size**2  # a slice of float32, twice the int16 of the request
+        chunk_size = max(1, self.chunk_bytes // reply_bytes)
+        for part, values in map_to_native(predict, slices_hu, network.grid_size, chunk_size):
+            probability[part] = values
         return probability, threshold, network.version
 
-    def _chunks(self, n_slices: int, grid_size: int) -> list[slice]:
-        reply_bytes = 4 * grid_size**2  # a slice of float32, twice the int16 of the request
-        step = max(1, self.chunk_bytes // reply_bytes)
-        return [slice(start, min(start + step, n_slices)) for start in range(0, n_slices, step)]
-
-    def _request(self, network: ServedNetwork, slices_hu: NDArray) -> Any:
+    def _request(self, network: ServedNetwork, grids_hu: NDArray[np.int16]) -> Any:
         wanted = [PROBABILITY, *({THRESHOLD} & network.outputs)]
         request = messages.PredictRequest(model_spec=self._model_spec(network.version), output_filter=wanted)
         request.model_spec.signature_name = GRID_SIGNATURE
-        request.inputs.add(key=INPUT, value=to_tensor(fit_hu(slices_hu, network.grid_size)))
+        request.inputs.add(key=INPUT, value=to_tensor(grids_hu))
         return request
 
     def _read(self, reply: Any, network: ServedNetwork, n_slices: int) -> tuple[NDArray, float]:

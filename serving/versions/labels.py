@@ -1,7 +1,7 @@
-"""Which version stands under which label, as TF Serving's `models.config` says it, and how it came to that.
+"""Version labels of a model, such as `stable`: promote a version to a label, roll it back, and keep a ledger.
 
-The file is written whole under its name, so that a server which follows it takes a promotion or a rollback over
-without a restart. Beside it lies the ledger, a line of JSON for each change, only ever added to.
+The labels are in TF Serving's `models.config`, which is replaced atomically: a server that watches it follows without
+a restart. Each change appends one line of JSON to the ledger beside it.
 """
 
 import fcntl
@@ -13,26 +13,25 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from components.runtime.errors import InputError
 from components.storage.gcs_uri import is_gcs_uri
+from serving.versions.layout import ASSETS_EXTRA, VERDICT, complete_versions, local_copy
 from serving.versions.manifest import verify
 from serving.versions.model_config import ModelConfig, read_model_config, write_model_config
-from serving.versions.publication import complete_versions, local_copy
 
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
-_VERDICT = Path("assets.extra") / "verdict.json"
 
 
 @dataclass(frozen=True)
 class Change:
-    """A line of the ledger: `label` of `model` went from one version to another."""
+    """A line of the ledger: `label` of `model` moved from one version to another."""
 
     when: str
     who: str
     why: str
-    action: str
+    action: Literal["promote", "rollback"]
     model: str
     label: str
     from_version: int | None
@@ -42,11 +41,11 @@ class Change:
     model_sha256: str | None
 
 
-class Labels:
-    """The labels of one model in a `models.config`.
+class VersionLabels:
+    """The version labels of one model in a `models.config`.
 
     Args:
-        config_file: the `models.config`; made where missing.
+        config_file: the `models.config`, created if missing.
         model: the model's name.
         base: folder of its version folders, or `gs://bucket/prefix`.
     """
@@ -58,55 +57,57 @@ class Labels:
         self.base = base if is_gcs_uri(base) else str(Path(base).absolute())
 
     def promote(self, version: int, label: str, why: str, who: str | None = None) -> Change:
-        """Let `label` point at `version`, whose files are verified first.
+        """Point `label` at `version` after verifying the version's files.
 
         Raises:
-            InputError: No such version, its files are not those exported, or the label is none.
+            InputError: The version does not exist, its files differ from its manifest, or the label is malformed.
         """
         if not _LABEL.fullmatch(label):
             raise InputError(f"label {label!r}: expected letters, digits, '-' and '_', such as stable or canary")
-        with self._locked():
+        with self._lock():
             return self._point(version, label, why, who, "promote")
 
     def rollback(self, label: str, why: str, who: str | None = None) -> Change:
-        """Let `label` point at the version that it had before its present one was promoted.
+        """Point `label` back at the version it had before the present one was promoted.
 
         Raises:
-            InputError: The ledger knows of none, or it is gone.
+            InputError: The ledger has no earlier version, or that version is gone.
         """
-        with self._locked():
-            present = self.labels().get(label)
-            promotions = [c for c in self.ledger() if c.label == label and c.action == "promote"]
-            before = next((c.from_version for c in reversed(promotions) if c.to_version == present), None)
-            if present is None or before is None:
+        with self._lock():
+            present = self.current().get(label)
+            promotions = [c for c in self.changes() if c.label == label and c.action == "promote"]
+            previous = next((c.from_version for c in reversed(promotions) if c.to_version == present), None)
+            if present is None or previous is None:
                 raise InputError(
-                    f"{self.ledger_file}: knows of no version of {self.model} under label {label} before "
-                    f"{'the present one' if present is None else present}; promote one by its number"
+                    f"{self.ledger_file}: has no version of {self.model} with label {label} before "
+                    f"{'the present one' if present is None else present}; promote a version by its number"
                 )
-            return self._point(before, label, why, who, "rollback")
+            return self._point(previous, label, why, who, "rollback")
 
-    def labels(self) -> dict[str, int]:
-        """Version by label, as the file says now."""
+    def current(self) -> dict[str, int]:
+        """Read the version of each label from the `models.config`."""
         return dict(self._config().labels)
 
-    def ledger(self) -> list[Change]:
-        """Every change of this model so far, the oldest first."""
+    def changes(self) -> list[Change]:
+        """Read every change of this model from the ledger, oldest first."""
         if not self.ledger_file.is_file():
             return []
         try:
             changes = [Change(**json.loads(line)) for line in self.ledger_file.read_text().splitlines()]
         except (ValueError, TypeError) as error:
-            raise InputError(f"{self.ledger_file}: is no ledger of promotions: {error}") from error
+            raise InputError(f"{self.ledger_file}: not a ledger of promotions: {error}") from error
         return [change for change in changes if change.model == self.model]
 
-    def _point(self, version: int, label: str, why: str, who: str | None, action: str) -> Change:
+    def _point(
+        self, version: int, label: str, why: str, who: str | None, action: Literal["promote", "rollback"]
+    ) -> Change:
         folders = complete_versions(self.base)
         if version not in folders:
-            there = ", ".join(map(str, folders)) or "none"
-            raise InputError(f"{self.base}: has no version {version}; there are: {there}")
+            available = ", ".join(map(str, folders)) or "none"
+            raise InputError(f"{self.base}: has no version {version}; available: {available}")
         with local_copy(folders[version]) as folder:
             verify(folder)
-            verdict = _verdict(folder)
+            verdict = _read_verdict(folder)
         config = self._config()
         change = Change(
             when=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -120,32 +121,32 @@ class Labels:
             **verdict,
         )
         labels = {**config.labels, label: version}
-        served = tuple(sorted(set(labels.values())))
-        # The ledger first: a change that was noted and not made is seen, one made and not noted is lost.
+        # Ledger first: a recorded change that did not happen is visible, an unrecorded one is lost.
         with self.ledger_file.open("a") as file:
             file.write(json.dumps(asdict(change)) + "\n")
         others = [c for c in self._configs() if c.name != self.model]
-        write_model_config(self.config_file, [*others, replace(config, specific=served, labels=labels)])
+        specific = tuple(sorted(set(labels.values())))
+        write_model_config(self.config_file, [*others, replace(config, specific=specific, labels=labels)])
         return change
 
     def _config(self) -> ModelConfig:
-        known = next((config for config in self._configs() if config.name == self.model), None)
-        return known or ModelConfig(self.model, self.base)
+        config = next((config for config in self._configs() if config.name == self.model), None)
+        return config or ModelConfig(self.model, self.base)
 
     def _configs(self) -> list[ModelConfig]:
         return read_model_config(self.config_file) if self.config_file.exists() else []
 
     @contextmanager
-    def _locked(self) -> Iterator[None]:
-        """One change at a time, whichever process makes it."""
+    def _lock(self) -> Iterator[None]:
+        """Exclude changes by other processes."""
         self.config_file.parent.mkdir(parents=True, exist_ok=True)
         with self.config_file.with_suffix(".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
 
-def _verdict(version: Path) -> dict[str, Any]:
-    """What the evaluation said of a version, where it came with its verdict."""
-    path = version / _VERDICT
+def _read_verdict(version: Path) -> dict[str, Any]:
+    """Read the facts of a version's verdict that the ledger records; None for each without a verdict."""
+    path = version / ASSETS_EXTRA / VERDICT
     content = json.loads(path.read_text()) if path.is_file() else {}
     return {key: content.get(key) for key in ("verdict", "test_dice", "model_sha256")}

@@ -1,38 +1,117 @@
-"""Which versions of a model lie under a model base, by the names that TF Serving looks for."""
+"""Where the versions of a model are: `<model base>/<integer>/`, on disk or in Cloud Storage, and the files in them.
 
+A version is complete once it has a `saved_model.pb`, the file TensorFlow Serving looks for and export writes last.
+"""
+
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from components.runtime.errors import InputError
+from components.storage.gcs import download_prefix, list_names
+from components.storage.gcs_uri import is_gcs_uri
+
+SAVED_MODEL_PB = "saved_model.pb"
+ASSETS_EXTRA = Path("assets.extra")  # files that go with a SavedModel and that TensorFlow does not read
+MANIFEST = ASSETS_EXTRA / "MANIFEST.sha256"
+SIGNATURE = ASSETS_EXTRA / "model.sig"
+PREPROCESSING = ASSETS_EXTRA / "preprocessing.json"
+WARMUP_REQUESTS = ASSETS_EXTRA / "tf_serving_warmup_requests"  # TF Serving's name
+VERDICT = "verdict.json"  # in the output of evaluate, and in assets.extra
+MODEL_CARD = "model_card.md"
 
 
 def numbered_folders(base: Path) -> dict[int, Path]:
-    """Find every folder with an integer for its name, complete or not, in ascending order."""
+    """Find the folders named by an integer, complete or not, in ascending order."""
     if not base.is_dir():
         return {}
-    # `isdecimal` alone would take other scripts' digits.
-    numbers = {
-        int(path.name): path
-        for path in base.iterdir()
-        if path.name.isascii() and path.name.isdecimal() and path.is_dir()
-    }
-    return dict(sorted(numbers.items()))
+    return dict(sorted((int(path.name), path) for path in base.iterdir() if _is_number(path.name) and path.is_dir()))
 
 
 def version_folders(base: Path) -> dict[int, Path]:
-    """Find the complete versions under a model base: the numbered folders that hold a `saved_model.pb`."""
-    return {n: path for n, path in numbered_folders(base).items() if (path / "saved_model.pb").is_file()}
+    """Find the complete versions in a folder, in ascending order."""
+    return {number: path for number, path in numbered_folders(base).items() if (path / SAVED_MODEL_PB).is_file()}
 
 
-def model_base(folder: Path, model: str) -> Path:
-    """Take the folder that holds the version folders, or one that holds it under the model's name.
+def find_model_base(folder: Path, model: str) -> Path:
+    """Return `folder` or `folder/model`, the first that holds complete versions.
 
     Raises:
-        InputError: There is no version in either place.
+        InputError: Neither does.
     """
     for base in (folder, folder / model):
         if version_folders(base):
             return base
     raise InputError(
-        f"{folder}: no model version here; expected a folder named by an integer that holds saved_model.pb, "
-        f"such as {folder}/1/saved_model.pb; run the training pipeline to export one"
+        f"{folder}: no model version here; expected a folder named by an integer that holds {SAVED_MODEL_PB}, "
+        f"such as {folder}/1/{SAVED_MODEL_PB}; run the training pipeline to export one"
     )
+
+
+def list_versions(model_base: str) -> list[int]:
+    """List the version numbers in a folder or `gs://bucket/prefix`, complete or not, in ascending order."""
+    if not is_gcs_uri(model_base):
+        return list(numbered_folders(Path(model_base)))
+    return _numbers(list_names(model_base))
+
+
+def complete_versions(model_base: str) -> dict[int, str]:
+    """Find the complete versions in a folder or `gs://bucket/prefix`: path or URI by number, in ascending order."""
+    if not is_gcs_uri(model_base):
+        return {number: str(path) for number, path in version_folders(Path(model_base)).items()}
+    names, base = set(list_names(model_base)), model_base.rstrip("/")
+    return {number: f"{base}/{number}" for number in _numbers(names) if f"{number}/{SAVED_MODEL_PB}" in names}
+
+
+def served_version(base: str) -> str | None:
+    """Find the version that TF Serving serves by default; None if there is none yet.
+
+    Args:
+        base: a version, or a model base, whose newest complete version is served; a path or `gs://bucket/prefix`.
+
+    Returns:
+        The version's path or URI.
+
+    Raises:
+        InputError: The bucket does not exist or cannot be read.
+    """
+    base = base.rstrip("/")
+    if not base:
+        return None
+    is_version = SAVED_MODEL_PB in list_names(base) if is_gcs_uri(base) else (Path(base) / SAVED_MODEL_PB).is_file()
+    if is_version:
+        return base
+    versions = complete_versions(base)
+    return versions[max(versions)] if versions else None
+
+
+def version_number(version: str) -> int | None:
+    """Read the number from a version's path or URI; None if its last part is not an integer."""
+    name = version.rpartition("/")[2]
+    return int(name) if _is_number(name) else None
+
+
+def version_name(version: str) -> str:
+    """Name a version in words, such as "version 3"."""
+    return f"version {version.rpartition('/')[2]}"
+
+
+@contextmanager
+def local_copy(version: str) -> Iterator[Path]:
+    """Yield a version's folder, downloaded to a temporary folder if it is in Cloud Storage."""
+    if not is_gcs_uri(version):
+        yield Path(version)
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        download_prefix(version, Path(scratch))
+        yield Path(scratch)
+
+
+def _numbers(names: Iterable[str]) -> list[int]:
+    folders = {name.partition("/")[0] for name in names if "/" in name}
+    return sorted(int(name) for name in folders if _is_number(name))
+
+
+def _is_number(name: str) -> bool:
+    return name.isascii() and name.isdecimal()  # `isdecimal` alone accepts the digits of other scripts

@@ -1,32 +1,31 @@
-"""The SHA-256 of every file of a version, so that a changed, missing or added file is noticed.
+"""The manifest of a version: the SHA-256 of every file, to detect changed, missing and added files.
 
-The format is that of `sha256sum`: `cd <version> && sha256sum -c assets.extra/MANIFEST.sha256` checks it without
-this project. It tells damage from soundness; against a forger who writes a new manifest, sign the version.
+The format is that of `sha256sum`: `cd <version> && sha256sum -c assets.extra/MANIFEST.sha256` checks it without this
+project. A manifest detects damage, not forgery; to detect forgery, sign the version.
 """
 
 from pathlib import Path
 
 from components.runtime.errors import InputError, join_problems
 from components.runtime.files import atomic_write, sha256_of
-from serving.versions.signing import SIGNATURE
+from serving.versions.layout import MANIFEST, SIGNATURE
 
-MANIFEST = Path("assets.extra") / "MANIFEST.sha256"
-_NOT_LISTED = {MANIFEST.as_posix(), SIGNATURE.as_posix()}  # what is written after the manifest
+_NOT_LISTED = {MANIFEST.as_posix(), SIGNATURE.as_posix()}  # written after the files they cover
 
 
 def write_manifest(version: Path) -> None:
-    """List every file of a version folder with its digest."""
+    """Write the digest of every file of a version folder."""
     with atomic_write(version / MANIFEST) as temporary:
-        # Before the temporary file is there, else it would list itself.
+        # List the files before the temporary file exists, or it would list itself.
         lines = [f"{sha256_of(version / name)}  {name}\n" for name in _files(version)]
         temporary.write_text("".join(lines))
 
 
 def verify(version: Path) -> int:
-    """Compare a version folder with its manifest, and give the number of files.
+    """Compare the files of a version folder with its manifest and return their number.
 
     Raises:
-        InputError: There is no manifest, or a file differs, is missing or stands in it too much; all are named.
+        InputError: The manifest is missing, or files were changed, removed or added; the message names all of them.
     """
     path = version / MANIFEST
     if not path.is_file():
@@ -35,19 +34,21 @@ def verify(version: Path) -> int:
     for line in path.read_text().splitlines():
         digest, separator, name = line.partition("  ")
         if not separator or len(digest) != 64:
-            raise InputError(f"{path}: line {len(expected) + 1} is no digest and name; export the model again")
+            raise InputError(
+                f"{path}: line {len(expected) + 1} is malformed; expected digest and name; export the model again"
+            )
         expected[name] = digest
-    found = _files(version)
-    problems = [f"{name} is missing" for name in sorted(set(expected) - set(found))]
-    problems += [f"{name} was added" for name in sorted(set(found) - set(expected))]
+    files = _files(version)
+    problems = [f"{name} is missing" for name in sorted(set(expected) - set(files))]
+    problems += [f"{name} was added" for name in sorted(set(files) - set(expected))]
     problems += [
-        f"{name} was changed" for name in found if expected.get(name, "") not in ("", sha256_of(version / name))
+        f"{name} was changed" for name in files if name in expected and expected[name] != sha256_of(version / name)
     ]
     if problems:
         raise InputError(
-            f"{version}: is not what was exported: {join_problems(problems)}; do not serve it, export it again"
+            f"{version}: files differ from the manifest: {join_problems(problems)}; do not serve it, export it again"
         )
-    return len(found)
+    return len(files)
 
 
 def _files(version: Path) -> list[str]:

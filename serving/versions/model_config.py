@@ -1,7 +1,7 @@
-"""TF Serving's `models.config`: which models a server offers, which of their versions, and under which labels.
+"""TF Serving's `models.config`: the models a server offers, their versions and their version labels.
 
-The messages are TF Serving's own (tensorflow_serving/config/model_server_config.proto), so that one file does
-for the embedded server and the stock one.
+The format is TF Serving's own (tensorflow_serving/config/model_server_config.proto), so one file serves the embedded
+server and the stock one.
 """
 
 from collections.abc import Iterable, Mapping
@@ -20,10 +20,10 @@ class ModelConfig:
     """One model of a server.
 
     Attributes:
-        name: what requests call it.
-        base: the folder of its version folders; a stock server also takes `gs://`.
-        specific: the versions to serve, or empty for a policy by number.
-        newest: how many of the newest versions to serve where none is specific; None for all.
+        name: its name in requests.
+        base: the folder of its version folders; a stock server also accepts `gs://`.
+        specific: the versions to serve; if empty, `newest` applies.
+        newest: how many of the newest versions to serve; None for all.
         labels: version by label.
     """
 
@@ -33,25 +33,25 @@ class ModelConfig:
     newest: int | None = 1
     labels: Mapping[str, int] = field(default_factory=dict)
 
-    def wanted(self, available: Iterable[int]) -> tuple[list[int], int]:
-        """Which versions to try, the most wanted first, and how many of them are enough."""
+    def candidates(self, available: Iterable[int]) -> tuple[list[int], int]:
+        """Return the versions to try to load, in order of preference, and how many of them to serve."""
         newest_first = sorted(available, reverse=True)
         if self.specific:
-            chosen = sorted({*self.specific, *self.labels.values()}, reverse=True)
-            return chosen, len(chosen)
-        enough = len(newest_first) if self.newest is None else self.newest
+            versions = sorted({*self.specific, *self.labels.values()}, reverse=True)
+            return versions, len(versions)
+        count = len(newest_first) if self.newest is None else self.newest
+        # A labeled version stays however many newer ones exist.
         labeled = [version for version in newest_first if version in set(self.labels.values())]
-        # A labeled version stays, however many newer ones there are.
         others = [version for version in newest_first if version not in labeled]
-        newest_labeled = sum(version in labeled for version in newest_first[:enough])
-        return labeled + others, len(labeled) + enough - newest_labeled
+        newest_labeled = sum(version in labeled for version in newest_first[:count])
+        return labeled + others, len(labeled) + count - newest_labeled
 
 
 def from_message(message: ModelServerConfig) -> list[ModelConfig]:
-    """Read the message of `HandleReloadConfigRequest` or of a `models.config`.
+    """Convert TF Serving's message, from a `models.config` or a `HandleReloadConfigRequest`.
 
     Raises:
-        ValueError: It is no list of models, or one of them cannot be served.
+        ValueError: It does not list models, or one of them cannot be served.
     """
     if message.WhichOneof("config") != "model_config_list":
         raise ValueError("only a model_config_list is supported")
@@ -68,12 +68,12 @@ def from_message(message: ModelServerConfig) -> list[ModelConfig]:
         configs.append(ModelConfig(entry.name, entry.base_path, specific, newest, dict(entry.version_labels)))
     names = [config.name for config in configs]
     if not names or len(set(names)) < len(names):
-        raise ValueError("expected at least one model, and each name once")
+        raise ValueError("expected at least one model, and unique names")
     return configs
 
 
 def to_message(configs: Iterable[ModelConfig]) -> ModelServerConfig:
-    """Write what `from_message` reads."""
+    """Convert to TF Serving's message."""
     message = ModelServerConfig()
     for config in configs:
         entry = message.model_config_list.config.add(
@@ -93,17 +93,17 @@ def read_model_config(path: Path) -> list[ModelConfig]:
     """Read a `models.config` in protobuf text format.
 
     Raises:
-        InputError: There is no such file, or it is none.
+        InputError: The file is missing or malformed.
     """
     try:
         return from_message(text_format.Parse(path.read_text(), ModelServerConfig()))
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
     except (ValueError, text_format.ParseError) as error:
-        raise InputError(f"{path}: is no models.config of TensorFlow Serving: {error}") from error
+        raise InputError(f"{path}: not a models.config of TensorFlow Serving: {error}") from error
 
 
 def write_model_config(path: Path, configs: Iterable[ModelConfig]) -> None:
-    """Write a `models.config`, whole or not at all: a server may read it at any moment."""
+    """Write a `models.config` atomically, as a server may read it at any moment."""
     with atomic_write(path) as temporary:
         temporary.write_text(text_format.MessageToString(to_message(configs)))

@@ -1,64 +1,33 @@
-"""Publishing a version under a number of its own: `<model base>/<integer>/`, whole or not at all, never overwritten."""
+"""Publish a version under the next free number, atomically and without overwriting: `<model base>/<integer>/`."""
 
 import errno
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 from components.runtime.errors import InputError
-from components.storage.gcs import ObjectExistsError, download_prefix, list_names, upload_folder
+from components.storage.gcs import ObjectExistsError, upload_folder
 from components.storage.gcs_uri import is_gcs_uri
-from serving.versions.layout import numbered_folders, version_folders
-
-_LAST = "saved_model.pb"  # what TF Serving looks for: written last, it says that the others are there
-
-
-def versions(model_base: str) -> list[int]:
-    """The versions in a model base, complete or not, ascending; empty for a folder that does not exist."""
-    if not is_gcs_uri(model_base):
-        return list(numbered_folders(Path(model_base)))
-    firsts = {name.partition("/")[0] for name in list_names(model_base) if "/" in name}
-    return sorted(int(first) for first in firsts if first.isascii() and first.isdecimal())
-
-
-def complete_versions(model_base: str) -> dict[int, str]:
-    """The complete versions in a model base, ascending: folder or address by number."""
-    if not is_gcs_uri(model_base):
-        return {number: str(path) for number, path in version_folders(Path(model_base)).items()}
-    there = set(list_names(model_base))
-    base = model_base.rstrip("/")
-    return {number: f"{base}/{number}" for number in versions(model_base) if f"{number}/{_LAST}" in there}
-
-
-@contextmanager
-def local_copy(version: str) -> Iterator[Path]:
-    """A version's files to read: its folder, or a copy of what lies in Cloud Storage, until the `with` block ends."""
-    if not is_gcs_uri(version):
-        yield Path(version)
-        return
-    with tempfile.TemporaryDirectory() as scratch:
-        download_prefix(version, Path(scratch))
-        yield Path(scratch)
+from serving.versions.layout import SAVED_MODEL_PB, list_versions
 
 
 def publish(model_base: str, write: Callable[[Path], None]) -> str:
-    """Let `write` fill a hidden folder, then show it under the next version number.
+    """Write a version to a hidden folder, then publish it under the next version number.
 
-    On a disk it is shown in one rename, whole or not at all, whenever the writer dies. In Cloud Storage each object
-    is written under the condition that it is not there, `saved_model.pb` last.
+    On disk, one rename publishes all files. In Cloud Storage, each upload fails if the object exists, and
+    `saved_model.pb` is uploaded last.
 
     Args:
-        model_base: folder of the model's versions, made where missing, or `gs://bucket/prefix`.
-        write: fills the folder it is given with a SavedModel.
+        model_base: folder of the model's versions, created if missing, or `gs://bucket/prefix`.
+        write: fills a folder with a SavedModel.
 
     Returns:
-        The version's folder or address.
+        The version's path or URI.
 
     Raises:
-        InputError: the base cannot be written to.
+        InputError: The base cannot be written to.
     """
     if is_gcs_uri(model_base):
         with tempfile.TemporaryDirectory() as scratch:
@@ -81,24 +50,23 @@ def publish(model_base: str, write: Callable[[Path], None]) -> str:
 
 def _rename_to_next_version(staging: Path, base: Path) -> Path:
     while True:
-        version = base / str(_next(str(base)))
         try:
-            return staging.rename(version)
+            return staging.rename(base / _next_number(str(base)))
         except OSError as error:
-            # Another export took the number in the meantime; a folder with content is never replaced.
+            # Another export took the number in the meantime; rename never replaces a folder with content.
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
 
 
 def _upload_as_next_version(folder: Path, model_base: str) -> str:
     while True:
-        version = f"{model_base}/{_next(model_base)}"
+        version = f"{model_base}/{_next_number(model_base)}"
         try:
-            upload_folder(folder, version, last=_LAST)
+            upload_folder(folder, version, last=SAVED_MODEL_PB)
         except ObjectExistsError:
             continue  # another export took the number in the meantime
         return version
 
 
-def _next(model_base: str) -> int:
-    return max(versions(model_base), default=0) + 1
+def _next_number(model_base: str) -> str:
+    return str(max(list_versions(model_base), default=0) + 1)

@@ -10,8 +10,9 @@ import tensorflow as tf
 from numpy.typing import NDArray
 from tensorflow.python.saved_model import loader_impl
 
-from serving.versions.manifest import MANIFEST, verify
-from serving.versions.tensor_names import GRID_SIGNATURE, PROBABILITY, THRESHOLD
+from serving.versions.contract import GRID_SIGNATURE, PROBABILITY, THRESHOLD
+from serving.versions.layout import MANIFEST
+from serving.versions.manifest import verify
 
 DEFAULT_SIGNATURE = "serving_default"
 

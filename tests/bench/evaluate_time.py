@@ -14,7 +14,7 @@ from scipy import ndimage
 
 from components.ct.cases import Case
 from components.ct.grid import fit_hu
-from components.ct.inference import keras_network, lesion_probability, predict_grid
+from components.ct.inference import BATCH_SIZE, keras_network, predict_grids, predict_slices
 from components.ct.lesions import detect_lesions
 from components.ct.round_trip import round_trip_dice
 from components.ct.surface import surface_agreement
@@ -67,9 +67,10 @@ def compare(folder: Path, case: Case, scan: LabeledScan, size: int, rounds: int)
 
     print(f"on {size}×{size}:")
     grids = fit_hu(scan.slices_hu, size)
-    predict_grid(network, grids[:32])
+    batches = [grids[start : start + BATCH_SIZE] for start in range(0, len(grids), BATCH_SIZE)]
+    list(predict_grids(network, batches[:1]))
     for _ in range(rounds):
-        timed("bare network", predict_grid, network, grids)
+        timed("bare network", lambda: list(predict_grids(network, batches)))
         timed("whole case", score_case, answers, folder, case, size, 0.5)
         wall, busy = (whole / bare for whole, bare in zip(SECONDS["whole case"], SECONDS["bare network"], strict=True))
         print(f"  ratio {wall:.2f}, of CPU seconds {busy:.2f}", flush=True)
@@ -89,7 +90,7 @@ def main(rounds: int) -> None:
         parts = timed(
             "fit, answer without network, back",
             list,
-            lesion_probability(lambda hu: (hu > -600) & (hu < -150), scan.slices_hu, SIZE),
+            predict_slices(lambda hu: (hu > -600) & (hu < -150), scan.slices_hu, SIZE),
         )
         counts = LevelCounts()
         timed("levels", lambda: [counts.add(probability, scan.truth[part]) for part, probability in parts])

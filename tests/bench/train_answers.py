@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from components.ct.inference import Network, lesion_probability
+from components.ct.inference import Network, predict_slices
 
 PLAIN = "threshold 0.5"
 
@@ -47,4 +47,4 @@ def without_crumbs(mask: NDArray[np.bool_], share: float) -> NDArray[np.bool_]:
 
 
 def _probability(network: Network, slices_hu: NDArray[np.int16], size: int) -> NDArray[np.float32]:
-    return np.concatenate([part for _, part in lesion_probability(network, np.ascontiguousarray(slices_hu), size)])
+    return np.concatenate([part for _, part in predict_slices(network, np.ascontiguousarray(slices_hu), size)])

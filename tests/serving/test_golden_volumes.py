@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from components.ct.grid import axial_slices, volume_from_axial_slices
-from components.ct.inference import keras_network, lesion_probability
+from components.ct.inference import keras_network, predict_slices
 from components.ct.intensity import read_ct
 from components.ct.phantom import write_cohort
 from components.export.parity import MASK_AGREEMENT, TOLERANCE
@@ -55,7 +55,7 @@ def assert_the_same_answer(path, network, address):
     volume, _ = read_ct(path)
     slices = axial_slices(volume.voxels)
     probability = np.empty(slices.shape, np.float32)
-    for part, found in lesion_probability(keras_network(network), slices, SIZE):
+    for part, found in predict_slices(keras_network(network), slices, SIZE):
         probability[part] = found
     expected = volume_from_axial_slices(probability)
     with SegmentationClient(address, NAME) as client:

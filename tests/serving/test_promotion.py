@@ -1,12 +1,12 @@
-"""Labels, the `models.config` they stand in, and the ledger of how they came there."""
+"""VersionLabels, the `models.config` they stand in, and the ledger of how they came there."""
 
 import json
 
 import pytest
 
 from components.runtime.errors import InputError
-from serving.cli import main
-from serving.versions.labels import Labels
+from pipelines.cli import main
+from serving.versions.labels import VersionLabels
 from serving.versions.manifest import write_manifest
 from serving.versions.model_config import ModelConfig, read_model_config, write_model_config
 from tests.storage.gcs_server import BUCKET
@@ -27,7 +27,7 @@ def base(tmp_path):
 
 @pytest.fixture
 def labels(base):
-    return Labels(base / "models.config", "lung", str(base))
+    return VersionLabels(base / "models.config", "lung", str(base))
 
 
 def test_a_promotion_writes_what_tf_serving_reads(labels, base):
@@ -62,7 +62,7 @@ def test_a_promotion_writes_what_tf_serving_reads(labels, base):
 
 def test_the_ledger_says_who_when_why_and_by_which_verdict(labels):
     labels.promote(2, "stable", "better on site B", who="Dr. Who")
-    (change,) = labels.ledger()
+    (change,) = labels.changes()
     assert (change.who, change.why, change.action) == ("Dr. Who", "better on site B", "promote")
     assert (change.from_version, change.to_version) == (None, 2)
     assert (change.verdict, change.test_dice, change.model_sha256) == ("pass", 0.72, "ab" * 32)
@@ -74,10 +74,10 @@ def test_rollbacks_go_back_one_promotion_at_a_time(labels):
         labels.promote(number, "stable", "newer")
     assert labels.rollback("stable", "noise").to_version == 2
     assert labels.rollback("stable", "noise").to_version == 1
-    assert labels.labels() == {"stable": 1}
-    with pytest.raises(InputError, match="no version of lung under label stable before 1"):
+    assert labels.current() == {"stable": 1}
+    with pytest.raises(InputError, match="no version of lung .*label stable before 1"):
         labels.rollback("stable", "noise")
-    assert [change.to_version for change in labels.ledger()] == [1, 2, 3, 2, 1]
+    assert [change.to_version for change in labels.changes()] == [1, 2, 3, 2, 1]
 
 
 def test_a_version_that_was_tampered_with_is_not_promoted(labels, base):
@@ -85,13 +85,11 @@ def test_a_version_that_was_tampered_with_is_not_promoted(labels, base):
     (base / "2" / "saved_model.pb").write_text("other")
     with pytest.raises(InputError, match=r"saved_model\.pb was changed"):
         labels.promote(2, "stable", "second")
-    assert labels.labels() == {"stable": 1}
-    assert len(labels.ledger()) == 1
+    assert labels.current() == {"stable": 1}
+    assert len(labels.changes()) == 1
 
 
-@pytest.mark.parametrize(
-    ("version", "label", "words"), [(9, "stable", "there are: 1, 2, 3"), (1, "a b", "expected letters")]
-)
+@pytest.mark.parametrize(("version", "label", "words"), [(9, "stable", "1, 2, 3"), (1, "a b", "expected letters")])
 def test_an_impossible_promotion_is_told(labels, version, label, words):
     with pytest.raises(InputError, match=words):
         labels.promote(version, label, "why not")
@@ -107,11 +105,11 @@ def test_other_models_in_the_file_are_left_alone(labels, base):
 
 def test_the_command_line_promotes_lists_and_rolls_back(base, capsys):
     what = ["--model-base", str(base), "--model", "lung"]
-    main(["promote", *what, "--version", "1", "--why", "first", "--who", "me"])
-    main(["promote", *what, "--version", "2", "--why", "second", "--who", "me"])
-    main(["rollback", *what, "--why", "noise on site B", "--who", "me"])
+    main(["versions", "promote", *what, "--version", "1", "--why", "first", "--who", "me"])
+    main(["versions", "promote", *what, "--version", "2", "--why", "second", "--who", "me"])
+    main(["versions", "rollback", *what, "--why", "noise on site B", "--who", "me"])
     capsys.readouterr()
-    main(["list", *what])
+    main(["versions", "list", *what])
     lines = capsys.readouterr().out.splitlines()
     assert lines[:3] == ["version 1  stable", "version 2  -", "version 3  -"]
     assert lines[-1].endswith("rollback stable: 2 -> 1 by me: noise on site B, test Dice 0.710")
@@ -122,15 +120,15 @@ def test_a_version_in_cloud_storage_is_verified_and_promoted(base, gcs, tmp_path
         gcs.put(f"models/lung/{path.relative_to(base)}", path.read_bytes())
     gcs.put("models/lung/4/variables/half", b"an upload under way")
     address, config = f"gs://{BUCKET}/models/lung", tmp_path / "models.config"
-    given = ["promote", "--model-base", address, "--model", "lung", "--why", "first"]
+    given = ["versions", "promote", "--model-base", address, "--model", "lung", "--why", "first"]
     main([*given, "--version", "2", "--config", str(config)])
     (found,) = read_model_config(config)
     assert (found.base, found.labels) == (address, {"stable": 2})
-    assert Labels(config, "lung", address).ledger()[0].test_dice == 0.72
-    with pytest.raises(SystemExit, match="has no version 4; there are: 1, 2, 3"):
+    assert VersionLabels(config, "lung", address).changes()[0].test_dice == 0.72
+    with pytest.raises(SystemExit, match="has no version 4; available: 1, 2, 3"):
         main([*given, "--version", "4", "--config", str(config)])
     gcs.put("models/lung/3/saved_model.pb", b"tampered with")
     with pytest.raises(SystemExit, match=r"saved_model\.pb was changed"):
         main([*given, "--version", "3", "--config", str(config)])
-    with pytest.raises(SystemExit, match="to write with --config"):
+    with pytest.raises(SystemExit, match="with --config"):
         main([*given, "--version", "2"])

@@ -5,8 +5,9 @@ import subprocess
 import pytest
 
 from components.runtime.errors import InputError
-from serving.cli import main
-from serving.versions.manifest import MANIFEST, verify, write_manifest
+from pipelines.cli import main
+from serving.versions.layout import MANIFEST
+from serving.versions.manifest import verify, write_manifest
 
 
 @pytest.fixture
@@ -20,8 +21,8 @@ def version(tmp_path):
 
 def test_an_untouched_version_is_sound(version, capsys):
     assert verify(version) == 3
-    main(["verify", str(version)])
-    assert capsys.readouterr().out == f"{version}: 3 files, all as exported\n"
+    main(["versions", "verify", str(version)])
+    assert capsys.readouterr().out == f"{version}: all 3 files match the manifest\n"
 
 
 def test_sha256sum_reads_the_manifest(version):
@@ -41,13 +42,13 @@ def test_every_changed_missing_and_added_file_is_named(version):
 def test_the_command_line_ends_in_one_line(version, tmp_path):
     (version / "saved_model.pb").write_text("")
     with pytest.raises(SystemExit, match=r"saved_model\.pb was changed"):
-        main(["verify", str(version)])
+        main(["versions", "verify", str(version)])
     with pytest.raises(SystemExit, match=r"has no assets\.extra/MANIFEST\.sha256"):
-        main(["verify", str(tmp_path / "nowhere")])
+        main(["versions", "verify", str(tmp_path / "nowhere")])
 
 
 @pytest.mark.parametrize("line", ["", "abc  saved_model.pb"])
 def test_a_damaged_manifest_is_told(version, line):
     (version / MANIFEST).write_text(line + "\n")
-    with pytest.raises(InputError, match="no digest and name"):
+    with pytest.raises(InputError, match="line 1"):
         verify(version)

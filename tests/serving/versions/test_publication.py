@@ -8,7 +8,8 @@ import time
 import pytest
 
 from components.runtime.errors import InputError
-from serving.versions.publication import publish, versions
+from serving.versions.layout import list_versions
+from serving.versions.publication import publish
 from tests.storage.gcs_server import BUCKET, Fault
 
 
@@ -22,7 +23,7 @@ def test_versions_count_upwards_from_the_highest(tmp_path):
     (tmp_path / "notes").mkdir()
     assert publish(str(tmp_path), write_model) == str(tmp_path / "8")
     assert publish(str(tmp_path), write_model) == str(tmp_path / "9")
-    assert versions(str(tmp_path)) == [7, 8, 9]
+    assert list_versions(str(tmp_path)) == [7, 8, 9]
     assert sorted(path.name for path in (tmp_path / "9").iterdir()) == ["saved_model.pb", "variables"]
 
 
@@ -58,7 +59,7 @@ def test_an_export_killed_in_the_middle_shows_no_version(tmp_path):
     assert started.wait(30)
     os.kill(process.pid, signal.SIGKILL)
     process.join(30)
-    assert versions(str(tmp_path)) == []
+    assert list_versions(str(tmp_path)) == []
     assert publish(str(tmp_path), write_model) == str(tmp_path / "1")
 
 
@@ -74,7 +75,7 @@ def test_exports_at_the_same_time_get_numbers_of_their_own(tmp_path):
     for process in processes:
         process.join(60)
         assert process.exitcode == 0
-    assert versions(str(tmp_path)) == list(range(1, 21))
+    assert list_versions(str(tmp_path)) == list(range(1, 21))
 
 
 BASE = f"gs://{BUCKET}/models/lung"
@@ -83,7 +84,7 @@ BASE = f"gs://{BUCKET}/models/lung"
 def test_a_version_in_cloud_storage_is_shown_by_its_last_object(gcs):
     assert publish(BASE, write_model) == f"{BASE}/1"
     assert publish(BASE, write_model) == f"{BASE}/2"
-    assert versions(BASE) == [1, 2]
+    assert list_versions(BASE) == [1, 2]
     assert gcs.names()[-1] == "models/lung/2/saved_model.pb"
     uploads = [path for method, path in gcs.requests if method == "POST"]
     assert uploads

@@ -7,9 +7,10 @@ import sys
 import pytest
 
 from components.runtime.errors import InputError
-from serving.cli import main
+from pipelines.cli import main
+from serving.versions.layout import SIGNATURE
 from serving.versions.manifest import verify, write_manifest
-from serving.versions.signing import SIGNATURE, sign, verify_signature
+from serving.versions.signing import sign, verify_signature
 from tests.export.exportable import write_keys
 
 
@@ -22,14 +23,14 @@ def version(tmp_path):
     write_manifest(tmp_path / "7")
     for name in ("ours", "theirs"):
         write_keys(tmp_path, name)
-    main(["sign", str(tmp_path / "7"), "--key", str(tmp_path / "ours.pem")])
+    main(["versions", "sign", str(tmp_path / "7"), "--key", str(tmp_path / "ours.pem")])
     return tmp_path / "7"
 
 
 def test_the_owners_signature_holds_wherever_the_version_is_copied(version, tmp_path, capsys):
     for folder in (version, shutil.copytree(version, tmp_path / "elsewhere" / "12")):
         assert verify(folder) == 3  # the manifest does not list what is written after it
-        main(["verify", str(folder), "--public-key", str(tmp_path / "ours.pub")])
+        main(["versions", "verify", str(folder), "--public-key", str(tmp_path / "ours.pub")])
         assert "signed by the owner of" in capsys.readouterr().out
 
 
@@ -40,7 +41,7 @@ def test_model_signings_own_command_line_verifies_it(version, tmp_path):
 
 
 def test_another_key_does_not_hold(version, tmp_path):
-    with pytest.raises(InputError, match=r"its signature does not hold by .*theirs\.pub"):
+    with pytest.raises(InputError, match=r"signature does not match .*theirs\.pub"):
         verify_signature(version, tmp_path / "theirs.pub")
 
 
@@ -59,7 +60,7 @@ def test_an_unsigned_version_and_a_useless_key_are_told(version, tmp_path):
         sign(version, tmp_path / "ours.pub")
     verify_signature(version, tmp_path / "ours.pub")  # the signature that was there is kept
     (version / SIGNATURE).unlink()
-    with pytest.raises(InputError, match="is not signed"):
+    with pytest.raises(InputError, match="not signed"):
         verify_signature(version, tmp_path / "ours.pub")
     with pytest.raises(InputError, match=r"nowhere\.pem: cannot sign"):
         sign(version, tmp_path / "nowhere.pem")
