@@ -1,4 +1,4 @@
-"""What several rooms' tests need: small cohorts as ingest writes them."""
+"""Fixtures shared by several packages: small cohorts in the format of the ingest step."""
 
 import logging
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from components.runtime.files import sha256_of
 
 @pytest.fixture(autouse=True)
 def package_logs() -> None:
-    """Log to pytest (`caplog`, from INFO on), also after a test that has run a step or a command in this process."""
+    """Log from INFO on to `caplog`, even after a test has run a step in this process."""
     loggers = [logging.getLogger(name) for name in ("components", "pipelines", "serving")]
     for logger in loggers:
         logger.handlers[:], logger.propagate = [], True
@@ -24,7 +24,7 @@ def package_logs() -> None:
 
 @pytest.fixture
 def write_case() -> Callable[..., Case]:
-    """A function that writes a scan in HU and its mask under a folder, and gives their row of the case table."""
+    """A function that writes a scan in HU and its mask to a folder, and returns their `Case`."""
 
     def write(
         folder: Path,
@@ -50,7 +50,7 @@ def write_case() -> Callable[..., Case]:
 
 @pytest.fixture
 def small_cohort(tmp_path, write_case) -> Path:
-    """Six cases of 40×36×5 voxels, a bright square lesion in each, as ingest writes them."""
+    """Six cases of 40×36×5 voxels, each with a bright square lesion."""
     folder = tmp_path / "cases"
     draw = np.random.default_rng(0)
     cases = []

@@ -1,4 +1,4 @@
-"""The case table: one row for each scan, which every stage passes on."""
+"""The case table: one row per scan, passed from step to step."""
 
 import csv
 import re
@@ -18,14 +18,14 @@ class Case:
     """A scan and its lesion mask.
 
     Attributes:
-        case_id: unique in the table, of letters, digits, `.`, `_` and `-`, beginning with a letter or digit.
-        patient_id: scans that share it never part in a split.
-        site: where the case was acquired, or the cohort it belongs to; metrics are reported for each site.
+        case_id: unique in the table; letters, digits, `.`, `_` and `-`, starting with a letter or digit.
+        patient_id: scans of one patient always belong to the same split.
+        site: where the scan was acquired, or its cohort; metrics are reported by site.
         scan: path of the scan, relative to the table's folder.
-        mask: path of the mask, or empty for a scan without one.
-        intensity: what the scan's numbers are, a value of `components.ct.intensity.Intensity`.
+        mask: path of the mask; empty for a scan without one.
+        intensity: a value of `components.ct.intensity.Intensity`.
         sha256_scan: digest of the scan's file.
-        sha256_mask: digest of the mask's file, empty where there is none.
+        sha256_mask: digest of the mask's file; empty without one.
     """
 
     case_id: str
@@ -38,18 +38,29 @@ class Case:
     sha256_mask: str
 
     def verified_scan(self, folder: Path) -> Path:
-        """The scan's path; `VolumeError` unless the file there still has the recorded digest."""
-        return _verified(folder / self.scan, self.sha256_scan, self.case_id)
+        """Return the scan's path; raise `VolumeError` if the file does not match its digest."""
+        return self._verify(folder / self.scan, self.sha256_scan)
 
     def verified_mask(self, folder: Path) -> Path:
-        """The mask's path; `VolumeError` unless the file there still has the recorded digest."""
+        """Return the mask's path; raise `VolumeError` if there is none or it does not match its digest."""
         if not self.mask:
-            raise VolumeError(f"case {self.case_id}: has no mask; training and evaluation need one for each scan")
-        return _verified(folder / self.mask, self.sha256_mask, self.case_id)
+            raise VolumeError(f"case {self.case_id}: has no mask; training and evaluation require one for each scan")
+        return self._verify(folder / self.mask, self.sha256_mask)
+
+    def _verify(self, path: Path, expected: str) -> Path:
+        if not path.is_file():
+            raise VolumeError(f"case {self.case_id}: {path} is missing; run ingest again")
+        digest = sha256_of(path)
+        if digest != expected:
+            raise VolumeError(
+                f"case {self.case_id}: {path} has sha256 {digest[:12]}…; expected {expected[:12]}… from the case "
+                "table; run ingest again"
+            )
+        return path
 
 
 def write_cases(folder: Path, cases: Iterable[Case]) -> None:
-    """Write `cases.csv` into `folder`, ordered by case id, so that the same cases give the same bytes."""
+    """Write `cases.csv` into `folder`, sorted by case id."""
     with atomic_write(folder / TABLE) as temporary, temporary.open("w", newline="") as file:
         table = csv.DictWriter(file, [field.name for field in fields(Case)], lineterminator="\n")
         table.writeheader()
@@ -60,41 +71,30 @@ def read_cases(folder: Path) -> list[Case]:
     """Read `cases.csv` of `folder`.
 
     Raises:
-        CohortError: no table, other columns, an incomplete row, a repeated or impossible case id, or a path that
-            leaves the folder.
+        CohortError: no table, other columns, an incomplete row, a duplicate or invalid case id, or a path that leaves
+            the folder.
     """
     path = folder / TABLE
     if not path.is_file():
-        raise CohortError(f"{path}: no case table; give the output of the ingest step")
+        raise CohortError(f"{path}: no such file; expected the output of the ingest step")
     with path.open(newline="") as file:
         table = csv.DictReader(file)
         expected = [field.name for field in fields(Case)]
         if table.fieldnames != expected:
             raise CohortError(f"{path}: has columns {table.fieldnames}; expected {expected}")
         rows = list(table)
-    broken = next((number for number, row in enumerate(rows, start=2) if None in row or None in row.values()), None)
-    if broken:
-        raise CohortError(f"{path}: line {broken} has too few or too many columns; run ingest again")
+    for line, row in enumerate(rows, start=2):
+        if None in row or None in row.values():
+            raise CohortError(f"{path}: line {line} has too few or too many columns; run ingest again")
     cases = [Case(**row) for row in rows]
     seen: set[str] = set()
     for case in cases:
         if not _CASE_ID.fullmatch(case.case_id):
             raise CohortError(f"{path}: case id {case.case_id!r}; expected letters, digits, '.', '_' and '-'")
         if case.case_id in seen:
-            raise CohortError(f"{path}: case {case.case_id} stands in it twice")
+            raise CohortError(f"{path}: duplicate case id {case.case_id}; expected one row per case")
         seen.add(case.case_id)
         for relative in filter(None, (case.scan, case.mask)):
             if PurePosixPath(relative).is_absolute() or ".." in PurePosixPath(relative).parts:
-                raise CohortError(f"{path}: case {case.case_id} points outside the artifact: {relative}")
+                raise CohortError(f"{path}: case {case.case_id}: {relative} is outside the artifact's folder")
     return cases
-
-
-def _verified(path: Path, expected: str, case_id: str) -> Path:
-    if not path.is_file():
-        raise VolumeError(f"case {case_id}: {path} is missing; run ingest again")
-    found = sha256_of(path)
-    if found != expected:
-        raise VolumeError(
-            f"case {case_id}: {path} has sha256 {found[:12]}…, the case table says {expected[:12]}…; run ingest again"
-        )
-    return path

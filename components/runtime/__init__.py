@@ -1,1 +1,1 @@
-"""What every step needs of its process: one-line errors, atomic files, digests, a worker pool and logging."""
+"""Process-level support for every step: errors, atomic files, digests, a worker pool and logging."""

@@ -1,4 +1,4 @@
-"""The mistakes a user can make, each told in one line: what, where, what was expected, what to do."""
+"""Errors that a user can fix. Each message is one line: what, what was found, what was expected, what to do."""
 
 import errno
 import sys
@@ -7,33 +7,33 @@ from contextlib import contextmanager
 
 
 class InputError(Exception):
-    """Something outside the program is wrong: a file, a folder, a parameter, a cohort."""
+    """An input is invalid: a file, a folder, a parameter or a cohort."""
 
 
 class VolumeError(InputError):
-    """A file is no readable 3-D volume, or its header contradicts its content."""
+    """A file is not a readable 3-D volume, or its header contradicts its content."""
 
 
 class CohortError(InputError):
-    """The cases do not fit together: unpaired, duplicate, too few, or a patient on both sides of a split."""
+    """The cases are inconsistent: unpaired, duplicate, too few, or a patient on both sides of a split."""
 
 
 _MACHINE_FAULTS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
 
 
-def join_problems(problems: Sequence[str], shown: int = 5) -> str:
-    """Join problems into one line: how many, the first few, and how many more there are."""
+def join_problems(problems: Sequence[str], limit: int = 5) -> str:
+    """Join problems into one line with their count; only the first `limit` are spelled out."""
     if len(problems) == 1:
         return problems[0]
-    more = f"; and {len(problems) - shown} more" if len(problems) > shown else ""
-    return f"{len(problems)} problems: {'; '.join(problems[:shown])}{more}"
+    more = f"; and {len(problems) - limit} more" if len(problems) > limit else ""
+    return f"{len(problems)} problems: {'; '.join(problems[:limit])}{more}"
 
 
 @contextmanager
 def exit_on_input_error() -> Iterator[None]:
-    """End the process with `error: <message>` and exit status 1, without a traceback.
+    """Exit with status 1 and `error: <message>`, without a traceback, on an input error or a machine fault.
 
-    That is for an `InputError`, and for a full disk or a file that may not be read or written.
+    Machine faults are a full disk and missing file permissions.
     """
     try:
         yield
@@ -42,4 +42,4 @@ def exit_on_input_error() -> Iterator[None]:
     except OSError as error:
         if error.errno not in _MACHINE_FAULTS:
             raise
-        sys.exit(f"error: {error.filename or 'writing the output'}: {error.strerror}; nothing was left half-written")
+        sys.exit(f"error: {error.filename or 'output'}: {error.strerror}; no partial files were left")

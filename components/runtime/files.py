@@ -1,4 +1,4 @@
-"""Files and folders that are either whole or absent under their final name."""
+"""Atomic writes and digests of files."""
 
 import hashlib
 import os
@@ -10,16 +10,14 @@ from pathlib import Path
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`, a file or a folder; rename it on success, remove it otherwise.
+    """Yield a temporary path next to `path`, a file or a folder; rename it on success, remove it on failure.
 
-    What stood under `path` before is replaced; an earlier folder makes way a moment before the rename. The
-    temporary name starts with a dot and is neither a number nor a `.nii.gz`, so that nothing that looks for
-    finished work takes it for that.
+    An existing file at `path` is replaced; an existing folder is removed just before the rename. The temporary name
+    starts with a dot and is neither a number nor a `.nii.gz`: searches for versions or volumes never match it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    # A killed process leaves its own, and in a container every process has the same number.
-    _remove(temporary)
+    _remove(temporary)  # from a killed process; process ids repeat in containers
     try:
         yield temporary
         if temporary.is_dir() and path.is_dir():
@@ -30,7 +28,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 
 def sha256_of(path: Path) -> str:
-    """The hexadecimal SHA-256 digest of a file, read in blocks."""
+    """Compute the hexadecimal SHA-256 digest of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

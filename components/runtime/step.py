@@ -1,4 +1,4 @@
-"""What surrounds the work of every step: logging to stdout, and errors in one line."""
+"""The process of a step: logging to stdout, and one-line errors."""
 
 import logging
 import sys
@@ -12,7 +12,7 @@ _PACKAGES = ("components", "pipelines", "serving")
 
 
 class _StdoutHandler(logging.StreamHandler):
-    """Writes bare messages, from WARNING on with their level in front, to whatever `sys.stdout` is at the time."""
+    """Write bare messages to the current `sys.stdout`, prefixed with their level from WARNING on."""
 
     def __init__(self) -> None:
         logging.Handler.__init__(self)
@@ -27,7 +27,7 @@ class _StdoutHandler(logging.StreamHandler):
 
 
 def configure_logging() -> None:
-    """Show this project's messages from INFO on, each once: kfp's executor would show them again, with a prefix."""
+    """Log this project's messages from INFO on to stdout, without the duplicates of kfp's root logger."""
     for package in _PACKAGES:
         logger = logging.getLogger(package)
         logger.handlers[:] = [_StdoutHandler()]
@@ -37,7 +37,7 @@ def configure_logging() -> None:
 
 @contextmanager
 def step_process() -> Iterator[None]:
-    """Run a step's work: configure logging, and end a user's mistake in one line, see `exit_on_input_error`."""
+    """Configure logging and run a step under `exit_on_input_error`."""
     configure_logging()
     with exit_on_input_error():
         yield

@@ -1,5 +1,6 @@
-"""Work on the cases of a cohort in parallel, with a line of progress now and then."""
+"""A worker pool over the cases of a cohort."""
 
+import logging
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -8,14 +9,12 @@ from typing import TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-_QUOTA = Path("/sys/fs/cgroup/cpu.max")  # version 2 of Linux's control groups: microseconds in each period, or "max"
+_QUOTA_FILE = Path("/sys/fs/cgroup/cpu.max")  # cgroup v2: quota ("max" for none) and period in microseconds
+_log = logging.getLogger(__name__)
 
 
-def available_cpus(quota_file: Path = _QUOTA) -> int:
-    """How many processors this process may use: the container's limit where it has one, else the machine's.
-
-    In a pod, the machine's number would set memory for the workers of a whole node.
-    """
+def available_cpus(quota_file: Path = _QUOTA_FILE) -> int:
+    """Return the container's CPU limit, or the machine's CPU count if there is none."""
     try:
         quota, period = quota_file.read_text().split()
         return max(1, int(quota) // int(period))
@@ -24,27 +23,27 @@ def available_cpus(quota_file: Path = _QUOTA) -> int:
 
 
 def map_cases(
-    function: Callable[[Item], Result], items: Sequence[Item], done: str, workers: int | None = None
+    function: Callable[[Item], Result], cases: Sequence[Item], log_prefix: str, workers: int | None = None
 ) -> list[Result]:
-    """Apply `function` to every item and return the results in the items' order.
+    """Apply `function` to every case in parallel threads and return the results in the order of the cases.
 
-    Threads suffice: decompression and array arithmetic leave the interpreter's lock. Each worker is in one item
-    at a time, so that memory holds at most one volume for each. The first exception ends the work.
+    Threads suffice: decompression and array arithmetic release the GIL. Each worker holds one case at a time, which
+    bounds memory. The first exception cancels the remaining cases.
 
     Args:
-        function: what to do with one item.
-        items: the cases.
-        done: what was done, for the progress lines: `<done> 10/50 cases`.
-        workers: items in work at the same time; by default as many as there are processors.
+        function: what to do with one case.
+        cases: the cases.
+        log_prefix: start of the progress lines, as in `<log_prefix> 10/50 cases`.
+        workers: number of threads; defaults to the available CPUs.
     """
-    total, every = len(items), max(1, len(items) // 10)
+    total, interval = len(cases), max(1, len(cases) // 10)
     results: list[Result] = []
     with ThreadPoolExecutor(workers or available_cpus()) as pool:
         try:
-            for result in pool.map(function, items):
+            for result in pool.map(function, cases):
                 results.append(result)
-                if len(results) % every == 0 or len(results) == total:
-                    print(f"{done} {len(results)}/{total} cases", flush=True)
+                if len(results) % interval == 0 or len(results) == total:
+                    _log.info("%s %d/%d cases", log_prefix, len(results), total)
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise

@@ -1,1 +1,1 @@
-"""Files that lie elsewhere: in Google Cloud Storage, or behind HTTP."""
+"""Remote files: Google Cloud Storage, HTTP downloads, and zip archives."""

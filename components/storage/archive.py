@@ -1,4 +1,4 @@
-"""Zip archives from outside, unpacked only where nothing in them can do harm."""
+"""Safe extraction of zip archives from outside."""
 
 import stat
 import zipfile
@@ -8,12 +8,12 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from components.runtime.errors import InputError
 from components.runtime.files import atomic_write
 
-MAX_BYTES = 16 << 30  # unpacked; the 20-case set's largest archive holds 1.1 GB
-MAX_RATIO = 100  # unpacked to packed; volumes are compressed already, so that honest archives stay near 1
-_ALWAYS_ALLOWED_BYTES = 16 << 20  # small archives of empty masks compress better than that
+MAX_BYTES = 16 << 30  # unpacked; the largest archive of the 20-case set holds 1.1 GB
+MAX_RATIO = 100  # unpacked to packed; volumes are compressed already, so legitimate archives stay near 1
+_ALWAYS_ALLOWED_BYTES = 16 << 20  # small archives of empty masks compress better
 _MAX_MEMBERS = 100_000
 _BLOCK_BYTES = 1 << 20
-_ENCRYPTED = 0x1  # in a member's flag bits (PKWARE APPNOTE 4.4.4)
+_ENCRYPTED = 0x1  # general purpose flag bit 0 (PKWARE APPNOTE 4.4.4)
 
 
 def extract_zip(
@@ -24,47 +24,47 @@ def extract_zip(
     max_bytes: int = MAX_BYTES,
     max_ratio: float = MAX_RATIO,
 ) -> None:
-    """Unpack an archive's files that end in one of `suffixes` into `folder`, whole or not at all.
+    """Extract the members with one of the `suffixes` into `folder`, all or none.
 
-    Names are judged before anything is written; bytes are counted while they stream, whatever the archive declares.
+    Names are checked before anything is written. Size limits apply to the actual bytes, not the declared sizes.
 
     Raises:
-        InputError: no zip, damaged, encrypted, with a name that leads elsewhere or a link, or larger than allowed.
+        InputError: not a zip archive, damaged, encrypted, an unsafe path or a link, or larger than the limits.
     """
     try:
         with zipfile.ZipFile(archive) as opened, atomic_write(folder) as temporary:
             temporary.mkdir()
             members = _safe_members(archive, opened.infolist())
-            most_bytes = min(max_bytes, max(_ALWAYS_ALLOWED_BYTES, int(archive.stat().st_size * max_ratio)))
-            left = most_bytes
+            limit_bytes = min(max_bytes, max(_ALWAYS_ALLOWED_BYTES, int(archive.stat().st_size * max_ratio)))
+            remaining_bytes = limit_bytes
             for member in members:
                 if member.filename.lower().endswith(suffixes):
-                    left = _extract(opened, member, temporary / member.filename, left)
-                if left < 0:
+                    remaining_bytes = _extract(opened, member, temporary / member.filename, remaining_bytes)
+                if remaining_bytes < 0:
                     raise InputError(
-                        f"{archive.name}: unpacks to more than {most_bytes / 1e6:,.0f} MB at {member.filename}, "
-                        "far beyond what scans need; fetch the archive again from its publisher"
+                        f"{archive.name}: unpacks to more than {limit_bytes / 1e6:,.0f} MB at {member.filename}; "
+                        "expected only scans; download the archive again from its publisher"
                     )
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
-        raise InputError(f"{archive.name}: is no zip archive that can be read ({error}); fetch it again") from error
+        raise InputError(f"{archive.name}: not a readable zip archive ({error}); download it again") from error
 
 
 def _safe_members(archive: Path, members: list[zipfile.ZipInfo]) -> list[zipfile.ZipInfo]:
-    """The files among an archive's members, once every member is found harmless."""
+    """Return the files among the members after checking all of them."""
     if len(members) > _MAX_MEMBERS:
         raise InputError(f"{archive.name}: holds {len(members):,} members; expected {_MAX_MEMBERS:,} at most")
     seen: set[str] = set()
     for member in members:
         reason = _rejection_reason(member)
         if not reason and member.filename.casefold() in seen:
-            reason = "stands in it twice"
+            reason = "is a duplicate"
         if reason:
             raise InputError(f"{archive.name}: member {member.orig_filename!r} {reason}; nothing was unpacked")
         seen.add(member.filename.casefold())
     return [member for member in members if not member.is_dir()]
 
 
-def _rejection_reason(member: zipfile.ZipInfo) -> str:
+def _rejection_reason(member: zipfile.ZipInfo) -> str | None:
     name, kind = member.orig_filename, stat.S_IFMT(member.external_attr >> 16)
     if PurePosixPath(name).is_absolute() or PureWindowsPath(name).drive or PureWindowsPath(name).root:
         return "has an absolute path"
@@ -72,17 +72,15 @@ def _rejection_reason(member: zipfile.ZipInfo) -> str:
         return "leads out of the folder"
     if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
         return "is a link or a device"
-    if member.flag_bits & _ENCRYPTED:
-        return "is encrypted"
-    return ""
+    return "is encrypted" if member.flag_bits & _ENCRYPTED else None
 
 
-def _extract(opened: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path, left: int) -> int:
-    """Unpack one member; give how many of the `left` bytes remain, negative where they did not suffice."""
+def _extract(opened: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path, remaining_bytes: int) -> int:
+    """Extract one member; return how many of the remaining bytes are left, negative if they did not suffice."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with opened.open(member) as packed, path.open("wb") as file:
-        while left >= 0 and (block := packed.read(_BLOCK_BYTES)):
-            left -= len(block)
-            if left >= 0:
+        while remaining_bytes >= 0 and (block := packed.read(_BLOCK_BYTES)):
+            remaining_bytes -= len(block)
+            if remaining_bytes >= 0:
                 file.write(block)
-    return left
+    return remaining_bytes

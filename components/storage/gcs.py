@@ -1,10 +1,10 @@
-"""Folders in Google Cloud Storage: every object whole, checked and of one generation, or an error that names it.
+"""Folders in Google Cloud Storage: checked downloads of one generation, and uploads that never overwrite.
 
-The client library verifies a download only where it was never cut, and leaves partial files behind. So every object
-is fetched under a temporary name, its CRC32C compared with the listed one here, and then renamed.
+The client library skips the checksum of an interrupted download and leaves partial files behind. Here each object is
+downloaded under a temporary name, compared with its listed CRC32C, and then renamed.
 
-Credentials are Google's application defaults. With `STORAGE_EMULATOR_HOST` set, the library goes to that server,
-anonymously.
+Credentials are Google's application default credentials. If `STORAGE_EMULATOR_HOST` is set, the library connects to
+that server anonymously.
 """
 
 import base64
@@ -27,8 +27,8 @@ from components.runtime.files import atomic_write
 from components.storage.gcs_uri import GcsUri
 from components.storage.progress import Progress
 
-CONNECT_TIMEOUT_S, SILENCE_TIMEOUT_S = 10, 60  # to connect, and between two pieces of an answer
-DEADLINE_S = 180.0  # how long one object is tried again while the server fails
+CONNECT_TIMEOUT_S, READ_TIMEOUT_S = 10, 60
+DEADLINE_S = 180.0  # for the retries of one object
 _WORKERS = 8
 _BLOCK_BYTES = 1 << 20
 _CREDENTIALS = (
@@ -38,34 +38,26 @@ _CREDENTIALS = (
 
 
 class ObjectExistsError(InputError):
-    """An object is there already, with other content; nothing was overwritten."""
+    """An object exists with other content; nothing was overwritten."""
 
 
 def list_names(uri: str, *, deadline_s: float = DEADLINE_S) -> list[str]:
-    """The names of all objects below `gs://bucket/prefix`, relative to it and sorted.
+    """List the names of all objects below `gs://bucket/prefix`, relative to it and sorted.
 
     Raises:
-        InputError: the bucket is not there, may not be read, or does not answer.
+        InputError: the bucket does not exist, may not be read, or keeps failing.
     """
-    place = GcsUri.parse(uri)
-    return sorted(relative for relative, _ in _listed_objects(_client(place), place, deadline_s))
+    location = GcsUri.parse(uri)
+    return sorted(name for name, _ in _list_blobs(_client(location), location, deadline_s))
 
 
-def list_generations(uri: str, *, wanted: Callable[[str], bool]) -> dict[str, str]:
-    """What stands for the content of each object that `download_prefix` would fetch: generation, CRC32C and size.
-
-    Args:
-        uri: `gs://bucket/prefix`.
-        wanted: which objects, by their name relative to the prefix.
-
-    Returns:
-        By name relative to the prefix, sorted.
+def list_generations(uri: str, *, include: Callable[[str], bool]) -> dict[str, str]:
+    """Map each object that `download_prefix` would fetch to its generation, CRC32C and size.
 
     Raises:
-        InputError: nothing there, no permission, a name that leads out of a folder, or a server that goes on failing.
+        InputError: as in `download_prefix`.
     """
-    place = GcsUri.parse(uri)
-    blobs = _wanted_objects(place, wanted, DEADLINE_S)
+    blobs = _included_blobs(GcsUri.parse(uri), include, DEADLINE_S)
     return {name: f"{blob.generation} {blob.crc32c} {blob.size}" for name, blob in sorted(blobs.items())}
 
 
@@ -73,89 +65,88 @@ def download_prefix(
     uri: str,
     folder: Path,
     *,
-    wanted: Callable[[str], bool] = lambda name: True,
+    include: Callable[[str], bool] = lambda name: True,
     workers: int = _WORKERS,
     deadline_s: float = DEADLINE_S,
 ) -> list[str]:
-    """Fetch the objects below `gs://bucket/prefix` into `folder`, several at a time, their folders kept.
+    """Download the objects below `gs://bucket/prefix` into `folder` in parallel, subfolders included.
 
-    Each object is fetched in the generation that was listed. A file that is there already with the object's size
-    and CRC32C is kept, so that a second call fetches what is new; other files in `folder` are left alone.
+    Each object is downloaded in its listed generation. Existing files with the same size and CRC32C are kept; other
+    files in `folder` are not touched.
 
     Args:
         uri: `gs://bucket/prefix`.
-        folder: where to, made where missing.
-        wanted: which objects, by their name relative to the prefix.
-        workers: objects in flight at the same time.
-        deadline_s: how long one object is tried again while the server fails.
+        folder: the destination; created if missing.
+        include: selects objects by their name relative to the prefix.
+        workers: parallel downloads.
+        deadline_s: for the retries of one object.
 
     Returns:
-        The names relative to the prefix and to `folder`, sorted.
+        The names relative to the prefix, sorted.
 
     Raises:
-        InputError: nothing there, no permission, a name that leaves `folder`, content that does not have the
-            listed CRC32C even when fetched twice, an object that changed meanwhile, or a server that goes on failing.
+        InputError: no objects, no permission, a name that leaves `folder`, two CRC32C mismatches, an object that
+            changes during the download, or a server that keeps failing.
     """
-    place = GcsUri.parse(uri)
-    blobs = _wanted_objects(place, wanted, deadline_s)
+    location = GcsUri.parse(uri)
+    blobs = _included_blobs(location, include, deadline_s)
     total_bytes = sum(blob.size for blob in blobs.values())
     with Progress(f"{uri}: {len(blobs)} objects", total_bytes) as progress, ThreadPoolExecutor(workers) as pool:
-        fetched = [
-            pool.submit(_download, place.uri(name), blob, folder / name, deadline_s, progress)
+        downloads = [
+            pool.submit(_download, location.join(name), blob, folder / name, deadline_s, progress)
             for name, blob in blobs.items()
         ]
         try:
-            for future in fetched:
-                future.result()
+            for download in downloads:
+                download.result()
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
     return sorted(blobs)
 
 
-def upload_folder(folder: Path, uri: str, *, last: str = "", deadline_s: float = DEADLINE_S) -> list[str]:
-    """Copy a folder's files below `gs://bucket/prefix`, never over an object that is there.
+def upload_folder(folder: Path, uri: str, *, last: str | None = None, deadline_s: float = DEADLINE_S) -> list[str]:
+    """Upload a folder's files below `gs://bucket/prefix` without overwriting any object.
 
-    Objects are written one after the other in the order of their names, `last` at the end: a reader that waits for
-    that one finds all others. Every write has the precondition that the object does not exist. One that exists with
-    the same content counts as written, so that a repeated upload ends well; of two uploads of different folders at
-    the same time, the first difference stops one of them, and the other goes on alone.
+    Objects are written one by one in order of their names, `last` at the end: a reader that waits for it finds all
+    others. Each write requires that the object does not exist. An object with the same content counts as written,
+    which makes uploads repeatable; of two concurrent uploads of different folders, the first difference stops one.
 
     Args:
-        folder: what to copy, folders inside included.
+        folder: what to upload, subfolders included.
         uri: `gs://bucket/prefix`.
-        last: the relative name of the file to write after all others, such as `saved_model.pb`.
-        deadline_s: how long one object is tried again while the server fails.
+        last: relative name of the file to write last, such as `saved_model.pb`.
+        deadline_s: for the retries of one object.
 
     Returns:
-        The relative names, in the order written.
+        The relative names in the order written.
 
     Raises:
-        ObjectExistsError: an object is there with other content. What this call wrote is taken back.
-        InputError: no permission, no such bucket, or a server that goes on failing. Also taken back.
+        ObjectExistsError: an object exists with other content. Objects that this call wrote are deleted.
+        InputError: no permission, no such bucket, or a server that keeps failing. Likewise deleted.
     """
-    place = GcsUri.parse(uri)
+    location = GcsUri.parse(uri)
     names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     if last and last not in names:
         raise ValueError(f"{last} is not in {folder}")
     names.sort(key=lambda name: name == last)  # stable: the others keep their order
-    bucket = _client(place).bucket(place.bucket)
+    bucket = _client(location).bucket(location.bucket)
     written: list[storage.Blob] = []
     try:
         for name in names:
-            blob = bucket.blob(place.name(name))
-            if _upload(place.uri(name), blob, folder / name, deadline_s):
+            blob = bucket.blob(location.object_name(name))
+            if _upload(location.join(name), blob, folder / name, deadline_s):
                 written.append(blob)
     except BaseException:
         for blob in reversed(written):
-            with suppress(Exception):  # the failure that led here is the one to tell
+            with suppress(Exception):  # report the original failure
                 blob.delete(if_generation_match=blob.generation, timeout=CONNECT_TIMEOUT_S, retry=None)
         raise
     return names
 
 
 def crc32c_of(path: Path) -> str:
-    """The CRC32C of a file as Cloud Storage writes it: base64 of four bytes, the highest first."""
+    """Compute the CRC32C of a file as Cloud Storage writes it: base64 of four big-endian bytes."""
     checksum = google_crc32c.Checksum()
     with path.open("rb") as file:
         while block := file.read(_BLOCK_BYTES):
@@ -163,84 +154,83 @@ def crc32c_of(path: Path) -> str:
     return base64.b64encode(checksum.digest()).decode()
 
 
-def _client(place: GcsUri) -> storage.Client:
-    with _told(place.uri()):
+def _client(location: GcsUri) -> storage.Client:
+    with _translate_api_errors(location.join()):
         return storage.Client()
 
 
-def _listed_objects(client: storage.Client, place: GcsUri, deadline_s: float) -> Iterator[tuple[str, storage.Blob]]:
-    prefix = place.name("") if place.prefix else ""
-    with _told(place.uri()):
-        for blob in client.list_blobs(place.bucket, prefix=prefix or None, **_patience(deadline_s)):
-            if not blob.name.endswith("/"):  # what consoles write to show an empty folder
+def _list_blobs(client: storage.Client, location: GcsUri, deadline_s: float) -> Iterator[tuple[str, storage.Blob]]:
+    prefix = location.object_name("") if location.prefix else ""
+    with _translate_api_errors(location.join()):
+        for blob in client.list_blobs(location.bucket, prefix=prefix or None, **_retry_options(deadline_s)):
+            if not blob.name.endswith("/"):  # consoles write such objects for empty folders
                 yield blob.name.removeprefix(prefix), blob
 
 
-def _wanted_objects(place: GcsUri, wanted: Callable[[str], bool], deadline_s: float) -> dict[str, storage.Blob]:
-    blobs = {name: blob for name, blob in _listed_objects(_client(place), place, deadline_s) if wanted(name)}
+def _included_blobs(location: GcsUri, include: Callable[[str], bool], deadline_s: float) -> dict[str, storage.Blob]:
+    blobs = {name: blob for name, blob in _list_blobs(_client(location), location, deadline_s) if include(name)}
     if not blobs:
-        raise InputError(f"{place.uri()}: holds no objects to fetch; {_CREDENTIALS}")
-    strange = [name for name in blobs if PurePosixPath(name).is_absolute() or {"..", ""} & set(name.split("/"))]
-    if strange:
-        raise InputError(f"{place.uri(strange[0])}: a name that leads out of the folder; rename the object")
+        raise InputError(f"{location.join()}: holds no objects to download; {_CREDENTIALS}")
+    for name in blobs:
+        if PurePosixPath(name).is_absolute() or {"..", ""} & set(name.split("/")):
+            raise InputError(f"{location.join(name)}: a name that leads out of the folder; rename the object")
     return blobs
 
 
 def _download(uri: str, blob: storage.Blob, path: Path, deadline_s: float, progress: Progress) -> None:
-    if path.is_file() and path.stat().st_size == blob.size and crc32c_of(path) == blob.crc32c:
-        progress.add(blob.size)
-        return
-    with _told(uri), atomic_write(path) as temporary:
-        found = _fetch(uri, blob, temporary, deadline_s)
-        if found != blob.crc32c:
-            found = _fetch(uri, blob, temporary, deadline_s)
-        if found != blob.crc32c:
-            raise InputError(
-                f"{uri}: fetched twice, its CRC32C is {found} where {blob.crc32c} is listed; look at the network "
-                "between here and the bucket, or upload the object again"
-            )
+    if not (path.is_file() and path.stat().st_size == blob.size and crc32c_of(path) == blob.crc32c):
+        with _translate_api_errors(uri), atomic_write(path) as temporary:
+            for _ in range(2):
+                crc32c = _fetch(uri, blob, temporary, deadline_s)
+                if crc32c == blob.crc32c:
+                    break
+            else:
+                raise InputError(
+                    f"{uri}: fetched twice, its CRC32C is {crc32c}; expected {blob.crc32c} as listed; check the "
+                    "network, or upload the object again"
+                )
     progress.add(blob.size)
 
 
 def _fetch(uri: str, blob: storage.Blob, path: Path, deadline_s: float) -> str:
-    """Fetch an object in the generation that was listed, and give the CRC32C of what arrived."""
+    """Download an object in its listed generation, and return the CRC32C of the file."""
     try:
         blob.download_to_filename(
             path,
-            raw_download=True,  # as stored: what a server unpacks on the way has another CRC32C
-            checksum=None,  # the library skips it after a cut; compared by the caller
+            raw_download=True,  # the CRC32C is of the stored bytes, before any decompression
+            checksum=None,  # the caller compares: the library skips the check after an interruption
             if_generation_match=blob.generation,
-            **_patience(deadline_s),
+            **_retry_options(deadline_s),
         )
     except (api.NotFound, api.PreconditionFailed) as error:
-        raise InputError(f"{uri}: changed while it was read; run again once nothing writes to it") from error
+        raise InputError(f"{uri}: changed during the download; run again when nothing writes to it") from error
     return crc32c_of(path)
 
 
 def _upload(uri: str, blob: storage.Blob, path: Path, deadline_s: float) -> bool:
-    """Write an object; False where it stands there already with the same content."""
-    with _told(uri):
+    """Write an object; return False if it exists with the same content."""
+    with _translate_api_errors(uri):
         try:
-            blob.upload_from_filename(path, if_generation_match=0, checksum="crc32c", **_patience(deadline_s))
+            blob.upload_from_filename(path, if_generation_match=0, checksum="crc32c", **_retry_options(deadline_s))
         except api.PreconditionFailed:
-            blob.reload(**_patience(deadline_s))
-            ours = crc32c_of(path)
-            if blob.crc32c != ours:
+            blob.reload(**_retry_options(deadline_s))
+            crc32c = crc32c_of(path)
+            if blob.crc32c != crc32c:
                 raise ObjectExistsError(
-                    f"{uri}: exists with other content (CRC32C {blob.crc32c}, ours {ours}) and is never overwritten; "
-                    "choose another prefix"
+                    f"{uri}: exists with other content (CRC32C {blob.crc32c}, this file {crc32c}) and is never "
+                    "overwritten; choose another prefix"
                 ) from None
             return False
     return True
 
 
-def _patience(deadline_s: float) -> dict[str, Any]:
-    return {"timeout": (CONNECT_TIMEOUT_S, SILENCE_TIMEOUT_S), "retry": DEFAULT_RETRY.with_timeout(deadline_s)}
+def _retry_options(deadline_s: float) -> dict[str, Any]:
+    return {"timeout": (CONNECT_TIMEOUT_S, READ_TIMEOUT_S), "retry": DEFAULT_RETRY.with_timeout(deadline_s)}
 
 
 @contextmanager
-def _told(uri: str) -> Iterator[None]:
-    """Turn what the client library raises into one line that names the object."""
+def _translate_api_errors(uri: str) -> Iterator[None]:
+    """Turn errors of the client library into an `InputError` that names the object."""
     try:
         yield
     except (api.NotFound, api.Forbidden, api.Unauthorized) as error:
@@ -250,12 +240,9 @@ def _told(uri: str) -> Iterator[None]:
         raise InputError(f"{uri}: no usable Google credentials; {_CREDENTIALS}") from error
     except (api.GoogleAPICallError, api.RetryError, auth.GoogleAuthError, OSError) as error:
         if isinstance(error, OSError) and not isinstance(error, requests.RequestException | ConnectionError):
-            raise  # of this machine's disk
-        raise InputError(f"{uri}: the server goes on failing ({_cause(error)}); try again later") from error
-
-
-def _cause(error: Exception) -> str:
-    cause = error.cause if isinstance(error, api.RetryError) and error.cause else error
-    if isinstance(cause, InvalidResponse):
-        return f"it answered {cause.response.status_code}"
-    return f"{type(cause).__name__}: {cause}"[:200]
+            raise  # a fault of the local disk
+        cause = error.cause if isinstance(error, api.RetryError) and error.cause else error
+        reason = f"{type(cause).__name__}: {cause}"[:200]
+        if isinstance(cause, InvalidResponse):
+            reason = f"it answered {cause.response.status_code}"
+        raise InputError(f"{uri}: the server keeps failing ({reason}); try again later") from error

@@ -1,41 +1,37 @@
-"""Addresses in Google Cloud Storage."""
+"""URIs of Google Cloud Storage, without the client library."""
 
 import re
 from dataclasses import dataclass
 
 from components.runtime.errors import InputError
 
-SCHEME = "gs://"
+_SCHEME = "gs://"
 
 
 @dataclass(frozen=True)
 class GcsUri:
-    """A bucket and a folder in it; `prefix` is empty for the bucket itself, and has no slash at either end."""
+    """A bucket and a prefix without slashes at its ends; an empty prefix is the bucket itself."""
 
     bucket: str
     prefix: str
 
     @classmethod
     def parse(cls, uri: str) -> "GcsUri":
-        """Read `gs://bucket/prefix`.
-
-        Raises:
-            InputError: it is something else.
-        """
+        """Parse `gs://bucket/prefix`; raise `InputError` for anything else."""
         match = re.fullmatch(r"gs://([a-z0-9][a-z0-9._-]{1,220}[a-z0-9])(?:/(.*))?", uri)
         if not match:
-            raise InputError(f"{uri!r} is no Cloud Storage address; expected gs://bucket/prefix")
+            raise InputError(f"{uri!r}: not a Cloud Storage URI; expected gs://bucket/prefix")
         return cls(match[1], (match[2] or "").strip("/"))
 
-    def name(self, relative: str) -> str:
-        """The full name of an object in this folder."""
+    def object_name(self, relative: str) -> str:
+        """The full name of an object below the prefix."""
         return f"{self.prefix}/{relative}" if self.prefix else relative
 
-    def uri(self, relative: str = "") -> str:
-        """The address of the folder, or of an object in it."""
-        return f"{SCHEME}{self.bucket}/{self.name(relative)}".rstrip("/")
+    def join(self, relative: str = "") -> str:
+        """The URI of the prefix, or of an object below it."""
+        return f"{_SCHEME}{self.bucket}/{self.object_name(relative)}".rstrip("/")
 
 
 def is_gcs_uri(path: str) -> bool:
-    """Whether a path is an address in Cloud Storage."""
-    return path.startswith(SCHEME)
+    """Whether a path is a Cloud Storage URI."""
+    return path.startswith(_SCHEME)

@@ -1,6 +1,7 @@
-"""One file over HTTP: resumed where it was cut, tried again within limits, and believed only by its SHA-256."""
+"""Download one file over HTTP: resumed after a cut, retried within limits, verified by its SHA-256."""
 
 import fcntl
+import logging
 import os
 import random
 import time
@@ -17,20 +18,22 @@ from components.runtime.files import sha256_of
 from components.storage.progress import Progress
 
 _BLOCK_BYTES = 1 << 16
-_TRY_AGAIN = {408, 425, 429, 500, 502, 503, 504}  # RFC 9110 and 6585: what may pass
+_TRANSIENT_STATUSES = {408, 425, 429, 500, 502, 503, 504}  # RFC 9110 and 6585
 _PARTIAL, _RANGE_NOT_SATISFIABLE = 206, 416
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """How long to wait for a server.
+    """How long to wait for a server, in seconds.
 
     Attributes:
-        connect_timeout_s: for a connection.
-        read_timeout_s: for the next bytes of an answer.
-        stall_timeout_s: for any new byte, over all tries.
+        connect_timeout_s: to open a connection.
+        read_timeout_s: between two reads of a response.
+        stall_timeout_s: without any new byte, over all attempts.
         deadline_s: for the whole file.
-        initial_backoff_s: before the second try; doubled for every further one, up to `max_backoff_s`.
+        initial_backoff_s: before the second attempt; doubles with each further one, up to `max_backoff_s`.
+        max_backoff_s: longest wait between two attempts.
     """
 
     connect_timeout_s: float = 10
@@ -40,136 +43,141 @@ class RetryPolicy:
     initial_backoff_s: float = 1
     max_backoff_s: float = 30
 
+    def backoff_s(self, attempt: int) -> float:
+        """The wait after a failed attempt, counted from 0, with ±20 % jitter."""
+        return min(self.initial_backoff_s * 2**attempt, self.max_backoff_s) * random.uniform(0.8, 1.2)
+
 
 class TransientError(Exception):
-    """The server failed in a way that may pass; `wait_s` is how long it asked to be left alone."""
+    """The server failed in a way that may pass; `retry_after_s` is the delay it requested."""
 
-    def __init__(self, reason: str, wait_s: float = 0):
+    def __init__(self, reason: str, retry_after_s: float = 0):
         super().__init__(reason)
-        self.wait_s = wait_s
+        self.retry_after_s = retry_after_s
 
 
 def download(url: str, path: Path, sha256: str, retry_policy: RetryPolicy | None = None) -> None:
-    """Fetch `url` to `path`, unless a file with that digest is there already.
+    """Download `url` to `path`, unless a file with that digest exists.
 
-    What arrived is kept under a hidden name beside `path` until it is whole: a run that was killed or that ran out
-    of retry_policy is taken up by the next one where it ended.
+    Partial content stays under a hidden name next to `path`, from which the next run resumes.
 
     Args:
-        url: where from.
-        path: where to; its folder is made where missing.
-        sha256: the hexadecimal digest that the file must have.
-        retry_policy: how long to wait for the server.
+        url: the source.
+        path: the destination; missing folders are created.
+        sha256: the expected hexadecimal digest.
+        retry_policy: limits on waiting.
 
     Raises:
-        InputError: the server refuses, goes on failing, or sent something else twice.
+        InputError: the server refuses, keeps failing, or sends other content twice.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _alone_in(path.parent):
+    with _folder_lock(path.parent):
         if path.is_file() and sha256_of(path) == sha256:
-            print(f"{path.name}: is there already", flush=True)
+            _log.info("%s: already downloaded", path.name)
             return
         partial = path.with_name(f".{path.name}.{sha256[:12]}.partial")
         try:
-            _fetch_as(url, partial, sha256, path.name, retry_policy or RetryPolicy())
+            _fetch_verified(url, partial, sha256, path.name, retry_policy or RetryPolicy())
             partial.replace(path)
-        except OSError:  # a full disk: what is there only takes up more of it
+        except OSError:  # such as a full disk, which partial content would keep full
             partial.unlink(missing_ok=True)
             raise
 
 
-def _fetch_as(url: str, partial: Path, sha256: str, name: str, retry_policy: RetryPolicy) -> None:
+def _fetch_verified(url: str, partial: Path, sha256: str, name: str, policy: RetryPolicy) -> None:
     for _ in range(2):
-        _fetch(url, partial, name, retry_policy)
-        found = sha256_of(partial)
-        if found == sha256:
+        _fetch(url, partial, name, policy)
+        digest = sha256_of(partial)
+        if digest == sha256:
             return
-        kind = _kind(partial)
+        with partial.open("rb") as file:
+            is_html = file.read(64).lstrip().startswith(b"<")
         partial.unlink()
-    raise InputError(f"{url}: fetched twice, its sha256 is {found} where {sha256} is expected{kind}")
+    hint = "it is an HTML page; check for a login or a proxy" if is_html else "check whether the source has changed"
+    raise InputError(f"{url}: fetched twice, its sha256 is {digest}; expected {sha256}; {hint}")
 
 
-def _fetch(url: str, partial: Path, name: str, retry_policy: RetryPolicy) -> None:
-    """Bring `partial` to its full length, in as many requests as it takes."""
-    began = last_byte = time.monotonic()
-    have, tries = _size(partial), 0
-    with Progress(name, 0) as progress, requests.Session() as session:
-        progress.add(have)
+def _fetch(url: str, partial: Path, name: str, policy: RetryPolicy) -> None:
+    """Complete `partial` in as many requests as necessary."""
+    started = last_byte = time.monotonic()
+    deadline = started + policy.deadline_s
+    received, attempt = _size(partial), 0
+    with Progress(name) as progress, requests.Session() as session:
+        progress.add(received)
         while True:
             try:
-                return _append(session, url, partial, progress, retry_policy, began + retry_policy.deadline_s)
+                return _request_rest(session, url, partial, progress, policy, deadline)
             except TransientError as error:
                 now = time.monotonic()
-                if _size(partial) > have:
-                    tries, last_byte = 0, now
-                have = _size(partial)
-                wait_s = max(_backoff_s(tries, retry_policy), min(error.wait_s, retry_policy.max_backoff_s))
-                tries += 1
-                if now + wait_s > min(last_byte + retry_policy.stall_timeout_s, began + retry_policy.deadline_s):
-                    if not have:
+                if _size(partial) > received:
+                    attempt, last_byte = 0, now
+                received = _size(partial)
+                wait_s = max(policy.backoff_s(attempt), min(error.retry_after_s, policy.max_backoff_s))
+                attempt += 1
+                if now + wait_s > min(last_byte + policy.stall_timeout_s, deadline):
+                    if not received:
                         partial.unlink(missing_ok=True)
-                    raise InputError(f"{url}: gave up after {now - began:.0f} s: {error}; try again later") from error
-                print(f"{name}: {error}; next try in {wait_s:.1f} s", flush=True)
+                    raise InputError(f"{url}: gave up after {now - started:.0f} s: {error}; try again later") from error
+                _log.info("%s: %s; retrying in %.1f s", name, error, wait_s)
                 time.sleep(wait_s)
 
 
-def _append(
-    session: requests.Session, url: str, partial: Path, progress: Progress, retry_policy: RetryPolicy, until: float
+def _request_rest(
+    session: requests.Session, url: str, partial: Path, progress: Progress, policy: RetryPolicy, deadline: float
 ) -> None:
-    """Ask for what is missing, and append it."""
-    have = _size(partial)
-    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
+    """Request the missing bytes and append them."""
+    received = _size(partial)
+    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={received}-"} if received else {})
+    timeouts = policy.connect_timeout_s, policy.read_timeout_s
     try:
-        response = session.get(
-            url, headers=headers, stream=True, timeout=(retry_policy.connect_timeout_s, retry_policy.read_timeout_s)
-        )
+        response = session.get(url, headers=headers, stream=True, timeout=timeouts)
     except requests.exceptions.SSLError as error:
-        raise InputError(f"{url}: its certificate is not to be trusted ({error})") from error
+        raise InputError(f"{url}: untrusted certificate ({error})") from error
     except (requests.ConnectionError, requests.Timeout) as error:
         raise TransientError(f"no connection ({type(error).__name__})") from error
     except requests.RequestException as error:
         raise InputError(f"{url}: cannot be fetched ({error}); check the address") from error
     with closing(response):
-        if response.status_code == _RANGE_NOT_SATISFIABLE and have:
-            if response.headers.get("Content-Range", "").endswith(f"/{have}"):
-                return  # nothing is missing
+        sent_range = response.headers.get("Content-Range", "")
+        if response.status_code == _RANGE_NOT_SATISFIABLE and received:
+            if sent_range.endswith(f"/{received}"):
+                return  # complete
             partial.unlink()
-            raise TransientError("the file is shorter there than what was fetched before")
-        _check_answer(url, response)
+            raise TransientError("the remote file is shorter than the partial download")
+        _check_status(url, response)
         if response.status_code == _PARTIAL:
-            if not response.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
+            if not sent_range.startswith(f"bytes {received}-"):
                 partial.unlink(missing_ok=True)
-                raise TransientError("the server sent another part than the one asked for")
-        elif have:  # it sends the whole file, whatever was asked for
-            progress.add(-have)
-            have = 0
-        _receive(response, partial, have, progress, until)
+                raise TransientError("the server sent another range than requested")
+        elif received:  # the server ignores ranges and sends the whole file
+            progress.add(-received)
+            received = 0
+        _receive(response, partial, received, progress, deadline)
 
 
-def _check_answer(url: str, response: requests.Response) -> None:
+def _check_status(url: str, response: requests.Response) -> None:
     status = response.status_code
-    if status in _TRY_AGAIN:
-        wait = response.headers.get("Retry-After", "")
-        raise TransientError(f"the server answered {status}", float(wait) if wait.isdigit() else 0)
+    if status in _TRANSIENT_STATUSES:
+        retry_after = response.headers.get("Retry-After", "")
+        raise TransientError(f"the server answered {status}", float(retry_after) if retry_after.isdigit() else 0)
     if status not in (200, _PARTIAL):
-        login = ", and whether it asks for a login" if status in (401, 403) else ""
+        login = ", and whether it requires a login" if status in (401, 403) else ""
         raise InputError(f"{url}: the server answered {status} {response.reason}; check the address{login}")
 
 
-def _receive(response: requests.Response, partial: Path, have: int, progress: Progress, until: float) -> None:
-    """Write the answer's body behind the first `have` bytes of `partial`."""
-    expected = int(response.headers.get("Content-Length") or 0)
-    progress.expect(have + expected)
-    received = 0
-    with partial.open("ab" if have else "wb") as file:
+def _receive(response: requests.Response, partial: Path, offset: int, progress: Progress, deadline: float) -> None:
+    """Write the response body after the first `offset` bytes of `partial`."""
+    expected, received = int(response.headers.get("Content-Length") or 0), 0
+    progress.set_total(offset + expected)
+    with partial.open("ab" if offset else "wb") as file:
         try:
-            # read1 gives what is there: read would wait for a whole block, however slowly it comes.
+            # read1 returns available bytes; read would block until a slow server fills the whole block.
             while block := response.raw.read1(_BLOCK_BYTES, decode_content=False):
                 file.write(block)
                 progress.add(len(block))
                 received += len(block)
-                if time.monotonic() > until:
-                    raise TransientError("the time is up")
+                if time.monotonic() > deadline:
+                    raise TransientError("the deadline has passed")
         except (urllib3.exceptions.HTTPError, ConnectionError) as error:
             raise TransientError(f"the connection was cut ({type(error).__name__})") from error
     if received < expected:
@@ -177,8 +185,8 @@ def _receive(response: requests.Response, partial: Path, have: int, progress: Pr
 
 
 @contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
-    """Wait until no other process downloads into a folder: two that append to one file would spoil it."""
+def _folder_lock(folder: Path) -> Iterator[None]:
+    """Lock a folder against other downloads: two processes must not append to one partial file."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
@@ -187,17 +195,5 @@ def _alone_in(folder: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def _kind(path: Path) -> str:
-    with path.open("rb") as file:
-        start = file.read(64).lstrip()
-    if start[:1] == b"<":
-        return "; it is an HTML page: is there a login or a proxy in front of the server?"
-    return "; the file was changed there, or on its way here"
-
-
 def _size(path: Path) -> int:
     return path.stat().st_size if path.is_file() else 0
-
-
-def _backoff_s(tries: int, retry_policy: RetryPolicy) -> float:
-    return min(retry_policy.initial_backoff_s * 2**tries, retry_policy.max_backoff_s) * random.uniform(0.8, 1.2)

@@ -1,5 +1,6 @@
-"""How far a transfer has come: a bar on a terminal, a line every few seconds in a log."""
+"""Progress of a transfer: a bar on a terminal, otherwise a log line every few seconds."""
 
+import logging
 import sys
 import threading
 import time
@@ -7,60 +8,54 @@ from types import TracebackType
 
 from tqdm import tqdm
 
-LINE_EVERY_S = 5.0
+_LOG_INTERVAL_S = 5.0
+_log = logging.getLogger(__name__)
 
 
 class Progress:
-    """Counts the bytes of a transfer, from any thread, and shows them.
+    """Count the transferred bytes, from any thread, and report them.
 
     Args:
-        what: what is transferred, such as a file's name, for the lines.
-        total_bytes: 0 where it is not known.
-        line_every_s: where stdout is no terminal, the least time between two lines.
+        description: what is transferred, such as a file name.
+        total_bytes: 0 if unknown.
     """
 
-    def __init__(self, what: str, total_bytes: int, line_every_s: float = LINE_EVERY_S):
-        self._what, self._total_bytes, self._line_every_s = what, total_bytes, line_every_s
+    def __init__(self, description: str, total_bytes: int = 0):
+        self._description, self._total_bytes, self._done_bytes = description, total_bytes, 0
         self._lock = threading.Lock()
-        self._done_bytes = 0
-        self._started = self._last_line = time.monotonic()
-        terminal = sys.stdout.isatty()
-        self._bar = tqdm(total=total_bytes or None, desc=what, unit="B", unit_scale=True) if terminal else None
+        self._started = self._last_logged = time.monotonic()
+        self._is_logged = not sys.stdout.isatty()
+        bar_total = total_bytes or None
+        self._bar = tqdm(total=bar_total, desc=description, unit="B", unit_scale=True, disable=self._is_logged)
 
     def __enter__(self) -> "Progress":
-        """Begin to count."""
+        """Return itself."""
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Show the last state, unless the transfer failed."""
-        if self._bar is not None:
-            self._bar.close()
-        elif kind is None:
-            self._print_line()
+        """Close the bar; without a bar, log the final state of a successful transfer."""
+        self._bar.close()
+        if kind is None and self._is_logged:
+            self._log_state()
 
-    def expect(self, total_bytes: int) -> None:
-        """Set the total, once it is known."""
+    def set_total(self, total_bytes: int) -> None:
+        """Set the total once it is known."""
         with self._lock:
-            self._total_bytes = total_bytes
-            if self._bar is not None:
-                self._bar.total = total_bytes
+            self._total_bytes = self._bar.total = total_bytes
 
     def add(self, count: int) -> None:
-        """Count `count` more bytes; a negative number takes back what has to be fetched anew."""
+        """Add `count` bytes; a negative count reverts bytes that must be fetched again."""
         with self._lock:
             self._done_bytes += count
-            if self._bar is not None:
-                self._bar.update(count)
-            elif time.monotonic() - self._last_line >= self._line_every_s:
-                self._last_line = time.monotonic()
-                self._print_line()
+            self._bar.update(count)
+            if self._is_logged and time.monotonic() - self._last_logged >= _LOG_INTERVAL_S:
+                self._last_logged = time.monotonic()
+                self._log_state()
 
-    def _print_line(self) -> None:
-        done_mb = self._done_bytes / 1e6
-        of_total = " MB"
-        if self._total_bytes:
-            of_total = f" of {self._total_bytes / 1e6:,.1f} MB ({self._done_bytes / self._total_bytes:.0%})"
-        rate = done_mb / max(time.monotonic() - self._started, 1e-3)
-        print(f"{self._what}: {done_mb:,.1f}{of_total}, {rate:,.1f} MB/s", flush=True)
+    def _log_state(self) -> None:
+        done_mb, total_mb = self._done_bytes / 1e6, self._total_bytes / 1e6
+        total = f" of {total_mb:,.1f} MB ({done_mb / total_mb:.0%})" if self._total_bytes else " MB"
+        rate_mb_s = done_mb / max(time.monotonic() - self._started, 1e-3)
+        _log.info("%s: %s%s, %s MB/s", self._description, f"{done_mb:,.1f}", total, f"{rate_mb_s:,.1f}")

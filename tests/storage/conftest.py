@@ -1,4 +1,4 @@
-"""The servers that stand for Cloud Storage and for Zenodo, for the tests of this folder."""
+"""Local stand-ins for Cloud Storage and Zenodo."""
 
 from tests.storage.file_server import file_server
 from tests.storage.gcs_server import gcs, gcs_server

@@ -1,4 +1,4 @@
-"""A real HTTP server of a few files, with Range requests, that breaks what it is told to."""
+"""An HTTP server of a few files, with Range requests and injected faults."""
 
 import re
 import threading
@@ -13,14 +13,14 @@ import pytest
 
 @dataclass
 class Trouble:
-    """What to do wrong with the next `times` requests."""
+    """A fault to inject into the next `times` requests."""
 
-    status: int = 0  # answer with this
+    status: int = 0  # answer with this status
     headers: dict[str, str] = field(default_factory=dict)
     cut_after: int = -1  # close the connection after so many bytes
-    content: bytes | None = None  # serve this in the file's place
-    whole: bool = False  # send the whole file, whatever was asked for
-    shift: int = 0  # send another part than the one asked for
+    content: bytes | None = None  # serve this content instead
+    whole: bool = False  # ignore the Range header
+    shift: int = 0  # offset the requested range
     before: Callable[[], None] = lambda: None  # call this first
     delay_s: float = 0  # wait before the answer
     times: int = 1
@@ -28,7 +28,7 @@ class Trouble:
 
 @dataclass
 class FileServer:
-    """The address, the files by name, what was asked for, and the trouble to come."""
+    """The address, the files by name, the requests so far, and the faults to come."""
 
     url: str = ""
     files: dict[str, bytes] = field(default_factory=dict)
@@ -39,8 +39,8 @@ class FileServer:
 def _handler(server: FileServer) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            name, asked = self.path.rpartition("/")[2], self.headers.get("Range", "")
-            server.requests.append((name, asked))
+            name, requested = self.path.rpartition("/")[2], self.headers.get("Range", "")
+            server.requests.append((name, requested))
             trouble = Trouble()
             if server.troubles:
                 trouble = server.troubles[0]
@@ -52,7 +52,7 @@ def _handler(server: FileServer) -> type[BaseHTTPRequestHandler]:
             content = server.files.get(name) if trouble.content is None else trouble.content
             if trouble.status or content is None:
                 return self.answer(trouble.status or 404, trouble.headers, b"<html>no</html>", -1)
-            match = re.fullmatch(r"bytes=(\d+)-", asked)
+            match = re.fullmatch(r"bytes=(\d+)-", requested)
             if not match or trouble.whole:
                 return self.answer(200, {}, content, trouble.cut_after)
             start = int(match[1]) + trouble.shift
@@ -67,7 +67,7 @@ def _handler(server: FileServer) -> type[BaseHTTPRequestHandler]:
                 self.send_header(name, value)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
-            with suppress(ConnectionError):  # a client that went away is no news here
+            with suppress(ConnectionError):  # the client may have gone
                 self.wfile.write(body[:cut_after] if cut_after >= 0 else body)
                 self.wfile.flush()
 
@@ -79,7 +79,7 @@ def _handler(server: FileServer) -> type[BaseHTTPRequestHandler]:
 
 @contextmanager
 def running_file_server() -> Iterator[FileServer]:
-    """A server without files, on a free port."""
+    """Run a server without files on a free port."""
     server = FileServer()
     with ThreadingHTTPServer(("127.0.0.1", 0), _handler(server)) as running:
         server.url = f"http://127.0.0.1:{running.server_address[1]}/records/3757476/files"

@@ -1,7 +1,6 @@
-"""gcp-storage-emulator behind a small proxy that keeps the promises it does not, and breaks what it is told to.
+"""gcp-storage-emulator behind a proxy that adds preconditions and injects faults.
 
-The emulator ignores generations and preconditions; the proxy answers 412 and 404 as Cloud Storage does. On demand it
-flips a byte, cuts a connection, or answers with an error.
+The emulator ignores generations and preconditions; the proxy answers 412 and 404 as Cloud Storage does.
 """
 
 import http.client
@@ -21,11 +20,11 @@ BUCKET = "hospital"
 
 @dataclass
 class Fault:
-    """What to do wrong with the next `times` requests whose method is `method` and whose path contains `name`."""
+    """A fault to inject into the next `times` requests with this method and `name` in their path."""
 
     name: str
     method: str = "GET"
-    status: int = 0  # answer with this
+    status: int = 0  # answer with this status
     edit: Callable[[bytes], bytes] | None = None  # change the answer's body
     cut_after: int = -1  # close the connection after so many bytes of the answer
     before: Callable[[], None] | None = None  # call this first
@@ -34,7 +33,7 @@ class Fault:
 
 @dataclass
 class GcsServer:
-    """The address to set as `STORAGE_EMULATOR_HOST`, what was asked, and the faults to come."""
+    """The address for `STORAGE_EMULATOR_HOST`, the requests so far, and the faults to come."""
 
     url: str
     emulator_port: int
@@ -44,7 +43,7 @@ class GcsServer:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def put(self, name: str, content: bytes, bucket: str = BUCKET) -> None:
-        """Write an object past the proxy, as somebody else would."""
+        """Write an object around the proxy, as another client would."""
         path = f"/upload/storage/v1/b/{bucket}/o?uploadType=media&name={quote(name, safe='')}"
         # The emulator builds an object's download address from the host that it was written through.
         headers = {"Content-Type": "application/octet-stream", "Host": urlsplit(self.url).netloc}
@@ -60,7 +59,7 @@ class GcsServer:
         self.forward("DELETE", f"/storage/v1/b/{bucket}/o/{quote(name, safe='')}", {})
 
     def names(self, bucket: str = BUCKET) -> list[str]:
-        """The objects' names, in the order in which they were written."""
+        """The objects' names in the order written."""
         _, _, answer = self.forward("GET", f"/storage/v1/b/{bucket}/o", {})
         return [item["name"] for item in sorted(json.loads(answer)["items"], key=lambda item: int(item["generation"]))]
 
@@ -69,7 +68,7 @@ class GcsServer:
         return json.loads(answer)["generation"] if status == 200 else None
 
     def downloads(self) -> list[str]:
-        """The names of the objects whose content was asked for, in order."""
+        """The names of the downloaded objects in order."""
         paths = [path for method, path in self.requests if method == "GET" and "alt=media" in path]
         return [unquote(re.search(r"/o/([^?]+)", path)[1]) for path in paths]
 
@@ -93,7 +92,7 @@ class GcsServer:
 
 def _handler(server: GcsServer) -> type[BaseHTTPRequestHandler]:
     upload = threading.Lock()
-    conditions: dict[str, tuple[str, str, str]] = {}  # of resumable uploads under way
+    conditions: dict[str, tuple[str, str, str]] = {}  # of resumable uploads in progress
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -120,19 +119,19 @@ def _handler(server: GcsServer) -> type[BaseHTTPRequestHandler]:
             if fault.before:
                 fault.before()
             if fault.status:
-                return self.answer(fault.status, [], b'{"error": {"message": "as told by the test"}}')
+                return self.answer(fault.status, [], b'{"error": {"message": "injected fault"}}')
             with upload:  # check and write are one step, as they are in Cloud Storage
                 refusal = self.refusal(body)
                 if refusal:
                     return self.answer(refusal, [], b'{"error": {"message": "precondition"}}')
                 headers = {k: v for k, v in self.headers.items() if k.lower() not in ("connection", "accept-encoding")}
-                status, answered, content = server.forward(self.command, self.path, headers, body)
+                status, response_headers, content = server.forward(self.command, self.path, headers, body)
             if self.command == "POST" and status == 200 and "uploadType=multipart" in self.path:
                 server.written.append(json.loads(content)["name"])
-            self.remember(dict(answered).get("Location", ""), body)
+            self.remember(dict(response_headers).get("Location", ""), body)
             if fault.edit:
                 content = fault.edit(content)
-            return self.answer(status, answered, content, fault.cut_after)
+            return self.answer(status, response_headers, content, fault.cut_after)
 
         do_GET = do_POST = do_PUT = do_DELETE = do_PATCH = handle_any
 
@@ -154,8 +153,8 @@ def _handler(server: GcsServer) -> type[BaseHTTPRequestHandler]:
                 return "", "", ""
             name = query.get("name") or unquote(match[2] or "")
             if not name:
-                found = re.search(rb'"name": ?"((?:[^"\\]|\\.)*)"', body)
-                name = json.loads(b'"' + found[1] + b'"') if found else ""
+                named = re.search(rb'"name": ?"((?:[^"\\]|\\.)*)"', body)
+                name = json.loads(b'"' + named[1] + b'"') if named else ""
             return match[1], name, query.get("ifGenerationMatch", "")
 
         def remember(self, location: str, body: bytes) -> None:
@@ -176,12 +175,12 @@ def flip(content: bytes) -> bytes:
 
 class _Proxy(ThreadingHTTPServer):
     def handle_error(self, request, client_address) -> None:
-        """A client that closed its end is no news here."""
+        """Ignore clients that have closed their connection."""
 
 
 @pytest.fixture(scope="session")
 def gcs_server() -> Iterator[GcsServer]:
-    """The emulator and the proxy in front of it, on free ports, for all tests of a process."""
+    """The emulator and its proxy on free ports, for all tests of a process."""
     with create_server("127.0.0.1", 0, in_memory=True) as emulator:
         server = GcsServer("", emulator._api._httpd.server_address[1])
         with _Proxy(("127.0.0.1", 0), _handler(server)) as proxy:

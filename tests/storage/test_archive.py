@@ -1,4 +1,4 @@
-"""Zip archives, honest and not."""
+"""Extraction of zip archives, legitimate and malicious."""
 
 import stat
 import zipfile
@@ -16,7 +16,7 @@ def zip_of(path, members):
     return path
 
 
-def test_files_of_the_wanted_kind_are_unpacked_in_their_folders(tmp_path):
+def test_members_with_a_requested_suffix_are_extracted_in_their_folders(tmp_path):
     archive = zip_of(tmp_path / "a.zip", {"a.nii.gz": b"1", "deep/b.NII": b"2", "read.me": b"3", "empty/": b""})
     extract_zip(archive, tmp_path / "out", (".nii", ".nii.gz"))
     assert {str(p.relative_to(tmp_path / "out")) for p in (tmp_path / "out").rglob("*.*")} == {"a.nii.gz", "deep/b.NII"}
@@ -29,7 +29,7 @@ def link():
 
 
 @pytest.mark.parametrize(
-    ("name", "says"),
+    ("name", "reason"),
     [
         ("../evil.nii", "leads out of the folder"),
         ("a/../../evil.nii", "leads out of the folder"),
@@ -40,17 +40,17 @@ def link():
         (link(), "a link or a device"),
     ],
 )
-def test_an_archive_with_a_member_that_leads_elsewhere_is_refused_whole(tmp_path, name, says):
+def test_an_archive_with_an_unsafe_member_is_refused_whole(tmp_path, name, reason):
     (tmp_path / "in").mkdir()
     archive = zip_of(tmp_path / "in" / "a.zip", {"good.nii": b"1", name: b"/etc/passwd"})
-    with pytest.raises(InputError, match=rf"a\.zip: member .*{says}; nothing was unpacked"):
+    with pytest.raises(InputError, match=rf"a\.zip: member .*{reason}; nothing was unpacked"):
         extract_zip(archive, tmp_path / "in" / "out", (".nii",))
     assert [path.name for path in tmp_path.rglob("*")] == ["in", "a.zip"]
 
 
 def test_two_members_of_one_name_are_refused(tmp_path):
     archive = zip_of(tmp_path / "a.zip", {"a.nii": b"1", "A.nii": b"2"})
-    with pytest.raises(InputError, match=r"'A\.nii' stands in it twice"):
+    with pytest.raises(InputError, match=r"'A\.nii' is a duplicate"):
         extract_zip(archive, tmp_path / "out", (".nii",))
 
 
@@ -64,26 +64,23 @@ def test_an_encrypted_member_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("limits", [{"max_bytes": 1 << 20}, {"max_ratio": 10}])
-def test_bytes_and_ratio_are_capped_and_nothing_is_left(tmp_path, limits):
+def test_bytes_and_ratio_are_limited(tmp_path, limits):
     archive = zip_of(tmp_path / "a.zip", {f"{n}.nii": bytes(6 << 20) for n in range(4)})
     with pytest.raises(InputError, match=r"a\.zip: unpacks to more than \d+ MB at [02]\.nii"):
         extract_zip(archive, tmp_path / "out", (".nii",), **limits)
     assert [path.name for path in tmp_path.iterdir()] == ["a.zip"]
 
 
-@pytest.mark.parametrize("damage", [lambda data: data[:200], lambda data: b"<html>" * 99, lambda data: b""])
-def test_what_is_no_zip_is_refused(tmp_path, damage):
-    archive = zip_of(tmp_path / "a.zip", {"a.nii": b"content" * 99})
-    archive.write_bytes(damage(archive.read_bytes())[:100])
-    with pytest.raises(InputError, match=r"a\.zip: is no zip archive that can be read"):
-        extract_zip(archive, tmp_path / "out", (".nii",))
+def flip_a_bit(data: bytes) -> bytes:
+    return data[:40] + bytes([data[40] ^ 0x10]) + data[41:]
 
 
-def test_a_member_whose_bytes_were_changed_is_refused(tmp_path):
+@pytest.mark.parametrize(
+    "damage", [lambda data: data[:100], lambda data: (b"<html>" * 99)[:100], lambda data: b"", flip_a_bit]
+)
+def test_a_damaged_archive_is_refused(tmp_path, damage):
     archive = zip_of(tmp_path / "a.zip", {"a.nii": b"0123456789" * 50})
-    data = bytearray(archive.read_bytes())
-    data[40] ^= 0x10
-    archive.write_bytes(data)
-    with pytest.raises(InputError, match="is no zip archive that can be read"):
+    archive.write_bytes(damage(archive.read_bytes()))
+    with pytest.raises(InputError, match=r"a\.zip: not a readable zip archive"):
         extract_zip(archive, tmp_path / "out", (".nii",))
     assert not (tmp_path / "out").exists()

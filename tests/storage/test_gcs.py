@@ -1,4 +1,4 @@
-"""Folders to and from Cloud Storage, against a real server."""
+"""Cloud Storage, against an emulator."""
 
 import threading
 
@@ -11,7 +11,7 @@ from components.storage.gcs_uri import GcsUri
 from tests.storage.gcs_server import BUCKET, Fault
 
 URI = f"gs://{BUCKET}/cohort"
-NOISE = np.random.default_rng(0).bytes(300_000)  # newlines, zeros and all
+NOISE = np.random.default_rng(0).bytes(300_000)
 
 
 def files(folder):
@@ -27,13 +27,13 @@ def model(tmp_path):
     return folder
 
 
-def test_a_folder_comes_back_as_it_was_sent(gcs, model, tmp_path):
+def test_a_folder_is_downloaded_as_uploaded(gcs, model, tmp_path):
     names = upload_folder(model, URI)
     assert download_prefix(URI, tmp_path / "back") == sorted(names) == list_names(URI)
     assert files(tmp_path / "back") == files(model)
 
 
-def test_the_last_object_is_written_last_and_every_write_asks_that_nothing_is_there(gcs, model):
+def test_the_last_object_is_written_last_and_every_write_requires_absence(gcs, model):
     upload_folder(model, URI, last="saved_model.pb")
     assert gcs.names()[-1] == "cohort/saved_model.pb"
     writes = [path for method, path in gcs.requests if method == "POST"]
@@ -41,22 +41,22 @@ def test_the_last_object_is_written_last_and_every_write_asks_that_nothing_is_th
     assert all("ifGenerationMatch=0" in path for path in writes)
 
 
-def test_an_upload_repeated_changes_nothing(gcs, model):
+def test_a_repeated_upload_changes_nothing(gcs, model):
     upload_folder(model, URI)
     before = {name: gcs.generation(BUCKET, name) for name in gcs.names()}
     upload_folder(model, URI)
     assert {name: gcs.generation(BUCKET, name) for name in gcs.names()} == before
 
 
-def test_an_object_with_other_content_is_never_overwritten_and_what_was_written_is_taken_back(gcs, model):
+def test_an_object_with_other_content_is_not_overwritten_and_the_upload_is_rolled_back(gcs, model):
     gcs.put("cohort/variables/index", b"somebody else's")
-    with pytest.raises(ObjectExistsError, match=rf"{URI}/variables/index: exists with other content .*choose another"):
+    with pytest.raises(ObjectExistsError, match=f"{URI}/variables/index: exists with other content"):
         upload_folder(model, URI)
     assert gcs.names() == ["cohort/variables/index"]
     assert gcs.get("cohort/variables/index") == b"somebody else's"
 
 
-def test_of_two_uploads_at_once_one_wins_whole(gcs, model, tmp_path):
+def test_one_of_two_concurrent_uploads_wins_completely(gcs, model, tmp_path):
     other = tmp_path / "other"
     other.mkdir()
     for name, content in files(model).items():
@@ -67,28 +67,28 @@ def test_of_two_uploads_at_once_one_wins_whole(gcs, model, tmp_path):
     def upload(folder):
         try:
             upload_folder(folder, URI, last="saved_model.pb")
-            outcomes[folder] = "whole"
+            outcomes[folder] = "complete"
         except ObjectExistsError:
-            outcomes[folder] = "gave way"
+            outcomes[folder] = "rolled back"
 
     threads = [threading.Thread(target=upload, args=(folder,)) for folder in (model, other)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    (winner,) = (folder for folder, outcome in outcomes.items() if outcome == "whole")
+    (winner,) = (folder for folder, outcome in outcomes.items() if outcome == "complete")
     assert {name: gcs.get(f"cohort/{name}") for name in files(winner)} == files(winner)
 
 
-def test_only_the_prefixes_own_objects_are_fetched_and_only_those_wanted(gcs, tmp_path):
+def test_only_included_objects_below_the_prefix_are_downloaded(gcs, tmp_path):
     for name in ("cohort/a.nii", "cohort/b.txt", "cohort/deep/", "cohort/deep/c.nii", "cohort2/d.nii", "e.nii"):
         gcs.put(name, name.encode())
-    names = download_prefix(URI + "/", tmp_path / "out", wanted=lambda name: name.endswith(".nii"))
+    names = download_prefix(URI + "/", tmp_path / "out", include=lambda name: name.endswith(".nii"))
     assert names == ["a.nii", "deep/c.nii"]
     assert list_names(f"gs://{BUCKET}") == sorted(set(gcs.names()) - {"cohort/deep/"})
 
 
-def test_what_is_there_already_is_not_fetched_again(gcs, tmp_path):
+def test_unchanged_files_are_not_downloaded_again(gcs, tmp_path):
     gcs.put("cohort/a", NOISE)
     gcs.put("cohort/b", b"old")
     download_prefix(URI, tmp_path)
@@ -100,17 +100,17 @@ def test_what_is_there_already_is_not_fetched_again(gcs, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["/etc/evil", "../evil", "a/../../evil"])
-def test_a_name_that_leads_out_of_the_folder_is_refused_before_anything_is_fetched(gcs, tmp_path, name):
+def test_a_name_that_leaves_the_folder_is_refused_before_any_download(gcs, tmp_path, name):
     gcs.put("cohort/good", b"1")
     gcs.put("cohort/bad", b"1")
-    # The emulator takes no such names; Cloud Storage does.
+    # Cloud Storage accepts such names; the emulator does not.
     gcs.faults.append(Fault("prefix=cohort", edit=lambda body: body.replace(b"cohort/bad", b"cohort/" + name.encode())))
     with pytest.raises(InputError, match=f"{URI}/{name}: a name that leads out of the folder"):
         download_prefix(URI, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
-def test_objects_over_the_size_of_one_request_arrive_whole(gcs, tmp_path):
+def test_objects_larger_than_one_request_are_complete(gcs, tmp_path):
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "big").write_bytes(NOISE * 30)  # 9 MB: a resumable upload
     upload_folder(tmp_path / "in", URI)
@@ -119,7 +119,7 @@ def test_objects_over_the_size_of_one_request_arrive_whole(gcs, tmp_path):
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
-def test_a_server_that_fails_for_a_moment_is_asked_again(gcs, tmp_path, status):
+def test_transient_failures_are_retried(gcs, tmp_path, status):
     gcs.put("cohort/a", NOISE)
     gcs.faults.append(Fault("alt=media", status=status))
     download_prefix(URI, tmp_path)
@@ -127,6 +127,6 @@ def test_a_server_that_fails_for_a_moment_is_asked_again(gcs, tmp_path, status):
 
 
 @pytest.mark.parametrize("uri", ["gs://", "gs://B", "gs://UPPER/x", "s3://bucket/x", "gs:/bucket"])
-def test_an_address_that_is_none_is_refused(uri):
+def test_an_invalid_uri_is_refused(uri):
     with pytest.raises(InputError, match="expected gs://bucket/prefix"):
         GcsUri.parse(uri)
