@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from components.ct.scan_folder import find_nifti_files, find_scans
 from components.ingest.cohort_folder import PATIENTS, SCAN_FOLDERS, find_folders, normalize_folder_name
@@ -17,21 +18,14 @@ PHANTOM, ZENODO, GCS = "phantom", "zenodo", "gs"
 
 @dataclass(frozen=True)
 class FetchOptions:
-    """Options for fetching a remote source.
+    """Options for fetching a remote source."""
 
-    Attributes:
-        cache: folder that keeps downloads for the next run; None keeps none.
-        record: archives of the source `zenodo`.
-        retry_policy: timeouts and retries; None uses the defaults.
-    """
-
-    cache: Path | None = None
-    record: Record = COVID_CT_SEG
-    retry_policy: RetryPolicy | None = None
+    cache: Path | None = None  # keeps downloads for the next run
+    record: Record = COVID_CT_SEG  # archives of the source `zenodo`
+    retry_policy: RetryPolicy | None = None  # None uses the defaults
 
 
-@dataclass(frozen=True)
-class Cohort:
+class Cohort(NamedTuple):
     """A local folder of scans and masks, with the name of the cohort."""
 
     folder: Path
@@ -86,19 +80,17 @@ def list_cohort(source: str, *, masks: str) -> list[str]:
     if kind == PHANTOM:
         return [f"{PHANTOM} {_parse_case_count(source, rest)}"]
     if kind == ZENODO:
-        return [f"{name} {COVID_CT_SEG.sha256[name]}" for name in COVID_CT_SEG.archives(masks)]
+        return [f"{archive.name} {archive.sha256}" for archive in COVID_CT_SEG.select(masks).values()]
     if kind == GCS:
         from components.storage.gcs import list_generations  # importing the client takes a second
 
-        return [" ".join(item) for item in list_generations(source, wanted=_selects(masks)).items()]
+        return [" ".join(item) for item in list_generations(source, include=_selects(masks)).items()]
     return _list_folder(Path(source).expanduser(), masks)
 
 
 def _split_source(source: str) -> tuple[str, str]:
     if not source:
-        raise InputError(
-            "source is empty; expected a folder of scans and masks, gs://bucket, zenodo or phantom:12"
-        )
+        raise InputError("source is empty; expected a folder of scans and masks, gs://bucket, zenodo or phantom:12")
     kind, _, rest = source.partition(":")
     return kind, rest
 
@@ -117,7 +109,7 @@ def _fetch_bucket(uri: str, scratch: Path, masks: str, options: FetchOptions) ->
     deadline_s = options.retry_policy.stall_timeout_s if options.retry_policy else DEADLINE_S
     folder = scratch / "cohort"
     # Link the listed objects alone: the cache may hold others from earlier runs.
-    for name in download_prefix(uri, cache, wanted=_selects(masks), deadline_s=deadline_s):
+    for name in download_prefix(uri, cache, include=_selects(masks), deadline_s=deadline_s):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).symlink_to((cache / name).absolute())
     return Cohort(folder, _safe_name(location.prefix.rpartition("/")[2] or location.bucket))

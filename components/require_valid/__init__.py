@@ -1,1 +1,1 @@
-"""Stop a run whose cohort failed validation."""
+"""Fail a run whose cohort was refused by validate."""

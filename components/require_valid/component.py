@@ -7,10 +7,10 @@ from components import images
 
 @dsl.component(base_image=images.DATA, install_kfp_package=False)
 def require_valid(refusal: str) -> None:
-    """End the run here if validate refused the cohort.
+    """Fail the run if validate refused the cohort.
 
     Args:
-        refusal: Why, from validate; empty where it did not.
+        refusal: Why, from validate; empty for an accepted cohort.
     """
     import sys
 

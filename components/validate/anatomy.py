@@ -1,6 +1,6 @@
-"""Where the patient is in a scan, roughly: enough to tell a wrong spacing and a shifted mask from sound ones.
+"""Locate the body and the lungs in a scan, to detect a wrong spacing and a shifted mask.
 
-Worked out on a thinned volume, since a body's outline and a lung's litres need no half-millimetre pixels.
+Works on a subsampled volume: the outline of a body and the volume of lungs need no half-millimeter pixels.
 """
 
 from dataclasses import dataclass
@@ -10,74 +10,61 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-SOLID_FROM_HU = -500  # half-way between lung or air and soft tissue
-AIR_BELOW_HU = -900  # outside the body and in airways; aerated lung lies above (Hounsfield scale)
-_MOST_PIXELS, _MOST_SLICES = 128, 96  # of a thinned axis
-_LEAST_AIR_AROUND = 0.5  # of the pixels at a slice's edge; a scan cropped to the lungs has less
-_IN_PLANE = np.array([[[0, 0, 0], [0, 0, 0], [0, 0, 0]], [[0, 1, 0], [1, 1, 1], [0, 1, 0]], [[0, 0, 0]] * 3])
+TISSUE_MIN_HU = -500  # half-way between lung or air and soft tissue
+AIR_MAX_HU = -900  # outside the body and in airways; aerated lung is above (Hounsfield scale)
+_MAX_PIXELS, _MAX_SLICES = 128, 96  # of a subsampled axis
+_MIN_AIR_SHARE = 0.5  # of the pixels on the edges of slices; a scan cropped to the lungs has less
+_IN_PLANE = np.array([[[0, 0, 0]] * 3, [[0, 1, 0], [1, 1, 1], [0, 1, 0]], [[0, 0, 0]] * 3])
 
 
 @dataclass(frozen=True)
 class Anatomy:
-    """The patient in a thinned volume.
+    """The body in a subsampled volume; None for a cropped scan without air around the body."""
 
-    Attributes:
-        body: (n, rows, columns) bool, everything within the skin, lungs included; None for a scan that is cropped
-            so that there is no air around the patient.
-        steps: how the volume was thinned, along slices, rows and columns.
-        lung_ml: air within the body in milliliters, which is the lungs but for airways and bowel; None if cropped.
-        empty_slices: slices of the whole volume without any tissue.
-    """
-
-    body: NDArray[np.bool_] | None
-    steps: tuple[int, int, int]
-    lung_ml: float | None
-    empty_slices: int
+    body: NDArray[np.bool_] | None  # (n, rows, columns), everything inside the skin including lungs
+    steps: tuple[int, int, int]  # subsampling along slices, rows and columns
+    lung_ml: float | None  # air inside the body: lungs, airways and bowel
+    empty_slices: int  # slices of the whole volume without tissue
 
     @classmethod
-    def of(cls, slices_hu: NDArray[np.int16], voxel_ml: float) -> Self:
-        """Find the patient in (n, rows, columns) axial slices."""
-        steps = _steps(slices_hu.shape)
-        tissue = slices_hu[:, :: steps[1], :: steps[2]] >= SOLID_FROM_HU
-        empty = len(tissue) - int(tissue.any(axis=(1, 2)).sum())
-        thin = slices_hu[:: steps[0], :: steps[1], :: steps[2]]
-        if _at_edges(thin < AIR_BELOW_HU).mean() < _LEAST_AIR_AROUND:
-            return cls(None, steps, None, empty)
-        body = _body(tissue[:: steps[0]])
-        inside = int(np.count_nonzero(body & ~tissue[:: steps[0]]))
-        return cls(body, steps, inside * voxel_ml * len(slices_hu) / len(thin) * steps[1] * steps[2], empty)
+    def from_slices(cls, slices_hu: NDArray[np.int16], voxel_ml: float) -> Self:
+        """Segment the body in (n, rows, columns) axial slices."""
+        in_plane = -(-max(slices_hu.shape[1:]) // _MAX_PIXELS)
+        steps = (-(-len(slices_hu) // _MAX_SLICES), in_plane, in_plane)
+        tissue = slices_hu[:, ::in_plane, ::in_plane] >= TISSUE_MIN_HU
+        empty_slices = len(tissue) - int(tissue.any(axis=(1, 2)).sum())
+        tissue = tissue[:: steps[0]]
+        if (_edge_pixels(slices_hu[:: steps[0], ::in_plane, ::in_plane]) < AIR_MAX_HU).mean() < _MIN_AIR_SHARE:
+            return cls(None, steps, None, empty_slices)
+        body = _segment_body(tissue)
+        lung_voxels = int(np.count_nonzero(body & ~tissue)) * len(slices_hu) / len(tissue) * in_plane**2
+        return cls(body, steps, lung_voxels * voxel_ml, empty_slices)
 
     def share_outside(self, slices_mask: NDArray) -> float | None:
-        """Share of a mask's lesion voxels outside the body; None where there is no lesion, or no outside."""
+        """Share of a mask's lesion voxels outside the body; None for a cropped scan or an empty mask."""
         slices, rows, columns = self.steps
         lesion = slices_mask[::slices, ::rows, ::columns] != 0
-        count = int(np.count_nonzero(lesion))
-        if self.body is None or not count:
+        voxels = int(np.count_nonzero(lesion))
+        if self.body is None or not voxels:
             return None
-        return int(np.count_nonzero(lesion & ~self.body)) / count
+        return int(np.count_nonzero(lesion & ~self.body)) / voxels
 
 
-def _steps(shape: tuple[int, ...]) -> tuple[int, int, int]:
-    slices, rows, columns = shape
-    in_plane = -(-max(rows, columns) // _MOST_PIXELS)
-    return -(-slices // _MOST_SLICES), in_plane, in_plane
-
-
-def _body(tissue: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The largest piece of what no air outside reaches within its slice: a table or a blanket is another piece."""
+def _segment_body(tissue: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Largest component that is not outside air, slice by slice; table and blanket are smaller components."""
     air, _ = ndimage.label(~tissue, _IN_PLANE)
-    outside = np.zeros(air.max() + 1, bool)
-    outside[_at_edges(air)] = True
-    outside[0] = False
-    pieces, count = ndimage.label(~outside[air])
+    is_outside = np.zeros(air.max() + 1, bool)
+    is_outside[_edge_pixels(air)] = True
+    is_outside[0] = False
+    components, count = ndimage.label(~is_outside[air])
     if not count:
         return np.zeros(tissue.shape, bool)
-    sizes = np.bincount(pieces.ravel())
+    sizes = np.bincount(components.ravel())
     sizes[0] = 0
-    return pieces == sizes.argmax()
+    return components == sizes.argmax()
 
 
-def _at_edges(slices: NDArray) -> NDArray:
-    """The pixels at the four edges of every slice, in one row."""
+def _edge_pixels(slices: NDArray) -> NDArray:
+    """Pixels on the four edges of every slice, as one row."""
     edges = (slices[:, 0], slices[:, -1], slices[:, :, 0], slices[:, :, -1])
     return np.concatenate([edge.ravel() for edge in edges])

@@ -1,6 +1,6 @@
-"""The KFP interface of the validate step, and of the gate behind it."""
+"""The KFP interface of the validate step."""
 
-from typing import NamedTuple
+from typing import NamedTuple, Optional
 
 from kfp import dsl
 
@@ -18,34 +18,34 @@ def validate(
     metrics: dsl.Output[dsl.Metrics],
     on_invalid: str = "fail",
     image_size: int = 128,
-    reference_profile: str = "",
+    reference_profile: Optional[str] = None,  # noqa: UP045
 ) -> NamedTuple("Outputs", refusal=str):  # type: ignore[valid-type]
-    """Check every case against the expectations, and say which may be trained on.
+    """Check every case against the expectations, and select the cases to train on.
 
-    A critical finding does not fail this step, since a cluster keeps the report of a step that succeeds alone:
-    require_valid fails on the refusal, and slice on the empty table.
+    A critical finding does not fail this step, because a cluster keeps the report only if the step succeeds.
+    Instead, require_valid fails on the refusal.
 
     Args:
         cases: Scans and masks, from ingest.
-        accepted: Table of the cases that may be trained on.
+        accepted: Table of the cases to train on; empty if the cohort is refused.
         facts: Facts, findings, drift and resize audit of every case, as CSV.
-        profile: The cohort's reference statistics, profile.json, to compare later cohorts with.
-        data_docs: The expectation suite as JSON, and Great Expectations' own pages.
-        report: Every case with a picture, every finding and fact, for the UI.
-        metrics: How many cases and findings there are, and the best Dice that image_size allows.
-        on_invalid: Refuse the cohort at a critical finding (fail), or leave out the cases that have one (skip).
+        profile: Reference statistics of the cohort, profile.json, for the comparison with later cohorts.
+        data_docs: The expectation suite as JSON, and the pages of Great Expectations.
+        report: Every case with a picture, all findings and all facts, for the UI.
+        metrics: Numbers of cases and findings, and the mean round-trip Dice at image_size.
+        on_invalid: Refuse a cohort with a critical finding (fail), or drop the cases that have one (skip).
         image_size: Edge of the network's grid in pixels, for the audit of what resizing loses.
-        reference_profile: Folder of an earlier run's profile, a path or gs://; empty compares with none.
+        reference_profile: Folder of an earlier run's profile, a path or gs://; empty for no comparison.
 
     Returns:
-        refusal: Why nothing may be trained on this cohort; empty where it may.
+        refusal: Why the cohort is refused; empty if it is accepted.
     """
     from pathlib import Path
 
     from components.runtime.step import step_process
 
     with step_process():
-        from components.validate.reference import read_reference
+        from components.validate.profile import Profile
         from components.validate.validate import Outputs, validate
 
         outcome = validate(
@@ -53,8 +53,8 @@ def validate(
             Outputs(*(Path(output.path) for output in (accepted, facts, profile, data_docs, report))),
             on_invalid=on_invalid,
             image_size=image_size,
-            reference=read_reference(reference_profile) if reference_profile else None,
+            reference=Profile.read(reference_profile) if reference_profile else None,
         )
     for name, value in outcome.summary().items():
         metrics.log_metric(name, value)
-    return (outcome.refusal,)
+    return (outcome.refusal or "",)

@@ -1,7 +1,7 @@
-"""Great Expectations' own pages, the suite and its last result, made to need no network.
+"""Great Expectations' pages of the suite and its result, made self-contained.
 
-The library's templates ask seventeen addresses for styles and scripts. Within a hospital they lead nowhere, and
-outside they tell who looks at what; so they are taken out, and a few lines of style are put in.
+The library's templates load styles and scripts from seventeen addresses. Inside a hospital these are unreachable,
+elsewhere they track readers. A few lines of style replace them.
 """
 
 import json
@@ -14,12 +14,12 @@ from great_expectations.render.renderer.page_renderer import ExpectationSuitePag
 from great_expectations.render.view import DefaultJinjaPageView
 
 SUITE, RESULT_PAGE, SUITE_PAGE = "suite.json", "result.html", "suite.html"
-_FROM_OUTSIDE = re.compile(
+_EXTERNAL_ELEMENTS = re.compile(
     r"<script\b[^>]*\bsrc\s*=[^>]*>.*?</script>|<link\b[^>]*>|<img\b[^>]*https?:[^>]*>|<script\b[^>]*>.*?</script>",
     re.DOTALL | re.IGNORECASE,
 )
-# Links that lead elsewhere, or to pages of a whole site of Data Docs that is not built; and what a script would answer.
-_LEADS_OUT = re.compile(
+# Links to other hosts or to the index of a Data Docs site, which does not exist here; and event handlers.
+_EXTERNAL_ATTRIBUTES = re.compile(
     r"""\s(?:href|src)\s*=\s*(["'])(?:(?:https?:)?//|\.\./).*?\1|\son\w+\s*=\s*(["']).*?\2|\burl\([^)]*\)""",
     re.DOTALL | re.IGNORECASE,
 )
@@ -38,13 +38,13 @@ h5 { font-size: 1.1rem; margin: 1.5rem 0 0; } h6, .h6 { font-size: 1rem; font-we
 </head>"""
 
 
-def write_data_docs(folder: Path, suite: ExpectationSuite, result: ExpectationSuiteValidationResult) -> None:
-    """Write `suite.json`, and a page of the suite and one of the result, into an existing folder."""
+def write_data_docs(folder: Path, suite: ExpectationSuite, validation: ExpectationSuiteValidationResult) -> None:
+    """Write `suite.json` and the pages of suite and result into an existing folder."""
     (folder / SUITE).write_text(json.dumps(suite.to_json_dict(), indent=2) + "\n")
     view = DefaultJinjaPageView()
-    (folder / SUITE_PAGE).write_text(_alone(view.render(ExpectationSuitePageRenderer().render(suite))))
-    (folder / RESULT_PAGE).write_text(_alone(view.render(ValidationResultsPageRenderer().render(result))))
+    (folder / SUITE_PAGE).write_text(_strip_external(view.render(ExpectationSuitePageRenderer().render(suite))))
+    (folder / RESULT_PAGE).write_text(_strip_external(view.render(ValidationResultsPageRenderer().render(validation))))
 
 
-def _alone(page: str) -> str:
-    return _LEADS_OUT.sub("", _FROM_OUTSIDE.sub("", page)).replace("</head>", _STYLE, 1)
+def _strip_external(page: str) -> str:
+    return _EXTERNAL_ATTRIBUTES.sub("", _EXTERNAL_ELEMENTS.sub("", page)).replace("</head>", _STYLE, 1)

@@ -1,7 +1,8 @@
-"""One reading of a case: its facts, and what else the page and the profile need of its voxels."""
+"""Inspect a case: read its scan and mask once, for facts, profile, resize audit and picture."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, Self
 
 import nibabel as nib
 import numpy as np
@@ -15,80 +16,80 @@ from components.ct.masks import is_binary, unique_labels
 from components.ct.volume import FileGrid, Volume, read_volume
 from components.report.slice_image import largest_slice, thumbnail_png
 from components.runtime.errors import VolumeError
-from components.validate.anatomy import AIR_BELOW_HU, Anatomy
+from components.validate.anatomy import AIR_MAX_HU, Anatomy
 from components.validate.facts import CaseFacts
 from components.validate.histogram import HuHistogram
 from components.validate.profile import HU_EDGES
 from components.validate.resize_audit import ResizeAudit, audit_resize
 
-_SAME_GRID_WITHIN = 0.1  # of the smallest voxel edge: more than what headers lose by rounding to float32
-_LABELS_SHOWN = 8
-_VOXELS_COUNTED = 1 << 22  # at most, for percentiles: a larger volume's rows are thinned
-_LEAST_LUNG_HEIGHT_MM = 150  # a scan that is lower does not show a lung whole
+_GRID_TOLERANCE = 0.1  # of the smallest voxel edge: above the float32 rounding of headers
+_MAX_LABELS = 8  # in a message
+_MAX_HISTOGRAM_VOXELS = 1 << 22
+_MIN_LUNG_HEIGHT_MM = 150  # a lower scan does not contain whole lungs
+_PERCENTILES = (1, 25, 50, 75, 99)
 
 
 @dataclass(frozen=True)
 class Inspection:
-    """What one case showed; `None` for what could not be had.
-
-    Attributes:
-        facts: its row of the fact table.
-        hu_shares: share of its voxels in each bin of `components.validate.profile.HU_EDGES`.
-        resize: what the network's grid costs.
-        picture: PNG of a slice with the mask outlined; of the scan alone where the mask does not lie on it.
-    """
+    """The results for one case; None marks what is unavailable."""
 
     facts: CaseFacts
-    hu_shares: NDArray[np.float64] | None = None
+    hu_shares: NDArray[np.float64] | None = None  # share of voxels in each bin of `HU_EDGES`
     resize: ResizeAudit | None = None
-    picture: bytes | None = None
+    picture: bytes | None = None  # PNG of a slice with the mask outlined; of the scan alone if the grids differ
+
+    def with_facts(self, **facts: Any) -> Self:
+        """Return a copy with further facts."""
+        return replace(self, facts=replace(self.facts, **facts))
 
 
 def inspect_case(folder: Path, case: Case, image_size: int) -> Inspection:
-    """Read a case's scan and mask once; what cannot be read ends in the fact `read_error`."""
-    found = Inspection(CaseFacts(case.case_id, case.patient_id, case.site))
+    """Inspect a case of the artifact in `folder`; an unreadable scan or mask sets the fact `read_error`."""
+    inspection = Inspection(CaseFacts(case.case_id, case.patient_id, case.site))
     try:
         scan = read_volume(case.verified_scan(folder))
-        found, hu = _with_scan(found, scan)
+        inspection, hu = _add_scan(inspection, scan)
         mask = read_volume(case.verified_mask(folder))
     except VolumeError as error:
-        return replace(found, facts=replace(found.facts, read_error=str(error)))
+        return inspection.with_facts(read_error=str(error))
     difference = grid_difference(scan.file_grid, mask.file_grid)
     values = unique_labels(mask.voxels)
-    facts = replace(found.facts, mask_labels=_labels(values), grid_difference=difference)
+    labels = _format_labels(values)
+    inspection = inspection.with_facts(mask_labels=labels, grid_difference=difference)
     if not is_binary(values):
-        return replace(found, facts=replace(facts, unexpected_labels=_labels(values)))
+        return inspection.with_facts(unexpected_labels=labels)
     slices_mask = axial_slices(mask.voxels)
     lesions = Lesions.from_mask(slices_mask)
-    found = replace(
-        found,
-        facts=_with_lesions(facts, mask, lesions),
-        resize=audit_resize(case.case_id, slices_mask, lesions, image_size),
+    inspection = replace(inspection, resize=audit_resize(case.case_id, slices_mask, lesions, image_size)).with_facts(
+        lesion_count=lesions.count,
+        lesion_voxels=lesions.voxels,
+        lesion_slices=int(lesions.labels.any(axis=(1, 2)).sum()),
+        lesion_share=lesions.voxels / mask.voxels.size,
+        lesion_ml=lesions.voxels * mask.voxel_ml,
+        largest_lesion_ml=lesions.largest * mask.voxel_ml,
     )
     if hu is None or difference is not None:
-        return found
-    return _with_both(found, axial_slices(hu), slices_mask, lesions, scan)
+        return inspection
+    return _add_mask_on_scan(inspection, axial_slices(hu), slices_mask, lesions, scan)
 
 
 def grid_difference(scan: FileGrid, mask: FileGrid) -> str | None:
-    """How the mask's grid differs from the scan's, both shown; None where they are the same."""
+    """Describe both grids if they differ; None if they agree within a tenth of the smallest voxel edge."""
     if scan.shape == mask.shape:
         corners = np.array(np.meshgrid(*((0, n - 1) for n in scan.shape), [1])).reshape(4, -1)
-        parted_mm = np.abs(((scan.affine - mask.affine) @ corners)[:3]).max()
-        edge_mm = np.linalg.norm(scan.affine[:3, :3], axis=0).min()
-        if parted_mm <= _SAME_GRID_WITHIN * edge_mm:
+        distance_mm = np.abs(((scan.affine - mask.affine) @ corners)[:3]).max()
+        if distance_mm <= _GRID_TOLERANCE * np.linalg.norm(scan.affine[:3, :3], axis=0).min():
             return None
-    return f"scan {_shown(scan)}, mask {_shown(mask)}"
+    return f"scan {_format_grid(scan)}, mask {_format_grid(mask)}"
 
 
-def _with_scan(found: Inspection, scan: Volume) -> tuple[Inspection, NDArray[np.int16] | None]:
-    """Add what the scan alone tells; and give its voxels in HU, if they can be had."""
+def _add_scan(inspection: Inspection, scan: Volume) -> tuple[Inspection, NDArray[np.int16] | None]:
+    """Add the facts of the scan; also return its voxels in HU, or None if their intensity is unknown."""
     columns, rows, slices = scan.voxels.shape
     column_mm, row_mm, slice_mm = scan.spacing_mm
     low, high = value_range(scan.voxels)
     intensity = classify_range(low, high)
-    facts = replace(
-        found.facts,
+    inspection = inspection.with_facts(
         orientation=scan.file_grid.orientation,
         oblique_degrees=float(np.degrees(nib.affines.obliquity(scan.file_grid.affine).max())),
         columns=columns,
@@ -105,65 +106,45 @@ def _with_scan(found: Inspection, scan: Volume) -> tuple[Inspection, NDArray[np.
         stored_range=f"{low:g} to {high:g}",
     )
     if intensity is Intensity.UNKNOWN:
-        return replace(found, facts=facts), None
+        return inspection, None
     hu = to_hu(scan.voxels, intensity)
-    histogram = HuHistogram.of(hu, every=-(-hu.size // _VOXELS_COUNTED))
-    lowest, highest = to_hu(np.array([low, high]), intensity)  # brighter stays brighter
-    facts = replace(_with_hu(facts, histogram), hu_min=float(lowest), hu_max=float(highest))
+    histogram = HuHistogram.from_voxels(hu, step=-(-hu.size // _MAX_HISTOGRAM_VOXELS))
+    hu_shares = histogram.bin_shares(HU_EDGES)
+    hu_min, hu_max = to_hu(np.array([low, high]), intensity)  # the conversion preserves order
     middle = axial_slices(hu)[slices // 2]
-    alone = thumbnail_png(middle, np.zeros_like(middle), (row_mm, column_mm))
-    return replace(found, facts=facts, hu_shares=histogram.shares(HU_EDGES), picture=alone), hu
-
-
-def _with_hu(facts: CaseFacts, histogram: HuHistogram) -> CaseFacts:
-    return replace(
-        facts,
-        hu_p01=histogram.percentile(1),
-        hu_p25=histogram.percentile(25),
-        hu_p50=histogram.percentile(50),
-        hu_p75=histogram.percentile(75),
-        hu_p99=histogram.percentile(99),
+    picture = thumbnail_png(middle, np.zeros_like(middle), (row_mm, column_mm))
+    return replace(inspection, hu_shares=hu_shares, picture=picture).with_facts(
+        hu_min=float(hu_min),
+        hu_max=float(hu_max),
         hu_mean=histogram.mean,
-        hu_sd=histogram.deviation,
-        air_share=histogram.share_below(AIR_BELOW_HU),
-    )
+        hu_sd=histogram.std,
+        air_share=float(histogram.bin_shares(np.array([AIR_MAX_HU]))[0]),
+        **{f"hu_p{percent:02}": histogram.percentile(percent) for percent in _PERCENTILES},
+    ), hu
 
 
-def _with_lesions(facts: CaseFacts, mask: Volume, lesions: Lesions) -> CaseFacts:
-    return replace(
-        facts,
-        lesion_count=lesions.count,
-        lesion_voxels=lesions.voxels,
-        lesion_slices=int(lesions.labels.any(axis=(1, 2)).sum()),
-        lesion_share=lesions.voxels / mask.voxels.size,
-        lesion_ml=lesions.voxels * mask.voxel_ml,
-        largest_lesion_ml=lesions.largest * mask.voxel_ml,
-    )
-
-
-def _with_both(
-    found: Inspection, slices_hu: NDArray[np.int16], slices_mask: NDArray, lesions: Lesions, scan: Volume
+def _add_mask_on_scan(
+    inspection: Inspection, slices_hu: NDArray[np.int16], slices_mask: NDArray, lesions: Lesions, scan: Volume
 ) -> Inspection:
-    """Add what scan and mask tell together; they lie on the same grid."""
-    anatomy = Anatomy.of(slices_hu, scan.voxel_ml)
-    is_whole = (found.facts.height_mm or 0) >= _LEAST_LUNG_HEIGHT_MM
-    facts = replace(
-        found.facts,
+    """Add the facts that need scan and mask on one grid, and their picture."""
+    anatomy = Anatomy.from_slices(slices_hu, scan.voxel_ml)
+    has_whole_lungs = (inspection.facts.height_mm or 0) >= _MIN_LUNG_HEIGHT_MM
+    index = largest_slice(slices_mask)
+    column_mm, row_mm, _ = scan.spacing_mm
+    picture = thumbnail_png(slices_hu[index], slices_mask[index], (row_mm, column_mm))
+    return replace(inspection, picture=picture).with_facts(
         empty_slices=anatomy.empty_slices,
-        lung_ml=anatomy.lung_ml if is_whole else None,
+        lung_ml=anatomy.lung_ml if has_whole_lungs else None,
         lesion_hu_mean=float(slices_hu[lesions.box][lesions.labels > 0].mean()) if lesions.count else None,
         lesion_outside_share=anatomy.share_outside(slices_mask),
     )
-    shown = largest_slice(slices_mask)
-    column_mm, row_mm, _ = scan.spacing_mm
-    return replace(found, facts=facts, picture=thumbnail_png(slices_hu[shown], slices_mask[shown], (row_mm, column_mm)))
 
 
-def _labels(values: NDArray[np.float64]) -> str:
-    shown = " ".join(f"{value:g}" for value in values[:_LABELS_SHOWN])
-    return shown + (f" … ({len(values)} values)" if len(values) > _LABELS_SHOWN else "")
+def _format_labels(values: NDArray[np.float64]) -> str:
+    text = " ".join(f"{value:g}" for value in values[:_MAX_LABELS])
+    return text + (f" … ({len(values)} values)" if len(values) > _MAX_LABELS else "")
 
 
-def _shown(grid: FileGrid) -> str:
+def _format_grid(grid: FileGrid) -> str:
     rows = " | ".join(" ".join(f"{value:.6g}" for value in row) for row in grid.affine[:3])
     return f"{'×'.join(map(str, grid.shape))} {grid.orientation} affine [{rows}]"

@@ -1,40 +1,57 @@
-"""What validation came to, as the steps after it, the page and the table of runs need it."""
+"""The findings of a validation, and the outcome they determine."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from statistics import fmean
 
-from components.validate.findings import Finding
 from components.validate.profile import Drift
 from components.validate.resize_audit import ResizeAudit
+
+_MAX_CASES = _MAX_FINDINGS = 10  # in one line
+
+
+class Severity(StrEnum):
+    """A critical finding excludes a case or the cohort from training; a warning does not."""
+
+    CRITICAL = "critical"
+    WARNING = "warning"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """An expectation that a case, or the cohort as a whole, does not meet."""
+
+    severity: Severity
+    case_id: str | None  # None for the cohort
+    fact: str  # column of the fact table
+    message: str  # what was found and what was expected
+    remedy: str  # what to do
+
+    @property
+    def is_critical(self) -> bool:
+        """Whether it excludes the case, or the cohort, from training."""
+        return self.severity is Severity.CRITICAL
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What validation came to.
+    """The outcome of a validation."""
 
-    Attributes:
-        accepted: ids of the cases that may be trained on; none of a cohort that is refused.
-        dropped: ids of those left out.
-        findings: everything that does not meet an expectation, warnings as well.
-        refusal: why the cohort may not be trained on, in one line; empty where it may.
-        drifts: comparisons with the reference profile, if there is one.
-        audits: what the network's grid costs each case with a lesion.
-    """
-
-    accepted: list[str]
-    dropped: list[str]
+    accepted: list[str]  # ids of the cases to train on; empty if the cohort is refused
+    dropped: list[str]  # ids of the cases with critical findings
     findings: list[Finding]
-    refusal: str
-    drifts: list[Drift]
-    audits: list[ResizeAudit]
+    refusal: str | None  # why the cohort is refused, in one line
+    drifts: list[Drift]  # empty without a reference profile
+    audits: list[ResizeAudit]  # of each case with a lesion
 
     @property
     def critical(self) -> list[Finding]:
-        """The findings that keep a case or the cohort from being trained on."""
+        """The critical findings."""
         return [finding for finding in self.findings if finding.is_critical]
 
     def summary(self) -> dict[str, float]:
-        """Finite numbers for a table of runs."""
+        """Finite metrics for the comparison of runs."""
         numbers: dict[str, float] = {
             "cases_accepted": len(self.accepted),
             "cases_dropped": len(self.dropped),
@@ -46,5 +63,22 @@ class Outcome:
             numbers["resize_lesions_lost"] = sum(audit.lesions_lost for audit in self.audits)
         if self.drifts:
             numbers["hu_stability_index"] = self.drifts[0].value
-            numbers["drifted_facts"] = sum(drift.is_large for drift in self.drifts)
+            numbers["drifted_facts"] = sum(drift.exceeds_limit for drift in self.drifts)
         return {name: float(value) for name, value in numbers.items()}
+
+
+def join_findings(findings: Sequence[Finding]) -> str:
+    """Join findings into one line: cases with the same message together, at most ten cases and ten messages."""
+    cases_of: dict[str, list[str]] = {}
+    for finding in findings:
+        cases_of.setdefault(f"{finding.message} ({finding.remedy})", []).append(finding.case_id or "")
+    lines = [f"{_case_list(cases)}{text}" for text, cases in cases_of.items()]
+    more = [f"and {len(lines) - _MAX_FINDINGS} more, see the report"] if len(lines) > _MAX_FINDINGS else []
+    return "; ".join([*lines[:_MAX_FINDINGS], *more])
+
+
+def _case_list(case_ids: list[str]) -> str:
+    if case_ids == [""]:
+        return ""
+    more = f" and {len(case_ids) - _MAX_CASES} more" if len(case_ids) > _MAX_CASES else ""
+    return f"case{'s' if len(case_ids) > 1 else ''} {', '.join(case_ids[:_MAX_CASES])}{more}: "

@@ -1,10 +1,11 @@
-"""The statistics of a cohort that a later one is compared with, and by how much that one has drifted.
+"""The profile of a cohort: reference statistics that reveal the drift of later cohorts.
 
-A model is as good as its test said for scans like those it was tested on. Where a later cohort has another HU
-distribution, other slice spacings or a heavier lesion burden, that number no longer holds.
+A test result holds for scans like the tested ones. It no longer holds for a cohort with another HU distribution,
+other slice spacings or a heavier lesion burden.
 """
 
 import json
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,110 +17,106 @@ from numpy.typing import NDArray
 
 from components.runtime.errors import InputError
 from components.runtime.files import atomic_write
+from components.storage.gcs_uri import is_gcs_uri
 
 PROFILE = "profile.json"
-HU_EDGES = np.arange(-950, 251, 50)  # below the first lie air and padding, above the last what the window cuts off
-COMPARED = (
+HU_EDGES = np.arange(-950, 251, 50)  # air and padding are below the first; the CT window ends at the last
+COMPARED_FACTS = (
     *("hu_p25", "hu_p50", "hu_p75", "hu_sd", "air_share"),
     *("column_spacing_mm", "row_spacing_mm", "slice_spacing_mm", "height_mm"),
     *("lesion_ml", "lesion_share", "lesion_count", "lesion_hu_mean", "lung_ml"),
 )
 QUANTILES = (5, 25, 50, 75, 95)
-MAX_STABILITY_INDEX = 0.25  # "significant change" by the usual reading; 0.1 is a small one (Siddiqi, 2006)
+MAX_STABILITY_INDEX = 0.25  # "significant change"; 0.1 is a small one (Siddiqi, 2006)
 MAX_SHIFT = 1.0  # of the median, in interquartile ranges of the reference
-_BINS = 10  # the stability index is read against tenths of the reference
-_LEAST_SHARE = 1e-4  # keeps the index finite where a bin is empty
-_LEAST_SPREAD = 0.05  # of the median: a cohort of one scanner has no spread at all in its spacings
+_BINS = 10  # the stability index compares deciles of the reference
+_MIN_SHARE = 1e-4  # keeps the index finite for empty bins
+_MIN_SPREAD = 0.05  # of the median: the spacings of a single scanner have no spread
 
 
 @dataclass(frozen=True)
 class Profile:
-    """Reference statistics of a cohort.
-
-    Attributes:
-        cases: how many there are.
-        hu_shares: mean share of a case's voxels in each bin of `HU_EDGES`; each case counts the same.
-        facts: for each of `COMPARED` the quantiles over the cases (`p05` …), and in `n` how many cases have it.
-    """
+    """Reference statistics of a cohort."""
 
     cases: int
-    hu_shares: list[float]
-    facts: Mapping[str, Mapping[str, float]]
+    hu_shares: list[float]  # mean share of voxels in each bin of `HU_EDGES`; every case has the same weight
+    facts: Mapping[str, Mapping[str, float]]  # for each of `COMPARED_FACTS` the quantiles (`p05` …) and cases (`n`)
 
     @classmethod
-    def of(cls, facts: pd.DataFrame, hu_shares: Sequence[NDArray[np.float64]]) -> Self:
-        """Sum up a cohort's fact table and the HU shares of its cases."""
+    def from_facts(cls, facts: pd.DataFrame, hu_shares: Sequence[NDArray[np.float64]]) -> Self:
+        """Summarize a fact table and the HU shares of its cases."""
         shares = np.mean(hu_shares, axis=0) if len(hu_shares) else np.zeros(len(HU_EDGES) + 1)
-        return cls(len(facts), shares.tolist(), {name: _quantiles(facts[name]) for name in COMPARED})
+        return cls(len(facts), shares.tolist(), {name: _quantiles(facts[name]) for name in COMPARED_FACTS})
 
     def write(self, folder: Path) -> None:
         """Write `profile.json` into `folder`."""
-        content = {"hu_edges": HU_EDGES.tolist(), **asdict(self)}
         with atomic_write(folder / PROFILE) as temporary:
-            temporary.write_text(json.dumps(content, indent=2) + "\n")
+            temporary.write_text(json.dumps({"hu_edges": HU_EDGES.tolist(), **asdict(self)}, indent=2) + "\n")
 
     @classmethod
-    def read(cls, folder: Path) -> Self:
-        """Read `profile.json` of a folder; `InputError` where there is none or it is another version's."""
-        path = folder / PROFILE
+    def read(cls, address: str | Path) -> Self:
+        """Read `profile.json` from a folder or `gs://bucket/prefix`.
+
+        Raises:
+            InputError: the profile is missing, unreachable or incompatible.
+        """
+        if is_gcs_uri(str(address)):
+            from components.storage.gcs import download_prefix  # importing the client takes a second
+
+            with tempfile.TemporaryDirectory() as scratch:
+                if PROFILE not in download_prefix(str(address), Path(scratch), include=lambda name: name == PROFILE):
+                    raise InputError(f"{address}: no {PROFILE} found; give that of a validate step")
+                return cls.read(scratch)
+        path = Path(address).expanduser() / PROFILE
         try:
             content = json.loads(path.read_text())
             if content.pop("hu_edges") != HU_EDGES.tolist():
-                raise ValueError("it has other HU bins")
+                raise ValueError("different HU bins")
             return cls(**content)
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-            raise InputError(f"{path}: no cohort profile ({error}); give the profile that validate wrote") from error
+            raise InputError(f"{path}: not a cohort profile ({error}); give that of a validate step") from error
 
 
 @dataclass(frozen=True)
 class Drift:
-    """One comparison of a cohort with a profile.
-
-    Attributes:
-        fact: what is compared.
-        reference: the profile's median and interquartile range; empty for the HU distribution as a whole.
-        found: the same of this cohort.
-        measure: what `value` is.
-        value: how far the two are apart.
-        limit: from where on that is a finding.
-    """
+    """A comparison of a cohort with a reference profile."""
 
     fact: str
-    reference: str
-    found: str
+    reference: str  # median and interquartile range; empty for the HU distribution
+    observed: str  # the same for this cohort
     measure: str
     value: float
     limit: float
 
     @property
-    def is_large(self) -> bool:
-        """Whether it is beyond the limit."""
+    def exceeds_limit(self) -> bool:
+        """Whether the drift is a finding."""
         return self.value > self.limit
 
 
-def compare(reference: Profile, found: Profile) -> list[Drift]:
-    """Compare a cohort with a reference, the HU distribution first; a fact that either lacks is left out."""
-    index = stability_index(np.array(reference.hu_shares), np.array(found.hu_shares))
+def compare_profiles(*, reference: Profile, observed: Profile) -> list[Drift]:
+    """Compare a cohort with a reference: the HU distribution first, then each fact that both have."""
+    index = stability_index(reference=np.array(reference.hu_shares), observed=np.array(observed.hu_shares))
     drifts = [Drift("hu_distribution", "", "", "population stability index", index, MAX_STABILITY_INDEX)]
-    for name in COMPARED:
-        before, now = reference.facts.get(name, {"n": 0}), found.facts[name]
-        if before["n"] and now["n"]:
-            shift = abs(now["p50"] - before["p50"]) / _spread(before)
-            drifts.append(Drift(name, _text(before), _text(now), "shift in interquartile ranges", shift, MAX_SHIFT))
+    for name in COMPARED_FACTS:
+        old, new = reference.facts.get(name, {"n": 0}), observed.facts[name]
+        if old["n"] and new["n"]:
+            spread = max(old["p75"] - old["p25"], _MIN_SPREAD * abs(old["p50"]), 1e-9)
+            shift = abs(new["p50"] - old["p50"]) / spread
+            drifts.append(Drift(name, _format(old), _format(new), "shift in interquartile ranges", shift, MAX_SHIFT))
     return drifts
 
 
-def stability_index(reference: NDArray[np.float64], found: NDArray[np.float64]) -> float:
+def stability_index(*, reference: NDArray[np.float64], observed: NDArray[np.float64]) -> float:
     """Population stability index of two distributions over the same bins.
 
-    The bins are joined to tenths of the reference, or fewer where one bin holds more. The index is the sum of
-    (found - reference) · ln(found / reference) (Siddiqi, Credit Risk Scorecards, 2006).
+    Merges the bins into deciles of the reference, or fewer if one bin holds more. The index is the sum of
+    (observed - reference) · ln(observed / reference) (Siddiqi, Credit Risk Scorecards, 2006).
     """
-    tenth = np.minimum((np.cumsum(reference) - reference / 2) * _BINS, _BINS - 1).astype(int)
-    before, now = (np.bincount(tenth, shares, _BINS) for shares in (reference, found))
-    used = np.bincount(tenth, minlength=_BINS) > 0
-    before, now = np.maximum(before[used], _LEAST_SHARE), np.maximum(now[used], _LEAST_SHARE)
-    return float(((now - before) * np.log(now / before)).sum())
+    decile = np.minimum((np.cumsum(reference) - reference / 2) * _BINS, _BINS - 1).astype(int)
+    used = np.unique(decile)
+    old, new = (np.maximum(np.bincount(decile, shares)[used], _MIN_SHARE) for shares in (reference, observed))
+    return float(((new - old) * np.log(new / old)).sum())
 
 
 def _quantiles(values: pd.Series) -> dict[str, float]:
@@ -129,9 +126,5 @@ def _quantiles(values: pd.Series) -> dict[str, float]:
     return {"n": len(present)} | {f"p{q:02}": float(np.percentile(present, q)) for q in QUANTILES}
 
 
-def _spread(quantiles: Mapping[str, float]) -> float:
-    return max(quantiles["p75"] - quantiles["p25"], _LEAST_SPREAD * abs(quantiles["p50"]), 1e-9)
-
-
-def _text(quantiles: Mapping[str, float]) -> str:
+def _format(quantiles: Mapping[str, float]) -> str:
     return f"{quantiles['p50']:.4g} ({quantiles['p25']:.4g} to {quantiles['p75']:.4g})"

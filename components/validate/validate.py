@@ -1,31 +1,34 @@
-"""An ingested cohort to the table of cases that may be trained on, with the facts and findings behind it."""
+"""Validate an ingested cohort: facts and findings for every case, and the cases accepted for training."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
+from typing import Self
 
 import pandas as pd
 
-from components.ct.cases import Case, read_cases, write_cases
+from components.ct.cases import read_cases, write_cases
+from components.ingest.ingest import OnInvalid
 from components.runtime.errors import CohortError, InputError
 from components.runtime.files import atomic_write
 from components.runtime.workers import map_cases
+from components.validate.data_docs import write_data_docs
 from components.validate.facts import fact_table
-from components.validate.findings import Finding, in_one_line
 from components.validate.inspection import Inspection, inspect_case
-from components.validate.outcome import Outcome
-from components.validate.profile import Drift, Profile, compare
+from components.validate.outcome import Finding, Outcome, Severity, join_findings
+from components.validate.profile import Drift, Profile, compare_profiles
 from components.validate.report import write_report
 from components.validate.resize_audit import ResizeAudit
+from components.validate.suite import check_facts
 
 FACTS, FINDINGS, DRIFT, RESIZE_AUDIT = "facts.csv", "findings.csv", "drift.csv", "resize_audit.csv"
-POLICIES = ("fail", "skip")
 
 
 @dataclass(frozen=True)
 class Outputs:
-    """Where validation writes to: folders, but for the report, an HTML page."""
+    """Paths of the outputs: folders, except for the report, an HTML page."""
 
     accepted: Path
     facts: Path
@@ -33,101 +36,106 @@ class Outputs:
     data_docs: Path
     report: Path
 
+    @classmethod
+    def inside(cls, folder: Path) -> Self:
+        """Place each output in `folder` under its own name."""
+        return cls(*(folder / field.name for field in fields(cls)))
+
 
 def validate(
     cases: Path,
     outputs: Outputs,
     *,
-    on_invalid: str = "fail",
+    on_invalid: str = OnInvalid.FAIL,
     image_size: int = 128,
     reference: Profile | None = None,
     workers: int | None = None,
 ) -> Outcome:
-    """Put down the facts of every case, hold them against the suite, and pass on the cases that meet it.
+    """Measure every case, check the facts against the suite, and write the accepted cases.
 
-    A cohort that is refused ends in `Outcome.refusal`, not in an error: a cluster stores the outputs, the report
-    among them, of steps that succeed alone. Its table of accepted cases is empty, and slice refuses that.
+    A refused cohort sets `Outcome.refusal` instead of raising an error, because a cluster keeps the report only if
+    the step succeeds. The table of accepted cases is then empty, and slice refuses it.
 
     Args:
         cases: output of ingest; the volumes stay there.
-        outputs: what to write.
-        on_invalid: `fail` at any critical finding, or `skip` the cases that have one if enough others remain.
-        image_size: edge of the network's grid in pixels, for the audit of what resizing loses.
-        reference: profile of an earlier cohort to compare this one with.
-        workers: cases read at the same time; by default as many as there are processors.
+        outputs: paths to write.
+        on_invalid: `fail` refuses a cohort with a critical finding; `skip` drops the cases that have one.
+        image_size: edge of the network's grid in pixels, for the resize audit.
+        reference: profile of an earlier cohort to compare with.
+        workers: number of cases to read in parallel; by default the number of processors.
 
     Raises:
-        InputError: a bad parameter, or no cases at all.
+        InputError: a parameter is invalid, or there are no cases.
     """
-    if on_invalid not in POLICIES:
-        raise InputError(f"on_invalid is {on_invalid!r}; expected {' or '.join(POLICIES)}")
+    skip = OnInvalid(on_invalid) is OnInvalid.SKIP
     if image_size < 1:
-        raise InputError(f"image_size is {image_size}; expected the edge of the network's grid, such as 128")
+        raise InputError(f"image_size: {image_size}; expected the edge of the network's grid in pixels, such as 128")
     table = read_cases(cases)
     if not table:
         raise CohortError(f"{cases}: the case table is empty; give a source with scans and masks")
-    inspected = map_cases(partial(inspect_case, cases, image_size=image_size), table, "checked", workers)
-    rows = fact_table([one.facts for one in inspected], table)
-    outcome, profile = _judge(rows, inspected, on_invalid, reference, outputs.data_docs)
-    _write(outputs, table, rows, outcome, profile)
-    write_report(outputs.report, rows, outcome, image_size, {one.facts.case_id: one.picture for one in inspected})
+    inspections = map_cases(partial(inspect_case, cases, image_size=image_size), table, "checked", workers)
+    facts = fact_table([inspection.facts for inspection in inspections], table)
+    result = check_facts(facts)
+    outcome, profile = _judge(facts, inspections, result.findings, skip, reference)
+    with _new_folder(outputs.data_docs) as folder:
+        write_data_docs(folder, result.suite, result.validation)
+    with _new_folder(outputs.accepted) as folder:
+        write_cases(folder, [case for case in table if case.case_id in outcome.accepted])
+    with _new_folder(outputs.profile) as folder:
+        profile.write(folder)
+    with _new_folder(outputs.facts) as folder:
+        _write_csv(folder / FACTS, facts)
+        for name, kind, rows in (
+            (FINDINGS, Finding, outcome.findings),
+            (RESIZE_AUDIT, ResizeAudit, outcome.audits),
+            (DRIFT, Drift, outcome.drifts),
+        ):
+            columns = [field.name for field in fields(kind)]
+            _write_csv(folder / name, pd.DataFrame([vars(row) for row in rows], columns=columns))
+    write_report(outputs.report, facts, outcome, image_size, {one.facts.case_id: one.picture for one in inspections})
     return outcome
 
 
 def _judge(
-    rows: pd.DataFrame, inspected: Sequence[Inspection], on_invalid: str, reference: Profile | None, data_docs: Path
+    facts: pd.DataFrame,
+    inspections: Sequence[Inspection],
+    findings: Sequence[Finding],
+    skip: bool,
+    reference: Profile | None,
 ) -> tuple[Outcome, Profile]:
-    """The outcome, and the profile of the cases that are not dropped; the library's pages are written on the way."""
-    from components.validate.data_docs import write_data_docs
-    from components.validate.suite import check
-
-    checked = check(rows)
-    with atomic_write(data_docs) as temporary:
-        temporary.mkdir()
-        write_data_docs(temporary, checked.suite, checked.result)
-    blocking = [finding for finding in checked.findings if finding.is_critical]
-    bad = {finding.case_id for finding in blocking if finding.case_id}
-    kept = rows[~rows.case_id.isin(bad)]
-    if on_invalid == "skip" and bad and len(kept):
-        # What holds for the cohort as a whole has to hold for what is left of it.
-        blocking = [finding for finding in check(kept).findings if finding.is_critical]
-    ids = set(kept.case_id)
-    profile = Profile.of(
-        kept, [one.hu_shares for one in inspected if one.facts.case_id in ids and one.hu_shares is not None]
-    )
-    drifts = compare(reference, profile) if reference else []
+    """Return the outcome, and the profile of the cases without critical findings."""
+    critical = [finding for finding in findings if finding.is_critical]
+    dropped = {finding.case_id for finding in critical if finding.case_id}
+    kept = facts[~facts.case_id.isin(dropped)]
+    if skip and dropped and len(kept):
+        # The remaining cases must meet the expectations on the cohort, too.
+        critical = [finding for finding in check_facts(kept).findings if finding.is_critical]
+    hu_shares = [one.hu_shares for one in inspections if one.facts.case_id not in dropped and one.hu_shares is not None]
+    profile = Profile.from_facts(kept, hu_shares)
+    drifts = compare_profiles(reference=reference, observed=profile) if reference else []
     outcome = Outcome(
-        accepted=[] if blocking else list(kept.case_id),
-        dropped=sorted(bad),
-        findings=[*checked.findings, *(_drift_finding(drift) for drift in drifts if drift.is_large)],
-        refusal=f"validation of {len(rows)} cases failed: {in_one_line(blocking)}" if blocking else "",
+        accepted=[] if critical else list(kept.case_id),
+        dropped=sorted(dropped),
+        findings=[*findings, *(_drift_finding(drift) for drift in drifts if drift.exceeds_limit)],
+        refusal=f"validation of {len(facts)} cases failed: {join_findings(critical)}" if critical else None,
         drifts=drifts,
-        audits=[one.resize for one in inspected if one.resize],
+        audits=[one.resize for one in inspections if one.resize],
     )
     return outcome, profile
 
 
 def _drift_finding(drift: Drift) -> Finding:
-    medians = f": the median was {drift.reference}, is {drift.found}" if drift.reference else ""
-    says = f"drifted from the reference cohort, {drift.measure} {drift.value:.2f} (limit {drift.limit:g}){medians}"
-    return Finding("warning", None, drift.fact, says, "earlier test results may not hold for these scans")
+    medians = f", median {drift.reference} in the reference and {drift.observed} here" if drift.reference else ""
+    message = f"drift from the reference cohort: {drift.measure} {drift.value:.2f}, limit {drift.limit:g}{medians}"
+    return Finding(Severity.WARNING, None, drift.fact, message, "earlier test results may not hold for these scans")
 
 
-def _write(outputs: Outputs, table: Sequence[Case], rows: pd.DataFrame, outcome: Outcome, profile: Profile) -> None:
-    kept = set(outcome.accepted)
-    with atomic_write(outputs.accepted) as temporary:
+@contextmanager
+def _new_folder(path: Path) -> Iterator[Path]:
+    with atomic_write(path) as temporary:
         temporary.mkdir()
-        write_cases(temporary, [case for case in table if case.case_id in kept])
-    with atomic_write(outputs.profile) as temporary:
-        temporary.mkdir()
-        profile.write(temporary)
-    with atomic_write(outputs.facts) as temporary:
-        temporary.mkdir()
-        rows.to_csv(temporary / FACTS, index=False, lineterminator="\n")
-        for name, kind, found in (
-            (FINDINGS, Finding, outcome.findings),
-            (RESIZE_AUDIT, ResizeAudit, outcome.audits),
-            (DRIFT, Drift, outcome.drifts),
-        ):
-            listed = pd.DataFrame([vars(row) for row in found], columns=list(kind.__dataclass_fields__))
-            listed.to_csv(temporary / name, index=False, lineterminator="\n")
+        yield temporary
+
+
+def _write_csv(path: Path, table: pd.DataFrame) -> None:
+    table.to_csv(path, index=False, lineterminator="\n")

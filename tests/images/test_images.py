@@ -74,8 +74,7 @@ def test_the_steps_of_the_data_image_run_without_what_it_leaves_out():
     modules = {"tensorflow", "keras", "tensorboard", "tensorflow_serving", "clang", "h5py"}
     code = (
         f"import sys; sys.modules.update(dict.fromkeys({modules}, None));"
-        "import components.identify.fingerprint, components.ingest.ingest, components.validate.validate;"
-        "import components.validate.reference"
+        "import components.identify.fingerprint, components.ingest.ingest, components.validate.validate"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 

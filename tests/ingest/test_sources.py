@@ -19,7 +19,7 @@ from components.storage.http import RetryPolicy
 from tests.ingest.conftest import SHAPE, mask_of
 from tests.storage.gcs_server import BUCKET
 
-HASTY = RetryPolicy(
+SHORT_RETRIES = RetryPolicy(
     connect_timeout_s=1, read_timeout_s=1, stall_timeout_s=0.5, initial_backoff_s=0.01, max_backoff_s=0.05
 )
 URI = f"gs://{BUCKET}/covid"
@@ -52,7 +52,9 @@ def mirror(file_server, tmp_path) -> FetchOptions:
         file_server.files[archive] = zip_bytes(masks | {"__MACOSX/._x.nii": b"junk"})
     file_server.files["COVID-19-CT-Seg_20cases.zip"] = zip_bytes(scans)
     digests = {name: hashlib.sha256(content).hexdigest() for name, content in file_server.files.items()}
-    return FetchOptions(tmp_path / "cache", replace(COVID_CT_SEG, base_url=file_server.url, sha256=digests), HASTY)
+    return FetchOptions(
+        tmp_path / "cache", replace(COVID_CT_SEG, base_url=file_server.url, sha256=digests), SHORT_RETRIES
+    )
 
 
 def test_the_published_record_has_a_digest_for_each_archive():

@@ -1,4 +1,4 @@
-"""What one reading of a case finds."""
+"""The inspection of a case: facts, resize audit and picture."""
 
 import io
 from dataclasses import replace
@@ -19,7 +19,7 @@ AFFINE = np.diag([-3.0, 3, 3, 1])
 
 
 def chest() -> np.ndarray:
-    """A box of tissue in air, in it two lungs of 20×40×40 voxels."""
+    """Return a box of tissue in air with two lungs of 20×40×40 voxels."""
     scan = np.full(SHAPE, -1000.0)
     scan[10:90, 10:70] = 40
     for left in (20, 60):
@@ -33,7 +33,7 @@ def lesion(*where: slice) -> np.ndarray:
     return mask
 
 
-def test_the_lungs_are_the_air_within_the_body(tmp_path, write_case):
+def test_the_lungs_are_the_air_inside_the_body(tmp_path, write_case):
     case = write_case(tmp_path, "a", chest(), lesion(slice(22, 26), slice(22, 26), slice(20, 22)), affine=AFFINE)
     facts = inspect_case(tmp_path, case, 32).facts
     assert facts.lung_ml == pytest.approx(2 * 20 * 40 * 40 * 0.027)
@@ -45,7 +45,7 @@ def test_the_lungs_are_the_air_within_the_body(tmp_path, write_case):
     assert facts.largest_lesion_ml == facts.lesion_ml
 
 
-def test_a_mask_beside_the_patient_lies_outside_the_body(tmp_path, write_case):
+def test_the_share_of_a_lesion_outside_the_body(tmp_path, write_case):
     mask = lesion(slice(0, 20), slice(30, 40), slice(20, 30))  # half of it in air
     facts = inspect_case(tmp_path, write_case(tmp_path, "a", chest(), mask, affine=AFFINE), 32).facts
     assert facts.lesion_outside_share == pytest.approx(0.5)
@@ -54,55 +54,55 @@ def test_a_mask_beside_the_patient_lies_outside_the_body(tmp_path, write_case):
 def test_slices_without_tissue_are_counted():
     slices = axial_slices(chest())
     slices[:7] = -1000
-    assert Anatomy.of(slices.astype(np.int16), 0.027).empty_slices == 7
+    assert Anatomy.from_slices(slices.astype(np.int16), 0.027).empty_slices == 7
 
 
-def test_a_table_below_the_patient_is_not_the_patient():
+def test_a_table_is_not_part_of_the_body():
     scan = chest()
     scan[:, 2:4] = 100
-    body = Anatomy.of(axial_slices(scan).astype(np.int16), 0.027).body
+    body = Anatomy.from_slices(axial_slices(scan).astype(np.int16), 0.027).body
     assert body is not None
     assert body.any(axis=(0, 2)).sum() == 60  # rows of the body alone
 
 
-def test_of_a_scan_cropped_to_the_lungs_nothing_is_said_of_the_outside():
-    anatomy = Anatomy.of(axial_slices(chest()[20:80, 20:60]).astype(np.int16), 0.027)
+def test_a_cropped_scan_has_no_body():
+    anatomy = Anatomy.from_slices(axial_slices(chest()[20:80, 20:60]).astype(np.int16), 0.027)
     assert anatomy.body is None
     assert anatomy.lung_ml is None
     assert anatomy.share_outside(np.ones((60, 40, 60))) is None
 
 
-def test_a_lesion_smaller_than_half_a_cell_vanishes_and_one_of_whole_cells_stays():
+def test_a_lesion_smaller_than_half_a_cell_is_lost_and_a_larger_one_is_kept():
     mask = np.zeros((2, 64, 64), np.uint8)
     mask[0, 16:32, 16:32] = 1  # 4×4 cells of 4×4 pixels
     mask[1, 40, 40] = 1  # a sixteenth of a cell
-    audit = audit_resize("a", mask, Lesions.of(mask), 16)
+    audit = audit_resize("a", mask, Lesions.from_mask(mask), 16)
     assert audit is not None
     assert (audit.lesions, audit.lesions_lost, audit.lesion_voxels) == (2, 1, 257)
-    # Interpolation rounds each corner of the square off by one pixel, and invents none.
+    # Interpolation removes one pixel at each corner of the square, and adds none.
     assert audit.voxels_lost == 1 + 4
     assert audit.dice_at_half == pytest.approx(2 * 252 / (252 + 257))
     assert audit.round_trip_dice >= audit.dice_at_half
 
 
-def test_at_the_scans_own_size_nothing_is_lost():
+def test_a_grid_of_the_size_of_the_scan_loses_nothing():
     mask = (np.random.default_rng(0).random((3, 32, 32)) < 0.2).astype(np.uint8)
-    audit = audit_resize("a", mask, Lesions.of(mask), 32)
+    audit = audit_resize("a", mask, Lesions.from_mask(mask), 32)
     assert audit is not None
     assert (audit.lesions_lost, audit.voxels_lost, audit.round_trip_dice) == (0, 0, 1)
 
 
 def test_a_mask_without_lesion_has_no_resize_audit():
-    assert audit_resize("a", np.zeros((2, 8, 8)), Lesions.of(np.zeros((2, 8, 8))), 16) is None
+    assert audit_resize("a", np.zeros((2, 8, 8)), Lesions.from_mask(np.zeros((2, 8, 8))), 16) is None
 
 
 def outline(png: bytes) -> np.ndarray:
-    """Where a picture is neither black, white nor gray."""
+    """Return where a picture is colored."""
     pixels = np.asarray(Image.open(io.BytesIO(png)).convert("RGB")).astype(int)
     return np.ptp(pixels, axis=2) > 0
 
 
-def test_the_picture_outlines_the_mask_where_it_is_and_a_flipped_one_elsewhere(tmp_path, write_case):
+def test_the_picture_outlines_the_mask_at_its_place(tmp_path, write_case):
     mask = lesion(slice(62, 70), slice(40, 56), slice(20, 25))
     right, wrong = (
         inspect_case(tmp_path, write_case(tmp_path, name, chest(), one, affine=AFFINE), 32).picture
@@ -112,7 +112,7 @@ def test_the_picture_outlines_the_mask_where_it_is_and_a_flipped_one_elsewhere(t
     assert wrong is not None
     height, width = outline(right).shape
     assert width / height == pytest.approx(300 / 240, abs=0.02)  # the patient's proportions
-    # x grows to the left of the patient, which is the right half of the picture; y to the front, which is above.
+    # The patient's left is on the right of the picture, anterior is at the top.
     rows, columns = np.nonzero(outline(right))
     assert columns.max() < width / 2 or columns.min() > width / 2
     assert rows.max() < height * 0.6
@@ -120,7 +120,7 @@ def test_the_picture_outlines_the_mask_where_it_is_and_a_flipped_one_elsewhere(t
     assert not (outline(wrong) & outline(right)).any()
 
 
-def test_duplicates_and_a_patients_scans_are_told_across_the_table(tmp_path, write_case):
+def test_the_fact_table_compares_cases(tmp_path, write_case):
     mask = lesion(slice(22, 26), slice(22, 26), slice(20, 22))
     cases = [write_case(tmp_path, name, chest(), mask, patient_id="p") for name in "ab"]
     cases.append(replace(cases[0], case_id="c", patient_id="q", sha256_scan="other", sha256_mask="other"))
