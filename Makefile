@@ -1,28 +1,29 @@
-# `make help` explains every target.
+# `make help` lists the targets.
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
 PYTHON := .venv/bin/python
+LUNG_CT := .venv/bin/lung-ct
 UV := $(or $(shell command -v uv),.uv/bin/uv)
 
-# What `make run NAME=value` may set, and `make cross-validate` and `make predict`: their pipelines' parameters.
+# Pipeline parameters that `make run`, `make cross-validate` and `make predict` pass on as NAME=value.
 PARAMETERS := MODEL_BASE MODEL_NAME SOURCE MASKS LABEL ON_INVALID PSEUDONYM_KEY_FILE CACHE PUSH_TO REFERENCE_PROFILE \
               IMAGE_SIZE MIN_LESION_PIXELS PRESET EPOCHS BATCH_SIZE CHANGES REQUIRE_GPU CHECKPOINT_DIR \
               MIN_DICE MIN_DICE_CI MIN_CASE_DICE MIN_SITE_DICE MAX_FALSE_POSITIVE_ML MAX_REGRESSION HARD_CASES \
               DATA_LICENSE VIEW_3D SIGNING_KEY_FILE SEED FOLDS FOLDS_FILE SERVER MODEL VERSION_LABEL PARTS MIN_LESION_ML
-given = $(foreach name,$(PARAMETERS),$(if $($(name)),'$(name)=$($(name))'))
-LOCAL = $(PYTHON) -m pipelines.cli local $(if $(RUNNER),--runner $(RUNNER))
+parameters = $(foreach name,$(PARAMETERS),$(if $($(name)),'$(name)=$($(name))'))
+RUN = $(LUNG_CT) run $(if $(RUNNER),--runner $(RUNNER))
 
 .PHONY: help
-help: ## Show this list
+help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
-	@echo "  run, cross-validate and predict take the parameters of their pipelines as NAME=value, such as"
+	@echo "  run, cross-validate and predict take pipeline parameters as NAME=value (docs/parameters.md):"
 	@echo "  make run SOURCE=path/to/cohort EPOCHS=60 MIN_DICE=0.7; RUNNER=docker runs the steps in containers"
 
 .PHONY: setup
-setup: .venv/.ready ## Install everything from uv.lock into .venv (uv itself too, where it is missing)
+setup: .venv/.ready ## Install everything from uv.lock into .venv, and uv if it is missing
 	@:
 
 .venv/.ready: pyproject.toml uv.lock | $(UV)
@@ -34,24 +35,28 @@ setup: .venv/.ready ## Install everything from uv.lock into .venv (uv itself too
 	@python3 -m venv .uv
 	@.uv/bin/python -m pip install --quiet uv
 
-# Without a source the scans are synthetic: 15 epochs show the whole way in a few minutes.
+# 15 epochs suffice for the synthetic scans.
 .PHONY: run
-run: setup ## Run the whole training pipeline here, and predict one held-out scan through the served model
-	@$(LOCAL) $(given) $(if $(SOURCE)$(EPOCHS)$(CHANGES)$(PRESET),,EPOCHS=15)
+run: setup ## Run the training pipeline on this machine, and segment a test scan with the served model
+	@$(RUN) $(parameters) $(if $(SOURCE)$(EPOCHS)$(CHANGES)$(PRESET),,EPOCHS=15)
 
 .PHONY: cross-validate
-cross-validate: setup ## Train and judge a recipe on every fold of a cohort: SOURCE=…, FOLDS=5
-	@$(LOCAL) --pipeline cross-validation $(given)
+cross-validate: setup ## Train and evaluate a recipe on every fold of a cohort: SOURCE=…, FOLDS=5
+	@$(RUN) --pipeline cross-validation $(parameters)
 
 .PHONY: predict
-predict: setup ## Segment a folder of scans: SOURCE=…, and MODEL=<model base> or SERVER=host:port
-	@$(LOCAL) --pipeline batch-prediction $(given)
+predict: setup ## Segment a folder of scans: SOURCE=… and MODEL=<model base> or SERVER=host:port
+	@$(RUN) --pipeline batch-prediction $(parameters)
 
 .PHONY: compile
-compile: setup ## Write the pipeline packages for the Kubeflow UI to build/*.yaml
-	@$(PYTHON) -m pipelines.cli compile
+compile: setup ## Write the packages of pipelines and components to build/ for Kubeflow
+	@$(LUNG_CT) compile
 
-# Images and deployment. OVERLAY is one of local, gcs, gpu, kserve; OPTIONS some of tls, monitoring, batching.
+.PHONY: docs
+docs: setup ## Generate the components' READMEs and docs/parameters.md
+	@$(PYTHON) -m pipelines.component_docs
+
+# Images and deployment. OVERLAY: local, gcs, gpu or kserve. OPTIONS: any of tls, monitoring, batching.
 engine = $(or $(ENGINE),$(if $(shell docker info >/dev/null 2>&1 && echo yes),docker,podman))
 deployment = --engine $(engine) $(if $(REGISTRY),--registry '$(REGISTRY)') $(if $(REVISION),--revision '$(REVISION)') \
   $(if $(HOST),--host '$(HOST)') $(if $(KFP_NAMESPACE),--kfp-namespace '$(KFP_NAMESPACE)') \
@@ -62,60 +67,61 @@ deployment = --engine $(engine) $(if $(REGISTRY),--registry '$(REGISTRY)') $(if 
   $(if $(SERVING_DIGEST),--serving-digest '$(SERVING_DIGEST)') $(if $(MODEL_CLAIM),--model-claim '$(MODEL_CLAIM)') \
   $(if $(COMPILE_WITH),--compile-with='$(COMPILE_WITH)') $(if $(PYTHON_IMAGE),--python-image '$(PYTHON_IMAGE)')
 dry_run = $(if $(DRY_RUN),--dry-run)
-steps := build push compile upload serving
+stages := build push compile upload serving
 
 .PHONY: images
-images: setup ## Build the container images: ENGINE=docker|podman, REGISTRY=…, GPUS=1 for the GPU image too
-	@$(PYTHON) -m pipelines.deploy.deploy up $(deployment) $(dry_run) --skip $(filter-out build,$(steps))
+images: setup ## Build the container images: ENGINE=docker|podman, REGISTRY=…, GPUS=1 adds the GPU image
+	@$(LUNG_CT) deploy $(deployment) $(dry_run) --skip $(filter-out build,$(stages))
 
 .PHONY: push
 push: setup ## Push the images to REGISTRY
-	@$(PYTHON) -m pipelines.deploy.deploy up $(deployment) $(dry_run) --skip $(filter-out push,$(steps))
+	@$(LUNG_CT) deploy $(deployment) $(dry_run) --skip $(filter-out push,$(stages))
 
 .PHONY: sbom
-sbom: $(UV) ## Write what the images hold to build/sbom.json (CycloneDX)
+sbom: $(UV) ## Write the software bill of materials to build/sbom.json (CycloneDX)
 	@mkdir -p build
 	@$(UV) export --frozen --no-dev --quiet --preview-features sbom-export --format cyclonedx1.5 -o build/sbom.json
 
 .PHONY: deploy
 deploy: setup ## Build, push, compile, upload and serve on a cluster: REGISTRY=… HOST=… OVERLAY=… SKIP="build push" DRY_RUN=1
-	@$(PYTHON) -m pipelines.deploy.deploy up $(deployment) $(dry_run) $(if $(SKIP),--skip $(SKIP))
+	@$(LUNG_CT) deploy $(deployment) $(dry_run) $(if $(SKIP),--skip $(SKIP))
 
 .PHONY: undeploy
-undeploy: setup ## Take serving off the cluster; models and volumes stay
-	@$(PYTHON) -m pipelines.deploy.deploy down $(deployment) $(dry_run)
+undeploy: setup ## Remove serving from the cluster; models and volumes stay
+	@$(LUNG_CT) undeploy $(deployment) $(dry_run)
 
 .PHONY: doctor
-doctor: setup ## Say which tools, credentials and clusters are missing, and how to get them
-	@$(PYTHON) -m pipelines.deploy.deploy doctor $(deployment)
+doctor: setup ## Check tools, credentials and clusters, with a remedy for each that is missing
+	@$(LUNG_CT) doctor $(deployment)
 
 .PHONY: test
-test: setup ## Run the tests, but for the slow ones
+test: setup ## Run the fast tests
 	@$(PYTHON) -m pytest -n auto --dist loadfile -m "not slow"
 
 .PHONY: test-all
-test-all: setup ## Run all tests, whole training runs among them
+test-all: setup ## Run all tests, including whole pipelines
 	@$(PYTHON) -m pytest -n auto --dist loadfile
 
 BENCH := evaluate_agreement evaluate_mutations evaluate_time ingest_speed ingest_memory serving_volume serving_load \
          serving_variants serving_runtimes train_steps train_cross_validation
 
 .PHONY: bench
-bench: setup ## Measure speed, memory, Dice, agreement, as tables; BENCH=serving_load for one; SOURCE=… for scans to train on
+bench: setup ## Run the benchmarks: BENCH=serving_load for one, SOURCE=… for a cohort to train on
 	@$(UV) sync --frozen --inexact --quiet --group bench
 	@for name in $(BENCH); do echo; echo "── $$name"; $(PYTHON) -m tests.bench.$$name || exit; done
 
 .PHONY: lint
-lint: setup ## Check style, format and types
+lint: setup ## Check style, format, types and layers
 	@.venv/bin/ruff check
 	@.venv/bin/ruff format --check
 	@.venv/bin/mypy
+	@.venv/bin/lint-imports
 
 .PHONY: format
-format: setup ## Bring the code into the house format
+format: setup ## Format the code
 	@.venv/bin/ruff check --fix
 	@.venv/bin/ruff format
 
 .PHONY: clean
-clean: ## Remove what was built and installed; runs/ stays
+clean: ## Remove build outputs and environments; runs/ stays
 	rm -rf build .venv .uv .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,4 +1,4 @@
-"""The batch prediction pipeline: a source of scans without masks to masks, a table and a gallery."""
+"""The batch prediction pipeline: masks, a table and a gallery of many scans."""
 
 from kfp import dsl
 
@@ -9,7 +9,7 @@ from components.predict.component import predict
 
 @dsl.pipeline(
     name="lung-infection-batch-prediction",
-    description="Segment the lesions in many lung CT scans, in parts side by side: masks, a table and a gallery.",
+    description="Segment lesions in many lung CT scans, in parallel parts: masks, a table and a gallery.",
 )
 def batch_prediction(
     source: str,
@@ -20,16 +20,16 @@ def batch_prediction(
     parts: int = 4,
     min_lesion_ml: float = 0.0,
 ) -> None:
-    """Deal the scans out, segment each part, bring the parts together.
+    """Plan parts of the scans, segment each part, collect the predictions.
 
     Args:
-        source: A folder of scans (.nii, .nii.gz, folders of DICOM series) that every step can read, or gs://bucket/prefix.
-        server: host:port of a TensorFlow Serving endpoint (gRPC); empty where model is given.
-        model: A model base or version folder to call directly, without a server; empty where server is given.
-        model_name: The model's name on the server.
-        version_label: Version label on the server, such as stable; empty for the newest.
-        parts: Number of parts that run side by side.
-        min_lesion_ml: Connected lesions under this volume are left out.
+        source: Folder of scans (.nii, .nii.gz or folders of DICOM series) that every step can read, or gs://bucket/prefix.
+        server: host:port of a TensorFlow Serving gRPC endpoint; empty if model is set.
+        model: Model base or version folder to load without a server; empty if server is set.
+        model_name: Name of the model on the server.
+        version_label: Version label on the server, such as stable; empty for the newest version.
+        parts: Number of parts that run in parallel.
+        min_lesion_ml: Minimum volume of a connected lesion in mL; smaller ones are removed from the mask.
     """
     planned = plan_parts(source=source, parts=parts)
     with dsl.ParallelFor(planned.output) as scans:

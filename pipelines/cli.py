@@ -1,62 +1,64 @@
-"""`python -m pipelines.cli`: run a pipeline here, compile it for the Kubeflow UI, or send it to a cluster."""
+"""`lung-ct`: run, compile, submit and deploy the pipelines; serve a model and segment scans with it."""
 
 import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-
-from kfp import compiler
+from typing import Any, get_args
 
 from components.runtime.errors import exit_on_input_error
-from pipelines.cluster import commands as cluster_commands
-from pipelines.cluster.compile_options import for_cluster
-from pipelines.parameters import PIPELINES, parse_parameters
+from components.runtime.step import configure_logging
+from pipelines import PipelineName, RunnerName
+from pipelines.cluster import commands as cluster
+from pipelines.deploy import commands as deploy
+from serving.commands import predict, serve, versions
+
+# A subcommand imports kfp, TensorFlow or gRPC only when it runs: help and parsing stay fast.
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Parse the command line and do what it says."""
+    """Run a subcommand; an input error exits with one line and status 1."""
     arguments = _parser().parse_args(argv)
-    with exit_on_input_error():
-        try:
-            arguments.do(arguments)
-        except KeyboardInterrupt:
-            sys.exit("interrupted; nothing was published, what was finished is in the run's folder")
+    configure_logging()
+    try:
+        with exit_on_input_error():
+            arguments.run(arguments)
+    except KeyboardInterrupt:
+        sys.exit(130)  # 128 + SIGINT, as shells report it
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m pipelines.cli", description=__doc__)
+    parser = argparse.ArgumentParser(prog="lung-ct", description=__doc__.partition(": ")[2].capitalize())
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    run = commands.add_parser("local", help="run a whole pipeline on this machine")
-    run.add_argument("parameters", nargs="*", metavar="NAME=VALUE", help="a parameter of the pipeline")
-    run.add_argument("--pipeline", choices=PIPELINES, default="training", help="default: %(default)s")
+    run = commands.add_parser("run", help="run a pipeline on this machine")
+    run.add_argument("parameters", nargs="*", metavar="NAME=VALUE", help="pipeline parameters")
+    run.add_argument("--pipeline", choices=get_args(PipelineName), default="training", help="default: %(default)s")
     run.add_argument("--runs", type=Path, default=Path("runs"), help="folder of all runs (default: %(default)s)")
-    run.add_argument(
-        "--runner",
-        choices=("subprocess", "docker"),
-        default="subprocess",
-        help="default: %(default)s",
-    )
-    run.set_defaults(do=_local)
-    package = commands.add_parser("compile", help="write the pipeline packages for the Kubeflow UI's upload")
-    package.add_argument("-o", "--output", type=Path, default=Path("build"), help="folder (default: %(default)s)")
-    cluster_commands.add_compile_options(package)
-    package.set_defaults(do=_compile)
-    cluster_commands.add_to(commands, PIPELINES, parse_parameters)
+    run.add_argument("--runner", choices=get_args(RunnerName), default="subprocess", help="default: %(default)s")
+    run.set_defaults(run=_run)
+    compiling = commands.add_parser("compile", help="write pipeline and component packages for Kubeflow")
+    compiling.add_argument("-o", "--output", type=Path, default=Path("build"), help="folder (default: %(default)s)")
+    cluster.add_compile_options(compiling)
+    compiling.set_defaults(run=_compile)
+    for module in (cluster, deploy, predict, serve, versions):
+        module.add_to(commands)
     return parser
 
 
-def _local(arguments: argparse.Namespace) -> None:
-    # Imported here: it brings the local runner, which `compile` has no use for.
+def _run(arguments: argparse.Namespace) -> None:
     from pipelines.local.runs import RUNS
+    from pipelines.parameters import parse_parameters
 
     parameters = parse_parameters(arguments.pipeline, arguments.parameters)
-    summary = RUNS[arguments.pipeline](arguments.runs, parameters, arguments.runner)
-    print("\n" + _told(summary | {"summary": arguments.runs.absolute() / "latest" / "summary.json"}))
+    try:
+        summary = RUNS[arguments.pipeline](arguments.runs, parameters, arguments.runner)
+    except KeyboardInterrupt:
+        print("interrupted: no version was published; the run folder keeps the finished steps", file=sys.stderr)
+        raise
+    print("\n" + _format_summary(summary | {"summary": arguments.runs.absolute() / "latest" / "summary.json"}))
 
 
-def _told(summary: dict[str, Any]) -> str:
-    """The summary as a person reads it."""
+def _format_summary(summary: dict[str, Any]) -> str:
     rows = []
     for name, value in summary.items():
         match value:
@@ -74,12 +76,22 @@ def _told(summary: dict[str, Any]) -> str:
 
 
 def _compile(arguments: argparse.Namespace) -> None:
-    options = cluster_commands.compile_options(arguments)
-    arguments.output.mkdir(parents=True, exist_ok=True)
+    from kfp import compiler
+
+    from pipelines.cluster.compile_options import for_cluster
+    from pipelines.component_docs import find_components
+    from pipelines.parameters import PIPELINES
+
+    options = cluster.compile_options(arguments)
+    folder = arguments.output / "components"
+    folder.mkdir(parents=True, exist_ok=True)
     for name, pipeline in PIPELINES.items():
         package = arguments.output / f"{name}.yaml"
         compiler.Compiler().compile(for_cluster(pipeline, options), str(package))
         print(package)
+    for component_name, component in find_components().items():
+        compiler.Compiler().compile(component, str(folder / f"{component_name}.yaml"))
+    print(folder / "*.yaml")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The cross-validation pipeline: how well a recipe does on every case of a cohort, fold by fold."""
+"""The cross-validation pipeline: a recipe's scores on every case of a cohort."""
 
 from kfp import dsl
 
@@ -16,7 +16,7 @@ from components.validate.component import validate
 
 @dsl.pipeline(
     name="lung-infection-cross-validation",
-    description="Train and judge a 2-D U-Net on each fold of a cohort, folds drawn by patient; nothing is published.",
+    description="Train and evaluate a 2-D U-Net on each fold of a cohort, split by patient; no version is published.",
 )
 def cross_validation(
     source: str = "phantom:12",
@@ -32,22 +32,22 @@ def cross_validation(
     batch_size: int = 0,
     seed: int = 0,
 ) -> None:
-    """Ingest, validate and slice once; train and evaluate each fold; put the folds together.
+    """Ingest, validate and slice once; train and evaluate on each fold; summarize the folds.
 
     Args:
-        source: A folder or gs://bucket/prefix with scans and masks; zenodo for the 20-case COVID-19 set;
+        source: Folder or gs://bucket/prefix with scans and masks; zenodo for the 20-case COVID-19 set;
             phantom:<cases> for synthetic scans.
-        masks: Name of the folder of masks in the source.
-        label: Mask value that is the lesion where masks hold several labels; 0 for masks of one lesion.
-        on_invalid: What an invalid case does: fail the run, or skip it.
-        cache: Folder that keeps downloads for the next run; empty for none.
-        folds: How many folds, 3 or more.
-        folds_file: JSON file with a benchmark's own folds, a list of lists of case ids; empty draws them.
+        masks: Name of the source's folder of masks.
+        label: Mask value of the lesion in multi-label masks; 0 for binary masks.
+        on_invalid: What to do with an invalid case: fail the run, or skip the case.
+        cache: Folder that keeps downloads between runs; empty disables the cache.
+        folds: Number of folds, at least 3.
+        folds_file: JSON file with predefined folds, a list of lists of case ids; empty draws folds by patient.
         image_size: Edge of the network's grid in pixels, a multiple of 16.
-        preset: Training recipe.
+        preset: Training recipe: default, baseline-focal or baseline-focal-dice.
         epochs: Number of epochs; 0 uses the preset's, 30 in default and 10 in the baselines.
         batch_size: Slices in a training step; 0 uses the preset's, 8 in all of them.
-        seed: Seed of the synthetic cohort, the folds, the weights and the augmentation.
+        seed: Random seed of the synthetic cohort, the folds, the initial weights and the augmentation.
     """
     identified = identify(source=source, masks=masks)
     ingested = ingest(
@@ -66,10 +66,11 @@ def cross_validation(
     sliced = slice(cases=cases, accepted=accepted, image_size=image_size, seed=seed).after(valid)
     shards = sliced.outputs["shards"]
     assigned = assign_folds(accepted=accepted, shards=shards, folds=folds, folds_file=folds_file, seed=seed)
-    # One at a time: on a cluster raise it to the number of accelerators; on one machine folds would share the cores.
+    # Folds run one at a time because they share one machine's cores; on a cluster, raise this to the number of GPUs.
+    # The loop is unnamed because kfp 2.17.0's local runner fails on named loops.
     with dsl.ParallelFor(assigned.outputs["Output"], parallelism=1) as number:
-        taken = select_fold(shards=shards, assignment=assigned.outputs["assignment"], number=number)
-        fold_shards = taken.outputs["fold_shards"]
+        selected = select_fold(shards=shards, assignment=assigned.outputs["assignment"], number=number)
+        fold_shards = selected.outputs["fold_shards"]
         trained = train(shards=fold_shards, preset=preset, epochs=epochs, batch_size=batch_size, seed=seed)
         evaluated = evaluate(cases=cases, shards=fold_shards, model=trained.outputs["model"], min_dice=0.0)
     summarize_folds(numbers=assigned.outputs["Output"], evaluations=dsl.Collected(evaluated.outputs["evaluation"]))

@@ -1,4 +1,4 @@
-"""The pipelines by name, and their parameters as a person types them."""
+"""The pipelines by name, and their parameters as typed on a command line."""
 
 import json
 from collections.abc import Sequence
@@ -7,64 +7,64 @@ from typing import Any
 from kfp.dsl.graph_component import GraphComponent
 
 from components.runtime.errors import InputError
+from pipelines import PipelineName
 from pipelines.batch_prediction import batch_prediction
 from pipelines.cross_validation import cross_validation
 from pipelines.training import training
 
-PIPELINES: dict[str, GraphComponent] = {
+PIPELINES: dict[PipelineName, GraphComponent] = {
     "training": training,
     "cross-validation": cross_validation,
     "batch-prediction": batch_prediction,
 }
 
 
-def defaults(pipeline: str) -> dict[str, Any]:
-    """The parameters that need not be given, with their values."""
+def default_parameters(pipeline: PipelineName) -> dict[str, Any]:
+    """Defaults of a pipeline's optional parameters."""
     inputs = PIPELINES[pipeline].component_spec.inputs
     return {name: spec.default for name, spec in inputs.items() if spec.optional}
 
 
-def parse_parameters(pipeline: str, given: Sequence[str]) -> dict[str, Any]:
-    """Turn `NAME=VALUE` words into the pipeline's typed parameters; names may be in capitals.
+def parse_parameters(pipeline: PipelineName, words: Sequence[str]) -> dict[str, Any]:
+    """Parse `NAME=VALUE` words to the pipeline's typed parameters; names are case-insensitive.
 
     Raises:
-        InputError: an unknown name, or a value of another type.
+        InputError: a name is unknown, or a value has the wrong type.
     """
     inputs = PIPELINES[pipeline].component_spec.inputs
     parameters = {}
-    for word in given:
+    for word in words:
         name, separator, value = word.partition("=")
         name = name.lower()
         if not separator or name not in inputs:
             known = ", ".join(inputs)
-            raise InputError(f"{word}: no such parameter of {pipeline}; expected NAME=VALUE with one of {known}")
-        parameters[name] = _typed(name, inputs[name].type, value)
+            raise InputError(f"{word}: unknown parameter of {pipeline}; expected NAME=VALUE with one of {known}")
+        parameters[name] = _parse_value(name, inputs[name].type, value)
     return parameters
 
 
-def _typed(name: str, kind: str, value: str) -> Any:
-    """Read a value of one of KFP's types."""
+def _parse_value(name: str, kfp_type: str, text: str) -> Any:
     try:
-        match kind:
+        match kfp_type:
             case "Integer":
-                return int(value)
+                return int(text)
             case "Float" | "Double":
-                return float(value)
+                return float(text)
             case "Boolean":
-                return {"true": True, "1": True, "false": False, "0": False}[value.lower()]
+                return {"true": True, "1": True, "false": False, "0": False}[text.lower()]
             case "Dict":
-                return _object(value)
+                return _parse_object(text)
             case "List[String]":
-                return [part.strip() for part in value.split(",") if part.strip()]
+                return [part.strip() for part in text.split(",") if part.strip()]
             case _:
-                return value
+                return text
     except (ValueError, KeyError):
         expected = {"Integer": "a whole number", "Boolean": "true or false", "Dict": 'JSON such as {"name": 1}'}
-        raise InputError(f"{name} is {value!r}; expected {expected.get(kind, 'a number')}") from None
+        raise InputError(f"{name} is {text!r}; expected {expected.get(kfp_type, 'a number')}") from None
 
 
-def _object(value: str) -> dict[str, Any]:
-    read = json.loads(value)
-    if not isinstance(read, dict):
-        raise ValueError(value)
-    return read
+def _parse_object(text: str) -> dict[str, Any]:
+    parsed = json.loads(text)
+    if not isinstance(parsed, dict):
+        raise ValueError(text)
+    return parsed

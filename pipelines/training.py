@@ -1,4 +1,4 @@
-"""The training pipeline: from a source of scans to a served model, or to a refusal that says why."""
+"""The training pipeline: from a source of scans to a model version, or to a report of why it was refused."""
 
 from kfp import dsl
 
@@ -11,14 +11,14 @@ from components.require_valid.component import require_valid
 from components.slice.component import slice
 from components.train.component import train
 from components.validate.component import validate
-from components.view_3d.component import view_3d as view
+from components.view_3d.component import view_3d as render_3d
 
 
 @dsl.pipeline(
     name="lung-infection-training",
-    description="Train a 2-D U-Net on lung CT scans and lesion masks; publish it only if its Dice passes the gate.",
+    description="Train a 2-D U-Net on lung CT scans and lesion masks; publish it if its test scores pass the gate.",
 )
-def training(
+def training(  # optional texts default to "": kfp's local runner and older backends reject a None of a pipeline
     model_base: str,
     model_name: str = "lung-infection",
     source: str = "phantom:12",
@@ -49,39 +49,40 @@ def training(
     signing_key_file: str = "",
     seed: int = 0,
 ) -> None:
-    """Ingest, validate, slice, train, evaluate, and export behind the Dice gate.
+    """Ingest, validate, slice, train and evaluate; export the model if it passes the gate.
 
     Args:
-        model_base: Folder of the served model's versions, such as a mounted volume's path, or gs://bucket/prefix.
-        model_name: Name under which the model is served.
-        source: A folder or gs://bucket/prefix with scans and masks; zenodo for the 20-case COVID-19 set;
+        model_base: Folder of the model's versions, such as a mounted volume's path, or gs://bucket/prefix; `make run`
+            defaults to a folder of the run.
+        model_name: Name of the served model.
+        source: Folder or gs://bucket/prefix with scans and masks; zenodo for the 20-case COVID-19 set;
             phantom:<cases> for synthetic scans.
-        masks: Name of the folder of masks in the source.
-        label: Mask value that is the lesion where masks hold several labels; 0 for masks of one lesion.
-        on_invalid: What an invalid case does: fail the run, or skip it.
-        pseudonym_key_file: File with a secret key; case and patient ids become keyed hashes then. Empty keeps names.
-        cache: Folder that keeps downloads for the next run; empty for none.
-        push_to: gs://bucket/prefix that the clean copies of scans and masks go to as well; empty for none.
-        reference_profile: Folder of an earlier cohort's profile to compare this one with; empty for none.
+        masks: Name of the source's folder of masks.
+        label: Mask value of the lesion in multi-label masks; 0 for binary masks.
+        on_invalid: What to do with an invalid case: fail the run, or skip the case.
+        pseudonym_key_file: File with a secret key that pseudonymizes case and patient ids; empty keeps the names.
+        cache: Folder that keeps downloads between runs; empty disables the cache.
+        push_to: gs://bucket/prefix to also write the de-identified scans and masks to; empty for none.
+        reference_profile: Folder of an earlier cohort's profile to compare with; empty for none.
         image_size: Edge of the network's grid in pixels, a multiple of 16.
-        min_lesion_pixels: Leave out training slices with fewer lesion pixels; 0 keeps all.
+        min_lesion_pixels: Drop training slices with fewer lesion pixels; 0 keeps all slices.
         preset: Training recipe: default, baseline-focal or baseline-focal-dice.
         epochs: Number of epochs; 0 uses the preset's, 30 in default and 10 in the baselines.
         batch_size: Slices in a training step; 0 uses the preset's, 8 in all of them.
         changes: Settings of the recipe that differ from the preset, such as {"learning_rate": 0.001}.
-        require_gpu: Fail where no GPU is visible, and never train on the CPU instead.
-        checkpoint_dir: Folder on a volume that outlives the pod, from which a retried training goes on; empty for none.
-        min_dice: The gate: smallest mean test Dice, for each case on its own grid, that is published.
-        min_dice_ci: The gate: smallest lower end of that mean's 95 % interval; 0 asks for nothing.
-        min_case_dice: The gate: smallest Dice of the worst case with 0.5 mL of lesion or more; 0 asks for nothing.
-        min_site_dice: The gate: smallest mean Dice of each source; 0 asks for nothing.
-        max_false_positive_ml: The gate: most volume that may be marked in a test scan without lesion.
-        max_regression: The gate: how far the mean Dice may fall below the served version's, on the same cases.
-        hard_cases: Ids of cases with which and without which the mean Dice is reported.
-        data_license: Under which terms the scans may be used, for the model card.
-        view_3d: Whether to write a page that shows the worst test case in 3-D, scan and both masks.
-        signing_key_file: PEM of an elliptic curve key to sign the exported version with; empty for none.
-        seed: Seed of the synthetic cohort, the split, the weights and the augmentation.
+        require_gpu: Fail without a GPU instead of training on the CPU.
+        checkpoint_dir: Folder on a persistent volume from which a retried training resumes; empty for none.
+        min_dice: Gate: minimum mean test Dice, computed per case on its native grid.
+        min_dice_ci: Gate: minimum lower bound of the mean's 95 % confidence interval; 0 disables the rule.
+        min_case_dice: Gate: minimum Dice of every case with at least 0.5 mL of lesion; 0 disables the rule.
+        min_site_dice: Gate: minimum mean Dice of every site; 0 disables the rule.
+        max_false_positive_ml: Gate: maximum predicted volume in a test scan without lesions, in mL.
+        max_regression: Gate: maximum drop of the mean Dice below the served version's on the same cases.
+        hard_cases: Ids of hard cases; the mean Dice is reported with and without them.
+        data_license: License of the scans, for the model card.
+        view_3d: Whether to render the worst test case in 3-D, with its mask and the prediction.
+        signing_key_file: PEM file of an elliptic curve key that signs the exported version; empty for none.
+        seed: Random seed of the synthetic cohort, the split, the initial weights and the augmentation.
     """
     identified = identify(source=source, masks=masks, pseudonym_key_file=pseudonym_key_file)
     ingested = ingest(
@@ -132,8 +133,8 @@ def training(
         data_license=data_license,
     )
     evaluation = evaluated.outputs["evaluation"]
-    # A lone `If` on a named output is skipped by kfp 2.17.0's local runner; with its `Else` it runs.
-    with dsl.If(evaluated.outputs["verdict"] == "pass"):
+    # kfp 2.17.0's local runner skips an `If` on a named output unless it has an `Else`.
+    with dsl.If(evaluated.outputs["verdict"] == "pass", name="Gate passed"):
         export(
             model=model,
             evaluation=evaluation,
@@ -142,7 +143,7 @@ def training(
             model_name=model_name,
             signing_key_file=signing_key_file,
         )
-    with dsl.Else():
+    with dsl.Else(name="Gate failed"):
         report_refusal(evaluation=evaluation)
-    with dsl.If(view_3d == True, name="view-3d"):  # noqa: E712 - kfp compares it when the pipeline runs
-        view(cases=cases, shards=shards, model=model, evaluation=evaluation)
+    with dsl.If(view_3d == True, name="Render in 3-D"):  # noqa: E712 - kfp compares at run time
+        render_3d(cases=cases, shards=shards, model=model, evaluation=evaluation)

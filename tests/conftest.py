@@ -1,6 +1,8 @@
 """Fixtures shared by several packages: small cohorts in the format of the ingest step."""
 
 import logging
+import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +13,9 @@ import pytest
 from components.ct.cases import Case, write_cases
 from components.ct.volume import FileGrid, write_on_file_grid
 from components.runtime.files import sha256_of
+
+# kubectl and hadolint from the lock file precede the machine's.
+os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
 
 
 @pytest.fixture(autouse=True)

@@ -1,1 +1,1 @@
-"""Summarize how a run on a cluster ended."""
+"""The summarize-run step: how a cluster run ended."""

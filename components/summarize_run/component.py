@@ -1,4 +1,4 @@
-"""The last step of a run on a cluster: how it ended, in words, whatever happened."""
+"""The KFP interface of the summarize-run step."""
 
 from kfp import dsl
 
@@ -11,17 +11,21 @@ def summarize_run(
     status: dsl.PipelineTaskFinalStatus,
     pipeline: str = "",
 ) -> None:
-    """Write down how the run ended.
+    """Summarize how a cluster run ended, as its last step.
 
     Args:
-        summary: State and, where it failed, the reason, for the UI.
-        status: What the cluster says; filled in by it.
+        summary: The final state and, after a failure, its reason.
+        status: The run's final status, filled in by Kubeflow.
         pipeline: Name of the pipeline.
     """
+    import logging
     from pathlib import Path
 
-    lines = [f"# {pipeline}: {status.state}", "", f"Run: {status.pipeline_job_resource_name}"]
-    if status.error_message:
-        lines += ["", f"Reason: {status.error_message}"]
-    Path(summary.path).write_text("\n".join(lines) + "\n")
-    print("\n".join(line for line in lines if line), flush=True)
+    from components.runtime.step import step_process
+
+    with step_process():
+        lines = [f"# {pipeline}: {status.state}", "", f"Run: {status.pipeline_job_resource_name}"]
+        if status.error_message:
+            lines += ["", f"Reason: {status.error_message}"]
+        Path(summary.path).write_text("\n".join(lines) + "\n")
+        logging.getLogger("components.summarize_run").info("\n".join(line for line in lines if line))

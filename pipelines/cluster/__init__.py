@@ -1,1 +1,1 @@
-"""Compiling for a Kubeflow cluster, and submitting runs to it."""
+"""Compile pipelines for a Kubeflow cluster, and run them there."""

@@ -1,7 +1,6 @@
-"""What a cluster is told about the steps beyond the picture in `training.py`: resources, retries, caching, pools.
+"""Cluster settings of the steps: resources, timeouts, retries, caching, node pools, display names.
 
-The pipeline itself stays as it reads, and as it runs on one machine; `for_cluster` builds it anew with settings on
-its tasks and an exit handler around them.
+`for_cluster` rebuilds a pipeline with these settings and an exit handler; the pipeline itself stays the same locally.
 """
 
 import functools
@@ -15,76 +14,73 @@ from kfp.dsl import pipeline_context
 from components.runtime.errors import InputError
 from components.summarize_run.component import summarize_run
 
-_TMP = "/tmp"
-_MODELS, _STEPS_WITH_MODELS = "/models", ("evaluate", "export", "predict")  # evaluate reads the served version
+_MODELS, _STEPS_WITH_MODELS = "/models", ("evaluate", "export", "predict")  # evaluate reads the champion
 _CHECKPOINTS = "/checkpoints"
-_SERVERS_CLIENT = ("lung-infection-client", "true")  # whom the servers' NetworkPolicy lets in
+_CLIENT_LABEL = ("lung-infection-client", "true")  # admitted by the servers' NetworkPolicy
 _STEPS_WITH_SECRET = ("identify", "ingest", "export")
-# Kubeflow's key holds a step's image, parameters and names of input artifacts, but nobody's content. Ingest alone has
-# parameters that tell all that goes into it, since identify's digest of the source is among them.
+# Kubeflow's cache key covers a step's image, parameters and artifact names, but no artifact content. Only ingest has
+# parameters that determine its result: the digest of the source from identify is one of them.
 _CACHED = "ingest"
 
 
 @dataclass(frozen=True)
-class Step:
-    """What one step needs.
+class StepSettings:
+    """Kubernetes settings of one step.
 
     Attributes:
-        shown: its name in the UI.
-        cpu: cores requested, and the limit: steps take as many workers as it allows, and memory for each.
-        memory: requested, and the limit.
-        timeout_s: the pod is ended after that.
-        retries: how often it is tried again. Steps write whole outputs under final names, or none.
+        display_name: name in the Kubeflow UI.
+        cpu: cores, request and limit: a step starts one worker per core.
+        memory: memory, request and limit.
+        timeout_s: the pod is stopped after this time.
+        retries: number of retries. Steps write their outputs atomically.
     """
 
-    shown: str
+    display_name: str
     cpu: str
     memory: str
     timeout_s: int
     retries: int
 
 
-_STEPS: Mapping[str, Step] = MappingProxyType(
+_STEPS: Mapping[str, StepSettings] = MappingProxyType(
     {
-        "identify": Step("See what the source holds", "500m", "1G", 1800, retries=3),
-        "ingest": Step("Ingest scans and masks", "1", "4G", 6 * 3600, retries=3),
-        "validate": Step("Validate the cohort", "2", "8G", 2 * 3600, retries=1),
-        "require-valid": Step("Stop at an invalid cohort", "100m", "1G", 600, retries=1),
-        "slice": Step("Slice to the network's grid", "2", "8G", 4 * 3600, retries=1),
-        "train": Step("Train the U-Net", "4", "16G", 24 * 3600, retries=1),
-        "evaluate": Step("Evaluate on native grids", "2", "8G", 4 * 3600, retries=1),
-        "view-3d": Step("Show the worst case in 3-D", "2", "8G", 3600, retries=1),
-        "export": Step("Export the model version", "2", "8G", 3600, retries=2),
-        "report-refusal": Step("Say why nothing is exported", "100m", "1G", 600, retries=1),
-        "assign-folds": Step("Deal the cases out to folds", "500m", "1G", 1800, retries=2),
-        "select-fold": Step("Take one fold for the test", "1", "4G", 3600, retries=2),
-        "summarize-folds": Step("Put the folds together", "1", "4G", 1800, retries=2),
-        "plan-parts": Step("Deal the scans out", "500m", "1G", 1800, retries=2),
-        "predict": Step("Segment a part of the scans", "2", "8G", 12 * 3600, retries=2),
-        "collect-predictions": Step("Bring the parts together", "1", "4G", 2 * 3600, retries=1),
+        "identify": StepSettings("Fingerprint source", "500m", "1G", 1800, retries=3),
+        "ingest": StepSettings("Ingest cohort", "1", "4G", 6 * 3600, retries=3),
+        "validate": StepSettings("Validate cohort", "2", "8G", 2 * 3600, retries=1),
+        "require-valid": StepSettings("Require valid cohort", "100m", "1G", 600, retries=1),
+        "slice": StepSettings("Slice volumes", "2", "8G", 4 * 3600, retries=1),
+        "train": StepSettings("Train U-Net", "4", "16G", 24 * 3600, retries=1),
+        "evaluate": StepSettings("Evaluate on native grids", "2", "8G", 4 * 3600, retries=1),
+        "view-3d": StepSettings("Render worst case in 3-D", "2", "8G", 3600, retries=1),
+        "export": StepSettings("Export model version", "2", "8G", 3600, retries=2),
+        "report-refusal": StepSettings("Report refusal", "100m", "1G", 600, retries=1),
+        "assign-folds": StepSettings("Assign folds", "500m", "1G", 1800, retries=2),
+        "select-fold": StepSettings("Select fold", "1", "4G", 3600, retries=2),
+        "summarize-folds": StepSettings("Summarize folds", "1", "4G", 1800, retries=2),
+        "plan-parts": StepSettings("Plan parts", "500m", "1G", 1800, retries=2),
+        "predict": StepSettings("Predict part", "2", "8G", 12 * 3600, retries=2),
+        "collect-predictions": StepSettings("Collect predictions", "1", "4G", 2 * 3600, retries=1),
     }
 )
 
 
 @dataclass(frozen=True)
 class ClusterOptions:
-    """How the pipeline is compiled for a cluster.
+    """Options for compiling a pipeline for a cluster.
 
     Attributes:
-        cpu: cores by step, such as {"slice": "16"}, where the usual number does not suit a cohort.
-        memory: memory by step, such as {"slice": "64G"}.
-        gpus: GPUs for the train step; 0 trains on processors.
-        gpu_type: the resource that the GPUs are, such as nvidia.com/gpu.
-        node_selector: labels of the train step's nodes.
-        tolerate: keys of the taints that the train step's pods tolerate; the GPU's own is always among them.
-        model_claim: a volume claim for served models, mounted as /models in the steps that read or write them; None
-            where they go to a bucket.
-        checkpoint_claim: a volume claim mounted as /checkpoints in the train step, for its `checkpoint_dir`: what a
-            retried or preempted training goes on from; None has it begin anew.
-        secret: a Secret with keys, mounted for identify, ingest and export under /run/secrets/<its name>, or None.
-        image_pull_secret: a Secret to fetch the images with, or None.
-        caching: whether ingest may take an earlier run's cases where the source has not changed.
-        exit_handler: whether a last step sums the run up, however it ended.
+        cpu: cores by step, such as {"slice": "16"}, in place of the defaults.
+        memory: memory by step, such as {"slice": "64G"}, in place of the defaults.
+        gpus: GPUs of the train step; 0 trains on the CPU.
+        gpu_type: resource name of the GPUs.
+        node_selector: node labels that the train step requires.
+        tolerate: keys of taints that the train step tolerates, besides the GPU's own.
+        model_claim: volume claim mounted at /models in the steps that read or write versions; None for a bucket.
+        checkpoint_claim: volume claim mounted at /checkpoints in the train step, for `checkpoint_dir`, or None.
+        secret: Secret mounted at /run/secrets/<name> in identify, ingest and export, or None.
+        image_pull_secret: Secret for pulling the images, or None.
+        caching: whether ingest may reuse an earlier run's cases if the source is unchanged.
+        exit_handler: whether a last step summarizes the run, also if it failed.
     """
 
     cpu: Mapping[str, str] = field(default_factory=dict)
@@ -104,73 +100,65 @@ class ClusterOptions:
 def for_cluster(
     pipeline: dsl.graph_component.GraphComponent, options: ClusterOptions | None = None
 ) -> dsl.graph_component.GraphComponent:
-    """Build a pipeline anew with a cluster's settings on its tasks; the one given stays as it is.
-
-    Args:
-        pipeline: what `dsl.pipeline` made.
-        options: the settings.
+    """Rebuild a pipeline with cluster settings on its tasks; the original stays unchanged.
 
     Raises:
-        InputError: there is no such step.
+        InputError: the options name an unknown step.
     """
     options = options or ClusterOptions()
     if unknown := {*options.cpu, *options.memory} - {*_STEPS}:
-        raise InputError(f"{', '.join(sorted(unknown))}: no such step; expected one of {', '.join(_STEPS)}")
-    draw = pipeline.pipeline_func
+        raise InputError(f"{', '.join(sorted(unknown))}: unknown step; expected one of {', '.join(_STEPS)}")
+    build = pipeline.pipeline_func
 
-    @functools.wraps(draw)
-    def on_cluster(*inputs: object, **named: object) -> object:
+    @functools.wraps(build)
+    def build_for_cluster(*args: object, **kwargs: object) -> object:
         if options.exit_handler:
-            summary = summarize_run(pipeline=pipeline.name)
-            with dsl.ExitHandler(summary, name="run"):
-                outputs = draw(*inputs, **named)
+            with dsl.ExitHandler(summarize_run(pipeline=pipeline.name), name="Run"):
+                outputs = build(*args, **kwargs)
         else:
-            outputs = draw(*inputs, **named)
+            outputs = build(*args, **kwargs)
         for task in pipeline_context.Pipeline.get_default_pipeline().tasks.values():
-            _settle(task, options)
+            _configure(task, options)
         return outputs
 
-    return dsl.pipeline(name=pipeline.name, description=pipeline.description)(on_cluster)
+    return dsl.pipeline(name=pipeline.name, description=pipeline.description)(build_for_cluster)
 
 
-def _settle(task: dsl.PipelineTask, options: ClusterOptions) -> None:
-    """Set on a task what its step needs."""
-    kind = task.component_spec.name
-    if kind == "summarize-run":
-        task.set_display_name("Sum the run up").set_caching_options(False)
+def _configure(task: dsl.PipelineTask, options: ClusterOptions) -> None:
+    name = task.component_spec.name
+    if name == "summarize-run":
+        task.set_display_name("Summarize run").set_caching_options(False)
         task.set_cpu_request("100m").set_memory_request("256M").set_memory_limit("1G")
         return
-    step = _STEPS[kind]
-    task.set_display_name(step.shown)
-    memory = options.memory.get(kind, step.memory)
-    cpu = options.cpu.get(kind, step.cpu)
+    step = _STEPS[name]
+    cpu, memory = options.cpu.get(name, step.cpu), options.memory.get(name, step.memory)
+    task.set_display_name(step.display_name)
     task.set_cpu_request(cpu).set_cpu_limit(cpu).set_memory_request(memory).set_memory_limit(memory)
-    task.set_caching_options(options.caching and kind == _CACHED)
-    kubernetes.set_timeout(task, step.timeout_s)
-    kubernetes.empty_dir_mount(task, volume_name="tmp", mount_path=_TMP)
+    task.set_caching_options(options.caching and name == _CACHED)
     task.set_retry(step.retries, backoff_duration="30s", backoff_factor=2, backoff_max_duration="600s")
-    if kind == "train":
-        _send_to_pool(task, options)
+    kubernetes.set_timeout(task, step.timeout_s)
+    kubernetes.empty_dir_mount(task, volume_name="tmp", mount_path="/tmp")
+    if name == "train":
+        _configure_train_nodes(task, options)
         if options.checkpoint_claim:
             kubernetes.mount_pvc(task, pvc_name=options.checkpoint_claim, mount_path=_CHECKPOINTS)
-    if kind == "predict":
-        kubernetes.add_pod_label(task, *_SERVERS_CLIENT)
-    if options.model_claim and kind in _STEPS_WITH_MODELS:
+    if name == "predict":
+        kubernetes.add_pod_label(task, *_CLIENT_LABEL)
+    if options.model_claim and name in _STEPS_WITH_MODELS:
         kubernetes.mount_pvc(task, pvc_name=options.model_claim, mount_path=_MODELS)
-    if options.secret and kind in _STEPS_WITH_SECRET:
+    if options.secret and name in _STEPS_WITH_SECRET:
         kubernetes.use_secret_as_volume(task, secret_name=options.secret, mount_path=f"/run/secrets/{options.secret}")
     if options.image_pull_secret:
         kubernetes.set_image_pull_secrets(task, [options.image_pull_secret])
 
 
-def _send_to_pool(task: dsl.PipelineTask, options: ClusterOptions) -> None:
-    """Ask for GPUs and the nodes that have them."""
-    tolerate = list(options.tolerate)
+def _configure_train_nodes(task: dsl.PipelineTask, options: ClusterOptions) -> None:
+    """Request GPUs, and the nodes that have them."""
+    tolerated = dict.fromkeys(options.tolerate)
     if options.gpus:
         task.set_accelerator_type(options.gpu_type).set_accelerator_limit(options.gpus)
-        if options.gpu_type not in tolerate:
-            tolerate.append(options.gpu_type)
+        tolerated[options.gpu_type] = None
     for label, value in options.node_selector.items():
         kubernetes.add_node_selector(task, label_key=label, label_value=value)
-    for key in tolerate:
+    for key in tolerated:
         kubernetes.add_toleration(task, key=key, operator="Exists", effect="NoSchedule")

@@ -1,1 +1,1 @@
-"""Images, pipeline versions and serving, brought to a cluster and removed from it."""
+"""Deploy images, pipeline versions and model serving to a cluster, and remove serving again."""

@@ -1,51 +1,57 @@
-"""What a deployment is: the images, the cluster and the serving that one command brings there."""
+"""The settings of a deployment: images, cluster and serving."""
 
 import importlib.metadata
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from components.runtime.errors import InputError
-from pipelines.deploy.shell import output
+from pipelines.deploy.shell import read_output
 
-OVERLAYS = ("local", "gcs", "gpu", "kserve")
-OPTIONS = ("tls", "monitoring", "batching")
+Engine = Literal["docker", "podman"]
+Overlay = Literal["local", "gcs", "gpu", "kserve"]
+Option = Literal["tls", "monitoring", "batching"]
+ImageKind = Literal["data", "cpu", "gpu"]
 NAMESPACE = "lung-infection"
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
 class Deployment:
-    """What is deployed, and where.
+    """Settings of a deployment.
 
     Attributes:
-        engine: docker or podman.
-        registry: where images go, such as europe-docker.pkg.dev/my-project/lung-ct; empty keeps them here.
-        revision: tag of the images: the git revision, `-dirty` behind it where files differ.
-        python_image: what the images are built on, such as one pinned by digest; None for what the Dockerfile says.
-        host: address of the Kubeflow Pipelines API; None for the cluster kubectl is set up for.
-        kfp_namespace: the user's namespace in Kubeflow; empty for a single user's.
-        token_file: file with a bearer token for it.
-        overlay: how serving is deployed.
-        options: components added to the overlay.
-        namespace: where serving runs.
-        model_base: gs:// folder of the model's versions; None for what the overlay says.
-        gcp_service_account: who reads it; None for what the overlay says.
-        serving_digest: content of the serving image, sha256:…; None for its tag alone.
-        gpus: GPUs for the train step; with some, the GPU image is built too.
-        model_claim: volume claim that the pipeline's export writes to; None where models go to a bucket.
-        compile_with: further options of `pipelines.cli compile`, as a shell takes them.
+        engine: container engine that builds and pushes.
+        registry: image registry, such as europe-docker.pkg.dev/my-project/lung-ct; None keeps images local.
+        revision: tag of the images.
+        python_image: base image, such as one pinned by digest; None for the Dockerfile's.
+        host: Kubeflow Pipelines API address; None for kubectl's current context.
+        kfp_namespace: user namespace on a multi-user Kubeflow; None on a single-user one.
+        token_file: file with a bearer token for the API.
+        overlay: overlay of the serving manifests.
+        options: kustomize components added to the overlay.
+        namespace: namespace of the servers.
+        model_base: folder of the model's versions; None for the overlay's.
+        gcp_service_account: Google service account that reads it; None for the overlay's.
+        serving_digest: digest of the tensorflow/serving image, sha256:…; None uses its tag.
+        gpus: GPUs of the train step; with any, the GPU image is built too.
+        model_claim: volume claim that export writes to; None for a bucket.
+        compile_with: more options of `lung-ct compile`, in shell syntax.
+
+    Raises:
+        InputError: settings are invalid or contradict each other.
     """
 
-    engine: str = "docker"
-    registry: str = ""
+    engine: Engine = "docker"
+    registry: str | None = None
     revision: str = "latest"
     python_image: str | None = None
     host: str | None = None
-    kfp_namespace: str = ""
+    kfp_namespace: str | None = None
     token_file: Path | None = None
-    overlay: str = "local"
-    options: tuple[str, ...] = ()
+    overlay: Overlay = "local"
+    options: tuple[Option, ...] = ()
     namespace: str = NAMESPACE
     model_base: str | None = None
     gcp_service_account: str | None = None
@@ -54,55 +60,47 @@ class Deployment:
     model_claim: str | None = None
     compile_with: str = ""
 
-    def checked(self) -> "Deployment":
-        """Refuse what cannot work.
-
-        Raises:
-            InputError: a value is none of those allowed; what to give instead.
-        """
-        if self.overlay not in OVERLAYS:
-            raise InputError(f"overlay {self.overlay!r}: expected one of {', '.join(OVERLAYS)}")
-        if unknown := set(self.options) - set(OPTIONS):
-            raise InputError(f"option {', '.join(sorted(unknown))}: expected some of {', '.join(OPTIONS)}")
+    def __post_init__(self) -> None:
+        """Validate the settings."""
         if self.overlay == "kserve" and self.options:
-            raise InputError("options go with the overlays local, gcs and gpu; KServe brings its own")
+            raise InputError(f"options {', '.join(self.options)}: not supported by overlay kserve; omit them")
         if self.serving_digest and not _DIGEST.fullmatch(self.serving_digest):
             raise InputError(f"serving digest {self.serving_digest!r}: expected sha256: and 64 hexadecimal digits")
         if self.model_base is not None and (self.overlay == "local") == self.model_base.startswith("gs://"):
-            raise InputError(f"model base {self.model_base}: overlay local takes a folder of its volume, others gs://…")
-        return self
+            expected = "a folder on the model volume" if self.overlay == "local" else "gs://bucket/prefix"
+            raise InputError(f"model base {self.model_base}: overlay {self.overlay} expects {expected}")
 
     @property
-    def kinds(self) -> tuple[str, ...]:
-        """The images that are built, as the Dockerfile calls its targets."""
+    def kinds(self) -> tuple[ImageKind, ...]:
+        """Kinds of images to build, the Dockerfile's targets."""
         return ("data", "cpu", "gpu") if self.gpus else ("data", "cpu")
 
-    def image(self, kind: str) -> str:
-        """Reference of an image of ours."""
-        return f"{self.registry.rstrip('/') or 'localhost'}/lung-ct-python:{kind}-{self.revision}"
+    def image(self, kind: ImageKind) -> str:
+        """Reference of an image in the registry."""
+        return f"{(self.registry or 'localhost').rstrip('/')}/lung-ct-python:{kind}-{self.revision}"
 
     def build_arguments(self) -> dict[str, str]:
-        """What the Dockerfile is told: its labels, and what it builds on."""
+        """Arguments of the Dockerfile: its labels and its base image."""
         arguments = {"REVISION": self.revision, "VERSION": importlib.metadata.version("lung-ct-pipelines")}
-        if source := _source():
-            arguments["SOURCE"] = source
+        if origin := _git_origin():
+            arguments["SOURCE"] = origin
         if self.python_image:
             arguments["PYTHON_IMAGE"] = self.python_image
         return arguments
 
 
-def revision() -> str:
-    """The git revision that images are tagged with; `-dirty` where files differ from it."""
+def git_revision() -> str:
+    """The commit's short hash, with the suffix -dirty if files differ from it; "unversioned" outside git."""
     try:
-        return output(["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]).strip()
+        return read_output(["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]).strip()
     except InputError:
         return "unversioned"
 
 
-def _source() -> str:
-    """Where the code comes from, by git's word and without a user's name or token; empty where git knows none."""
+def _git_origin() -> str | None:
+    """URL of the remote, without user name and token, or None."""
     try:
-        address = output(["git", "remote", "get-url", "origin"]).strip()
+        url = read_output(["git", "remote", "get-url", "origin"]).strip()
     except InputError:
-        return ""
-    return re.sub(r"//[^/@]*@", "//", address)
+        return None
+    return re.sub(r"//[^/@]*@", "//", url)

@@ -1,71 +1,72 @@
-"""Whether this machine can deploy: tools, versions, credentials, and the clusters' answers."""
+"""Checks whether this machine can deploy: tools, versions, credentials and clusters."""
 
 import json
 import shutil
-import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from components.runtime.errors import InputError
-from pipelines.deploy.deployment import Deployment
-from pipelines.deploy.shell import output
+from pipelines.cluster.connection import Cluster, check_api
+from pipelines.deploy.deployment import Deployment, Engine
+from pipelines.deploy.shell import read_output
 
-_OLDEST_KUBECTL = (1, 27)  # with kustomize 5, which the components need
+_MIN_KUBECTL = (1, 27)  # includes kustomize 5, which the manifests' components need
 _TIMEOUT_S = 10
 
 
 @dataclass(frozen=True)
-class Finding:
-    """One thing that was looked at; `remedy` says how to get it where it is missing."""
+class Check:
+    """Result of one check; `remedy` applies if it failed."""
 
-    what: str
-    sound: bool
-    found: str
+    name: str
+    passed: bool
+    result: str
     remedy: str = ""
 
 
-def report(deployment: Deployment) -> bool:
-    """Print what was found, a line each; give whether everything is there."""
-    findings = list(examined(deployment))
-    for finding in findings:
-        print(f"{'ok     ' if finding.sound else 'MISSING'}  {finding.what:<16} {finding.found}", flush=True)
-        if not finding.sound:
-            print(f"{'':<25} {finding.remedy}", flush=True)
-    return all(finding.sound for finding in findings)
+def print_report(deployment: Deployment) -> bool:
+    """Print a line for each check, and the remedy of each failed one; return whether all passed."""
+    all_passed = True
+    for check in run_checks(deployment):
+        all_passed &= check.passed
+        print(f"{'ok     ' if check.passed else 'MISSING'}  {check.name:<16} {check.result}", flush=True)
+        if not check.passed:
+            print(f"{'':<25} {check.remedy}", flush=True)
+    return all_passed
 
 
-def examined(deployment: Deployment) -> Iterator[Finding]:
-    """Look at everything that a deployment needs."""
-    yield _engine(deployment.engine)
+def run_checks(deployment: Deployment) -> Iterator[Check]:
+    """Check everything that the deployment needs."""
+    yield _check_engine(deployment.engine)
     if deployment.registry:
-        yield _registry(deployment)
-    kubectl = _kubectl()
+        yield _check_registry(deployment.engine, deployment.registry)
+    kubectl = _check_kubectl()
     yield kubectl
-    if kubectl.sound:
-        yield _cluster()
-        yield _rights(deployment.namespace)
-    yield _pipelines(deployment)
+    if kubectl.passed:
+        yield _check_cluster()
+        yield _check_permission(deployment.namespace)
+    yield _check_pipelines_api(deployment)
 
 
-def _engine(name: str) -> Finding:
-    remedy = f"install {name}, or name the other by ENGINE=docker or ENGINE=podman"
-    if shutil.which(name) is None:
-        return Finding(name, False, "not installed", remedy)
-    said = _said([name, "version", "--format", "{{.Client.Version}}"])
-    return Finding(name, True, said) if said else Finding(name, False, "does not answer", f"start {name}'s service")
+def _check_engine(engine: Engine) -> Check:
+    if shutil.which(engine) is None:
+        remedy = f"install {engine}, or choose the other engine: ENGINE=docker or ENGINE=podman"
+        return Check(engine, False, "not installed", remedy)
+    version = _read([engine, "version", "--format", "{{.Client.Version}}"])
+    return Check(engine, version is not None, version or "not running", f"start the {engine} service")
 
 
-def _registry(deployment: Deployment) -> Finding:
-    host = deployment.registry.split("/")[0]
+def _check_registry(engine: Engine, registry: str) -> Check:
+    host = registry.split("/")[0]
+    podman_user = _read([engine, "login", "--get-login", host]) if engine == "podman" else None
+    if podman_user or _has_docker_credentials(host):
+        return Check("registry", True, f"credentials for {host}")
     helper = f", or: gcloud auth configure-docker {host}" if host.endswith("pkg.dev") else ""
-    said = _said([deployment.engine, "login", "--get-login", host]) if deployment.engine == "podman" else ""
-    if said or _docker_knows(host):
-        return Finding("registry", True, f"credentials for {host}")
-    return Finding("registry", False, f"no credentials for {host}", f"{deployment.engine} login {host}{helper}")
+    return Check("registry", False, f"no credentials for {host}", f"{engine} login {host}{helper}")
 
 
-def _docker_knows(host: str) -> bool:
+def _has_docker_credentials(host: str) -> bool:
     try:
         settings = json.loads((Path.home() / ".docker" / "config.json").read_text())
     except (OSError, ValueError):
@@ -73,45 +74,41 @@ def _docker_knows(host: str) -> bool:
     return host in {**settings.get("auths", {}), **settings.get("credHelpers", {})} or "credsStore" in settings
 
 
-def _kubectl() -> Finding:
-    remedy = f"install kubectl {'.'.join(map(str, _OLDEST_KUBECTL))} or later: https://kubernetes.io/docs/tasks/tools/"
-    said = _said(["kubectl", "version", "--client", "-o", "json"])
-    if not said:
-        return Finding("kubectl", False, "not installed", remedy)
-    version = json.loads(said)["clientVersion"]
+def _check_kubectl() -> Check:
+    remedy = f"install kubectl {'.'.join(map(str, _MIN_KUBECTL))} or later: https://kubernetes.io/docs/tasks/tools/"
+    answer = _read(["kubectl", "version", "--client", "-o", "json"])
+    if answer is None:
+        return Check("kubectl", False, "not installed", remedy)
+    version = json.loads(answer)["clientVersion"]
     number = int(version["major"]), int("".join(filter(str.isdigit, version["minor"])))
-    return Finding("kubectl", number >= _OLDEST_KUBECTL, version["gitVersion"], remedy)
+    return Check("kubectl", number >= _MIN_KUBECTL, version["gitVersion"], remedy)
 
 
-def _cluster() -> Finding:
-    said = _said(["kubectl", "get", "--raw", "/readyz", f"--request-timeout={_TIMEOUT_S}s"])
-    remedy = "choose a context (kubectl config use-context …), or: gcloud container clusters get-credentials NAME"
-    return Finding("cluster", said == "ok", "answers" if said == "ok" else "does not answer", remedy)
+def _check_cluster() -> Check:
+    is_ready = _read(["kubectl", "get", "--raw", "/readyz", f"--request-timeout={_TIMEOUT_S}s"]) == "ok"
+    remedy = "select a context: kubectl config use-context …, or: gcloud container clusters get-credentials NAME"
+    return Check("cluster", is_ready, "reachable" if is_ready else "unreachable", remedy)
 
 
-def _rights(namespace: str) -> Finding:
-    said = _said(
-        ["kubectl", "auth", "can-i", "create", "deployments", "-n", namespace, f"--request-timeout={_TIMEOUT_S}s"]
-    )
-    remedy = f"ask for the role edit in namespace {namespace}"
-    found = f"may {'' if said == 'yes' else 'not '}deploy to {namespace}"
-    return Finding("rights", said == "yes", found, remedy)
+def _check_permission(namespace: str) -> Check:
+    question = ["kubectl", "auth", "can-i", "create", "deployments", "-n", namespace]
+    is_allowed = _read([*question, f"--request-timeout={_TIMEOUT_S}s"]) == "yes"
+    result = f"deploying to {namespace} is {'allowed' if is_allowed else 'denied'}"
+    return Check("permission", is_allowed, result, f"request the role edit in namespace {namespace}")
 
 
-def _pipelines(deployment: Deployment) -> Finding:
-    from pipelines.cluster.connection import Cluster, answers
-
-    remedy = "give the address by HOST=…, or: kubectl port-forward -n kubeflow svc/ml-pipeline 8888, and HOST=http://localhost:8888"
+def _check_pipelines_api(deployment: Deployment) -> Check:
     try:
-        answers(Cluster(deployment.host, deployment.kfp_namespace, deployment.token_file))
+        check_api(Cluster(deployment.host, deployment.kfp_namespace, deployment.token_file))
     except InputError as error:
-        return Finding("pipelines API", False, str(error), remedy)
-    return Finding("pipelines API", True, f"{deployment.host or 'in this cluster'} answers")
+        forward = "kubectl port-forward -n kubeflow svc/ml-pipeline 8888, then HOST=http://localhost:8888"
+        return Check("pipelines API", False, str(error), f"set HOST=…, or: {forward}")
+    return Check("pipelines API", True, f"{deployment.host or 'in this cluster'}: reachable")
 
 
-def _said(command: list[str]) -> str:
-    """What a command prints, or nothing where it is missing or fails."""
+def _read(command: list[str]) -> str | None:
+    """What a command prints; None if it is missing, fails or prints nothing."""
     try:
-        return output(command, timeout_s=2 * _TIMEOUT_S).strip()
-    except (InputError, subprocess.TimeoutExpired):
-        return ""
+        return read_output(command, timeout_s=2 * _TIMEOUT_S).strip() or None
+    except InputError:
+        return None

@@ -1,6 +1,7 @@
-"""The serving manifests of a deployment: the overlay with its own values on top, rendered and checked."""
+"""The serving manifests of a deployment: an overlay patched with its settings, rendered and validated."""
 
 import importlib
+import logging
 import os
 import re
 from collections.abc import Sequence
@@ -11,105 +12,101 @@ import yaml  # type: ignore[import-untyped]
 
 from components.runtime.files import atomic_write
 from pipelines.deploy.deployment import NAMESPACE, Deployment
-from pipelines.deploy.shell import ROOT, output
+from pipelines.deploy.shell import ROOT, read_output
 
-_KUBERNETES = "1.33"  # whose schemas the objects are held against
-_KEPT = ("Namespace", "PersistentVolumeClaim")  # what `down` leaves: models are not ours to delete
+_SCHEMAS = "1.33"  # Kubernetes version that objects are validated against
+_KEPT_KINDS = ("Namespace", "PersistentVolumeClaim")  # undeploy must never delete models
+_log = logging.getLogger(__name__)
 
 
-def kustomization(deployment: Deployment, folder: Path, k8s: Path = ROOT / "serving" / "k8s") -> dict[str, Any]:
-    """The overlay with this deployment's own values on top.
+def build_kustomization(deployment: Deployment, folder: Path, k8s: Path = ROOT / "serving" / "k8s") -> dict[str, Any]:
+    """Build a kustomization of the overlay, its options and the deployment's settings.
 
     Args:
-        deployment: the values.
-        folder: where the kustomization will lie; paths are relative to it.
-        k8s: the folder of base, overlays and components.
+        deployment: the settings.
+        folder: the kustomization's folder, which its paths are relative to.
+        k8s: folder of base, overlays and components.
     """
-    way = Path(os.path.relpath(k8s, folder))
-    written: dict[str, Any] = {
+    relative = Path(os.path.relpath(k8s, folder))
+    patches: list[dict[str, Any]] = []
+    result: dict[str, Any] = {
         "apiVersion": "kustomize.config.k8s.io/v1beta1",
         "kind": "Kustomization",
         "namespace": deployment.namespace,
-        "resources": [str(way / "overlays" / deployment.overlay)],
-        "components": [str(way / "components" / option) for option in deployment.options],
-        "patches": [],
+        "resources": [str(relative / "overlays" / deployment.overlay)],
+        "components": [str(relative / "components" / option) for option in deployment.options],
+        "patches": patches,
     }
     if deployment.serving_digest and deployment.overlay == "kserve":
-        # Kustomize finds images in pod templates alone.
-        pinned = f"tensorflow/serving@{deployment.serving_digest}"
-        replace = [{"op": "replace", "path": "/spec/predictor/containers/0/image", "value": pinned}]
-        written["patches"].append({"target": {"kind": "InferenceService"}, "patch": yaml.safe_dump(replace)})
+        # Kustomize's `images` applies to pod templates only.
+        image = f"tensorflow/serving@{deployment.serving_digest}"
+        patches.append(_replace_in_container("image", image))
     elif deployment.serving_digest:
-        written["images"] = [{"name": "tensorflow/serving", "digest": deployment.serving_digest}]
+        result["images"] = [{"name": "tensorflow/serving", "digest": deployment.serving_digest}]
     if deployment.namespace != NAMESPACE and deployment.overlay != "kserve":
-        # Somebody else's namespace: neither made nor labeled by us.
+        # An existing namespace: neither created nor labeled here.
         delete = {"$patch": "delete", "apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}
-        written["patches"].append({"patch": yaml.safe_dump(delete)})
-    if deployment.model_base:
-        written["patches"].append(_model_base_patch(deployment, k8s))
+        patches.append({"patch": yaml.safe_dump(delete)})
+    if deployment.model_base and deployment.overlay == "kserve":
+        patches.append(_replace_in_container("args/3", f"--model_base_path={deployment.model_base}"))
+    elif deployment.model_base:
+        patches.append(_models_config_patch(deployment, k8s))
     if deployment.gcp_service_account:
-        annotation = {"iam.gke.io/gcp-service-account": deployment.gcp_service_account}
-        account = {
-            "apiVersion": "v1",
-            "kind": "ServiceAccount",
-            "metadata": {"name": "lung-infection", "annotations": annotation},
-        }
-        written["patches"].append({"patch": yaml.safe_dump(account)})
-    return written
+        annotations = {"iam.gke.io/gcp-service-account": deployment.gcp_service_account}
+        metadata = {"name": "lung-infection", "annotations": annotations}
+        account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata}
+        patches.append({"patch": yaml.safe_dump(account)})
+    return result
 
 
-def _model_base_patch(deployment: Deployment, k8s: Path) -> dict[str, Any]:
-    """Where the model lies, in models.config, or in KServe's flag."""
-    if deployment.overlay == "kserve":
-        value = f"--model_base_path={deployment.model_base}"
-        replace = [{"op": "replace", "path": "/spec/predictor/containers/0/args/3", "value": value}]
-        return {"target": {"kind": "InferenceService"}, "patch": yaml.safe_dump(replace)}
-    # The overlay's own file, with the labels that were promoted in it; the gpu overlay builds on gcs.
-    overlay = "local" if deployment.overlay == "local" else "gcs"
-    lines = (k8s / "overlays" / overlay / "models.config").read_text()
-    config = re.sub(r'base_path: "[^"]*"', f'base_path: "{deployment.model_base}"', lines)
-    changed = {
-        "apiVersion": "v1",
-        "kind": "ConfigMap",
-        "metadata": {"name": "lung-infection-models"},
-        "data": {"models.config": config},
-    }
-    return {"patch": yaml.safe_dump(changed)}
+def _replace_in_container(field: str, value: str) -> dict[str, Any]:
+    """A patch of the container in KServe's InferenceService."""
+    replace = [{"op": "replace", "path": f"/spec/predictor/containers/0/{field}", "value": value}]
+    return {"target": {"kind": "InferenceService"}, "patch": yaml.safe_dump(replace)}
+
+
+def _models_config_patch(deployment: Deployment, k8s: Path) -> dict[str, Any]:
+    """A patch of the model base in the overlay's models.config, which keeps the promoted labels."""
+    overlay = "local" if deployment.overlay == "local" else "gcs"  # gpu builds on gcs
+    text = (k8s / "overlays" / overlay / "models.config").read_text()
+    config = re.sub(r'base_path: "[^"]*"', f'base_path: "{deployment.model_base}"', text)
+    metadata, data = {"name": "lung-infection-models"}, {"models.config": config}
+    return {"patch": yaml.safe_dump({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data})}
 
 
 def render(deployment: Deployment, folder: Path) -> list[dict[str, Any]]:
-    """Write the kustomization into `folder`, and give the objects that kubectl makes of it.
+    """Write the kustomization to `folder` and return the Kubernetes objects that kubectl renders from it.
 
     Raises:
-        InputError: kubectl is missing, or refuses.
+        InputError: kubectl is missing or fails.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with atomic_write(folder / "kustomization.yaml") as temporary:
-        temporary.write_text(yaml.safe_dump(kustomization(deployment, folder), sort_keys=False))
-    return list(yaml.safe_load_all(output(["kubectl", "kustomize", str(folder)])))
+        temporary.write_text(yaml.safe_dump(build_kustomization(deployment, folder), sort_keys=False))
+    return list(yaml.safe_load_all(read_output(["kubectl", "kustomize", str(folder)])))
 
 
-def removable(objects: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What `down` deletes: everything but the namespace and the volumes, which hold the models."""
-    return [item for item in objects if item["kind"] not in _KEPT]
+def removable_objects(objects: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The objects that undeploy deletes: all but the namespace and the volume claims, which hold the models."""
+    return [item for item in objects if item["kind"] not in _KEPT_KINDS]
 
 
-def schema_mistakes(objects: Sequence[dict[str, Any]]) -> list[str]:
-    """What the published schemas say against the objects; nothing where kubernetes-validate is not installed."""
+def validate_schemas(objects: Sequence[dict[str, Any]]) -> list[str]:
+    """Validate objects against the Kubernetes schemas and return the errors; skipped without kubernetes-validate."""
     try:
         kubernetes_validate = importlib.import_module("kubernetes_validate")
     except ImportError:
-        print("  not validated: kubernetes-validate is not installed")
+        _log.warning("kubernetes-validate is not installed: objects were not validated")
         return []
-    mistakes, custom = [], []
+    errors, custom = [], []
     for item in objects:
         try:
-            kubernetes_validate.validate(item, _KUBERNETES, strict=True)
+            kubernetes_validate.validate(item, _SCHEMAS, strict=True)
         except kubernetes_validate.SchemaNotFoundError:
-            custom.append(item["kind"])  # the cluster alone knows its schema
+            custom.append(item["kind"])  # only the cluster has its schema
         except kubernetes_validate.ValidationError as error:
-            mistakes.append(f"{item['kind']} {item['metadata']['name']}: {error.message}")
-    if not mistakes:
-        left = f"; not {', '.join(custom)}, which a cluster extends them by" if custom else ""
-        print(f"  {len(objects) - len(custom)} objects, valid by the schemas of Kubernetes {_KUBERNETES}{left}")
-    return mistakes
+            errors.append(f"{item['kind']} {item['metadata']['name']}: {error.message}")
+    if not errors:
+        skipped = f"; custom resources not validated: {', '.join(custom)}" if custom else ""
+        _log.info("  %d objects match the Kubernetes %s schemas%s", len(objects) - len(custom), _SCHEMAS, skipped)
+    return errors

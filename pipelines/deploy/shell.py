@@ -1,63 +1,61 @@
-"""Commands of other programs, shown as they are run."""
+"""External programs: their commands are logged, their failures are `InputError`s."""
 
+import logging
 import os
 import shlex
 import shutil
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 from components.runtime.errors import InputError
 
 ROOT = Path(__file__).parents[2]
+_log = logging.getLogger(__name__)
 
 
-def show(command: list[str], environment: dict[str, str] | None = None) -> None:
-    """Print a command as a shell would take it."""
-    print("  " + " ".join([*(f"{k}={v}" for k, v in (environment or {}).items()), shlex.join(command)]), flush=True)
+def log_command(command: list[str], environment: Mapping[str, str] | None = None) -> None:
+    """Log a command as a shell takes it."""
+    variables = [f"{name}={value}" for name, value in (environment or {}).items()]
+    _log.info("  %s", " ".join([*variables, shlex.join(command)]))
 
 
-def run(command: list[str], environment: dict[str, str] | None = None) -> None:
-    """Run a command in the repository, its output shown.
+def run(command: list[str], environment: Mapping[str, str] | None = None) -> None:
+    """Log a command and run it in the repository, with its output shown.
 
     Raises:
-        InputError: the program is missing, or failed.
+        InputError: the program is missing or fails.
     """
-    show(command, environment)
-    found(command[0])
+    log_command(command, environment)
+    require_program(command[0])
     done = subprocess.run(command, cwd=ROOT, env={**os.environ, **(environment or {})}, check=False)
     if done.returncode:
-        raise InputError(
-            f"{shlex.join(command)} ended with {done.returncode}; mend that and run the same command again"
-        )
+        raise InputError(f"{shlex.join(command)} exited with {done.returncode}; fix the cause and run again")
 
 
-def output(command: list[str], environment: dict[str, str] | None = None, timeout_s: float | None = None) -> str:
-    """What a command prints.
+def read_output(
+    command: list[str], environment: Mapping[str, str] | None = None, timeout_s: float | None = None
+) -> str:
+    """Run a command in the repository and return what it prints.
 
     Raises:
-        InputError: the program is missing, or failed.
+        InputError: the program is missing, fails or times out.
     """
-    found(command[0])
-    done = subprocess.run(
-        command,
-        cwd=ROOT,
-        env={**os.environ, **(environment or {})},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=timeout_s,
-    )
+    require_program(command[0])
+    environment = {**os.environ, **(environment or {})}
+    try:
+        done = subprocess.run(
+            command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=timeout_s
+        )
+    except subprocess.TimeoutExpired as error:
+        raise InputError(f"{shlex.join(command)}: no answer within {timeout_s:g} s") from error
     if done.returncode:
-        said = done.stderr.strip().splitlines()
-        raise InputError(f"{shlex.join(command)}: {said[-1] if said else 'failed'}")
+        lines = done.stderr.strip().splitlines()
+        raise InputError(f"{shlex.join(command)}: {lines[-1] if lines else f'exited with {done.returncode}'}")
     return done.stdout
 
 
-def found(program: str) -> None:
-    """Refuse a program that is not installed.
-
-    Raises:
-        InputError: it is not.
-    """
-    if shutil.which(program) is None:
-        raise InputError(f"{program} is not installed; `make doctor` says how to get it")
+def require_program(name: str) -> None:
+    """Raise `InputError` if a program is not on the PATH."""
+    if shutil.which(name) is None:
+        raise InputError(f"{name} is not installed; `make doctor` explains how to install it")

@@ -1,1 +1,1 @@
-"""Whole runs on this machine."""
+"""Run whole pipelines on this machine, in kfp's local runner."""

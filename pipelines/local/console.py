@@ -1,7 +1,7 @@
-"""What a person sees while kfp's local runner works: the steps, their own lines, and nothing of the machinery.
+"""Console output of a local run: the steps and their own lines, without kfp's.
 
-kfp logs the machinery through the root logger and prints the steps' output to stdout. A filter on that logger
-follows the steps; a stream in front of stdout keeps everything in a log file and shows what is worth showing.
+kfp logs to the root logger and prints the output of steps to stdout. A filter on that logger tracks the steps; a
+stream in place of stdout writes everything to a log file and shows the steps' lines.
 """
 
 import contextlib
@@ -19,35 +19,34 @@ from kfp.local import logging_utils
 
 _COLOR = re.compile(r"\x1b\[\d+m")
 _STARTED = re.compile(r"Executing task '(?P<step>[^']+)'")
-# What TensorFlow notes about CPUs and GPUs before its log level is heeded. Python's own errors look otherwise.
+# Notes on CPUs and GPUs that TensorFlow writes before its log level takes effect.
 _NATIVE_NOTE = re.compile(r"[EIW]\d{4} |WARNING: All log messages before absl|To enable the following instructions")
 _SUCCEEDED = re.compile(r"Task '(?P<step>[^']+)' finished with status SUCCESS")
 
 
 class StepLog(logging.Filter):
-    """Follows kfp's log: announces each step, and takes its time.
+    """A filter on kfp's log that announces and times the steps.
 
     Attributes:
-        seconds: wall time of each finished step, in the order of their first ends; of all together where a loop runs
-            one several times.
-        running: the step under way, or that failed; None before the first.
+        seconds: wall time of each finished step, in the order of their first ends; summed over a loop's iterations.
+        current: the running or failed step; None before the first.
     """
 
     def __init__(self, console: "Console"):
         super().__init__()
         self.seconds: dict[str, float] = {}
-        self.running: str | None = None
+        self.current: str | None = None
         self._console = console
-        self._started: dict[tuple[str, int | None], float] = {}  # by thread, since kfp runs a loop's steps side by side
+        self._started: dict[tuple[str, int | None], float] = {}  # also by thread: iterations run in parallel
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Turn kfp's record into a line of our own, or none; the record itself is never shown."""
+        """Write the record to the log file, show the start and end of steps, and drop it."""
         message = _COLOR.sub("", record.getMessage())
         self._console.log(message + "\n")
         if match := _STARTED.search(message):
-            self.running = match["step"]
-            self._started[self.running, record.thread] = time.monotonic()
-            self._console.show(f"── {self.running}\n")
+            self.current = match["step"]
+            self._started[self.current, record.thread] = time.monotonic()
+            self._console.show(f"── {self.current}\n")
         elif match := _SUCCEEDED.search(message):
             step = match["step"]
             seconds = time.monotonic() - self._started[step, record.thread]
@@ -57,17 +56,17 @@ class StepLog(logging.Filter):
 
 
 class _Output(threading.local):
-    """What one thread has printed so far, since kfp runs a loop's steps side by side."""
+    """Output state of one thread, because kfp runs a loop's iterations in parallel."""
 
-    line = ""  # the start of a line whose end is to come
+    line = ""  # an incomplete line
     in_executor_input = False
 
 
 class Console(io.TextIOBase):
-    """Stands in for stdout: all of it to `log_file`, the lines that steps print themselves to `terminal`.
+    """A stream in place of stdout: writes everything to `log_file`, and the steps' own lines to `terminal`.
 
     Attributes:
-        error: the last line that a step ended in, `error: …`, or None.
+        error: message of the last `error: …` line, or None.
     """
 
     def __init__(self, terminal: TextIO, log_file: TextIO):
@@ -77,7 +76,7 @@ class Console(io.TextIOBase):
         self._output = _Output()
 
     def write(self, text: str) -> int:
-        """Take what kfp or a step prints; complete lines are logged and, if a step's own, shown."""
+        """Log complete lines, and show them if a step printed them."""
         *lines, self._output.line = (self._output.line + text).split("\n")
         for line in lines:
             self.log(line + "\n")
@@ -86,17 +85,17 @@ class Console(io.TextIOBase):
         return len(text)
 
     def show(self, text: str) -> None:
-        """Write to the terminal at once."""
+        """Write to the terminal and flush."""
         self._terminal.write(text)
         self._terminal.flush()
 
     def log(self, text: str) -> None:
-        """Write to the log file."""
+        """Write to the log file and flush."""
         self._log_file.write(text)
         self._log_file.flush()
 
     def _is_from_step(self, line: str) -> bool:
-        """Whether a line is a step's own, and not kfp's rule, its blank line, or its dump of the inputs."""
+        """Whether a step printed the line; kfp prints rules, blank lines and a dump of the inputs."""
         if self._output.in_executor_input:
             self._output.in_executor_input = line.rstrip() != "}"
             return False
@@ -112,8 +111,7 @@ class Console(io.TextIOBase):
 
 @contextlib.contextmanager
 def _no_indented_print() -> Iterator[None]:
-    """Keep kfp from indenting what steps print: it replaces `builtins.print` for that, and steps that run side by side
-    put it back in the wrong order, so that the whole process printed indented ever after."""
+    """Keep kfp from replacing `builtins.print`: parallel steps restore it in the wrong order."""
     indented_print = logging_utils.indented_print
     logging_utils.indented_print = lambda: contextlib.nullcontext()
     try:
@@ -123,8 +121,8 @@ def _no_indented_print() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def following(log_path: Path) -> Iterator[tuple[Console, StepLog]]:
-    """Put the console in front of stdout and follow kfp's log for the time of a run."""
+def capture_output(log_path: Path) -> Iterator[tuple[Console, StepLog]]:
+    """Capture stdout and kfp's log during a run; yield the console and the step log."""
     root = logging.getLogger()
     with log_path.open("w") as log_file:
         console = Console(sys.stdout, log_file)

@@ -1,4 +1,4 @@
-"""The pipeline's steps in containers on this machine, by kfp's DockerRunner: with no rights, and no network."""
+"""Local runs in containers: unprivileged, without network except for remote sources."""
 
 import contextlib
 import os
@@ -13,14 +13,14 @@ from components.runtime.errors import InputError
 def container_runner(
     writable: Sequence[Path] = (), readable: Sequence[Path] = (), network: bool = False
 ) -> local.DockerRunner:
-    """Make a runner whose containers see the pipeline root, these folders under their own names, and nothing else.
+    """Create a runner whose containers see only the pipeline root and the given folders, under their own paths.
 
-    The containers run as this user, who owns the pipeline root: the image's own user could not write there.
+    The containers run as the current user, who owns the pipeline root.
 
     Args:
-        writable: folders that steps write to, such as the model base; made where missing.
+        writable: folders that steps write to, such as the model base; created if missing.
         readable: folders that steps read, such as the source.
-        network: whether they reach the network: for sources that are downloaded.
+        network: whether the containers have network access, for remote sources.
 
     Raises:
         ImportError: the package `docker` is not installed.
@@ -47,29 +47,27 @@ def container_runner(
 
 @contextlib.contextmanager
 def translate_engine_errors() -> Iterator[None]:
-    """Raise `InputError` where no engine answers, or it has no such image, or cannot start a container."""
+    """Raise `InputError` if the engine is unreachable, lacks an image, or cannot start a container."""
     from docker.errors import DockerException  # type: ignore[import-untyped]
 
     try:
         yield
     except DockerException as error:
-        address = os.environ.get("DOCKER_HOST", "Docker's own socket")
+        address = os.environ.get("DOCKER_HOST", "Docker's default socket")
         raise InputError(
-            f"the container engine at {address}: {error}; expected one that runs (DOCKER_HOST says where) and has the "
-            "images (`make images`)"
+            f"container engine at {address}: {error}; start it or set DOCKER_HOST, and run `make images`"
         ) from error
 
 
-def unfinished(steps: Path) -> list[str]:
-    """Steps that left no result, by name, in a run's folder of steps.
+def unfinished_steps(folder: Path) -> list[str]:
+    """Names of the steps in a run's folder that left no result.
 
-    DockerRunner reports success for a container that failed, where the container is gone before it is asked
-    (https://github.com/kubeflow/pipelines/issues/13332): what was written is what counts.
+    DockerRunner may report success for a container that failed (https://github.com/kubeflow/pipelines/issues/13332).
     """
-    left = []
-    for step in steps.iterdir():
-        if step.name.startswith("for-loop-"):  # holds the steps of one turn
-            left += unfinished(step)
+    unfinished = []
+    for step in folder.iterdir():
+        if step.name.startswith("for-loop-"):  # the steps of one iteration
+            unfinished += unfinished_steps(step)
         elif not (step / "executor_output.json").is_file():
-            left.append(step.name)
-    return sorted(left)
+            unfinished.append(step.name)
+    return sorted(unfinished)

@@ -1,4 +1,4 @@
-"""Calls to a TF Serving endpoint: deadlines, bounded retries, and failures told in words."""
+"""gRPC calls to a TF Serving endpoint, with deadlines and bounded retries."""
 
 import re
 import time
@@ -12,34 +12,33 @@ import grpc
 from components.runtime.errors import InputError
 from serving.tls import ClientTls
 
-# A repeated Predict changes nothing on the server, so both of these are safe to send again.
+# A repeated Predict changes nothing on the server, so requests that fail with these are safe to send again.
 _SAFE_TO_RETRY = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED}
 _ATTEMPTS = 5
 _FIRST_WAIT_S = 0.2
 
 _CHANNEL_OPTIONS = [
     ("grpc.max_send_message_length", -1),
-    ("grpc.max_receive_message_length", -1),  # the default refuses replies over 4 MiB
-    ("grpc.initial_reconnect_backoff_ms", 100),  # else a retry within a second meets the old refusal
+    ("grpc.max_receive_message_length", -1),  # the default rejects replies over 4 MiB
+    ("grpc.initial_reconnect_backoff_ms", 100),  # the default repeats the old failure for a second
     ("grpc.max_reconnect_backoff_ms", 1000),
 ]
 
 _ADVICE = {
-    grpc.StatusCode.UNAVAILABLE: "is the server running there? check the address, or start one with "
-    "`lung-ct serve`",
-    grpc.StatusCode.DEADLINE_EXCEEDED: "the server is too slow or does not answer; check its load, or allow more time",
+    grpc.StatusCode.UNAVAILABLE: "is the server running there? check the address, or start one with `lung-ct serve`",
+    grpc.StatusCode.DEADLINE_EXCEEDED: "the server is slow or hangs; check its load, or allow more time",
     grpc.StatusCode.NOT_FOUND: "check the model's name and version against what the server serves",
     grpc.StatusCode.RESOURCE_EXHAUSTED: "the server is busy; try again later",
 }
 _HANDSHAKE = re.compile("handshake|certificate|ssl", re.IGNORECASE)
-_TLS_ADVICE = "no encrypted connection was made, and none without encryption is tried; check the CA and certificates"
+_TLS_ADVICE = "the TLS connection failed, and the client does not fall back to plaintext; check the CA and certificates"
 
 
 class ServingError(InputError):
-    """A server that did not answer as asked.
+    """A failed request, or a reply that does not fit the model's metadata.
 
     Attributes:
-        code: the gRPC status by its name, such as `NOT_FOUND`.
+        code: name of the gRPC status, such as `NOT_FOUND`.
     """
 
     def __init__(self, message: str, code: str) -> None:
@@ -49,7 +48,7 @@ class ServingError(InputError):
 
 @dataclass(frozen=True)
 class Method:
-    """A gRPC method by its path, with the message classes of its request and reply."""
+    """A gRPC method: its path and the message classes of its request and reply."""
 
     path: str
     request: Any
@@ -57,9 +56,12 @@ class Method:
 
 
 class Endpoint:
-    """One gRPC channel to `target`; `timeout_s` is what one request may take, all its attempts together.
+    """One gRPC channel.
 
-    With `tls` the channel is encrypted or there is none: nothing ever falls back to plaintext.
+    Args:
+        target: `host:port`.
+        timeout_s: limit for one request, all attempts together.
+        tls: certificates; None for plaintext. A channel with TLS never falls back to plaintext.
     """
 
     def __init__(self, target: str, timeout_s: float, tls: ClientTls | None = None) -> None:
@@ -71,7 +73,7 @@ class Endpoint:
             self._channel = grpc.secure_channel(target, tls.credentials(), options=_CHANNEL_OPTIONS)
 
     def close(self) -> None:
-        """Cancel what is under way and free the channel."""
+        """Cancel pending requests and close the channel."""
         self._channel.close()
 
     def call(self, method: Method, request: Any) -> Any:
@@ -79,41 +81,41 @@ class Endpoint:
         return next(self.calls(method, [request], in_flight=1))
 
     def calls(self, method: Method, requests: Iterable[Any], in_flight: int) -> Iterator[Any]:
-        """Send requests, up to `in_flight` of them ahead, and yield the replies in the requests' order.
+        """Send requests, up to `in_flight` at once, and yield the replies in order.
 
         Raises:
-            ServingError: A request failed for good, or its time is used up.
+            ServingError: A request failed for good or ran out of time.
         """
         stub = self._channel.unary_unary(
             method.path,
             request_serializer=method.request.SerializeToString,
             response_deserializer=method.reply.FromString,
         )
-        under_way: deque[_Call] = deque()
+        pending: deque[_Call] = deque()
         try:
             for request in requests:
-                under_way.append(_Call(self, stub, request))
-                if len(under_way) >= in_flight:
-                    yield under_way.popleft().reply()
-            while under_way:
-                yield under_way.popleft().reply()
+                pending.append(_Call(self, stub, request))
+                if len(pending) >= in_flight:
+                    yield pending.popleft().reply()
+            while pending:
+                yield pending.popleft().reply()
         finally:
-            for call in under_way:
+            for call in pending:
                 call.cancel()
 
 
 class _Call:
-    """One request on its way, sent again where that is safe."""
+    """One request in flight, with retries."""
 
     def __init__(self, endpoint: Endpoint, stub: Any, request: Any) -> None:
-        self._endpoint = endpoint
+        self._target = endpoint.target
         self._stub = stub
         self._request = request
         self._deadline = time.monotonic() + endpoint.timeout_s
         self._future = self._send()
 
     def reply(self) -> Any:
-        """Wait for the reply, sending the request again while that is safe and time is left."""
+        """Wait for the reply, retrying while that is safe and time is left."""
         wait_s = _FIRST_WAIT_S
         for attempts_left in reversed(range(_ATTEMPTS)):
             try:
@@ -121,7 +123,7 @@ class _Call:
             except grpc.RpcError as error:
                 out_of_time = self._seconds_left() <= wait_s
                 if error.code() not in _SAFE_TO_RETRY or not attempts_left or out_of_time:
-                    raise self._told(error) from error
+                    raise self._serving_error(error) from error
             time.sleep(wait_s)
             wait_s *= 2
             self._future = self._send()
@@ -131,15 +133,15 @@ class _Call:
         self._future.cancel()
 
     def _send(self) -> Any:
-        # Half of what is left, so that an attempt whose connection hangs leaves time for another.
+        # Half of the remaining time: an attempt whose connection hangs leaves time for another.
         return self._stub.future(self._request, timeout=max(self._seconds_left() / 2, 0.01))
 
     def _seconds_left(self) -> float:
         return self._deadline - time.monotonic()
 
-    def _told(self, error: Any) -> ServingError:
+    def _serving_error(self, error: Any) -> ServingError:
         code = error.code()
         reason = " ".join((error.details() or "no reason given").split()).rstrip(".")
         advice = _TLS_ADVICE if _HANDSHAKE.search(reason) else _ADVICE.get(code, "")
-        message = f"{self._endpoint.target} answered {code.name}: {reason}"
+        message = f"{self._target} answered {code.name}: {reason}"
         return ServingError(f"{message}; {advice}" if advice else message, code.name)

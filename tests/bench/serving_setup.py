@@ -20,7 +20,7 @@ def export_network(base: Path, version: int = 1, dtype: str = "float32") -> Path
     import keras
 
     from components.export.signatures import ServedModel
-    from components.export.warmup import write_warmup_requests
+    from components.export.signatures import write_warmup_requests
     from components.train.network import build_network
 
     keras.utils.set_random_seed(0)
@@ -40,7 +40,7 @@ def export_idle(base: Path) -> None:
 @contextlib.contextmanager
 def server(base: Path, *more: str) -> Iterator[str]:
     """A server process of its own; yield its address."""
-    command = [sys.executable, "-m", "serving.cli", "serve", "--model-base", str(base), "--model", MODEL, "--port", "0"]
+    command = [sys.executable, "-m", "pipelines.cli", "serve", "--model-base", str(base), "--model", MODEL, "--port", "0"]
     with subprocess.Popen([*command, *more], stdout=subprocess.PIPE, text=True) as process:
         try:
             yield process.stdout.readline().split()[-1]

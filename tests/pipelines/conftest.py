@@ -1,4 +1,4 @@
-"""What the tests of `deploy` need: an engine and a cluster that write down what reaches them."""
+"""Fixtures for the deploy tests: a container engine and a cluster that record their calls."""
 
 from tests.pipelines.deploy_programs import api, packages, state
 

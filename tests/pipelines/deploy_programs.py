@@ -1,4 +1,4 @@
-"""An engine and a cluster for `deploy`: programs that write down what reaches them, and fail or hang when told to."""
+"""A container engine and a cluster for `deploy`: programs that record their calls, and fail or hang on demand."""
 
 import shutil
 from collections.abc import Iterator
@@ -7,26 +7,25 @@ from pathlib import Path
 import pytest
 
 from pipelines.parameters import PIPELINES
-from tests.pipelines.kfp_server import KfpServer, running
-from tests.pipelines.test_cluster import compiled
+from tests.pipelines.kfp_server import KfpServer, run_kfp_server
+from tests.pipelines.test_cluster import compile_counting
 
 KUBECTL = shutil.which("kubectl")
-needs_kubectl = pytest.mark.skipif(KUBECTL is None, reason="kubectl is not installed, which renders the manifests")
 
-# Told by a file: fail once at a step, or hang there.
+# Fail once, or hang, at the command named in a file.
 _DISTURBED = """#!/bin/sh
 if [ "$(cat {state}/fail 2>/dev/null)" = "$1" ]; then rm {state}/fail; echo "$1: reset" >&2; exit 1; fi
 if [ "$(cat {state}/hang 2>/dev/null)" = "$1" ]; then mv {state}/hang {state}/hangs; exec sleep 120; fi
 for last; do :; done
 """
-# The engine: a folder of images built and pushed.
+# The engine: one file per image built or pushed.
 _ENGINE = """
 case $1 in
   build) while [ "$1" != -t ]; do shift; done; touch "{state}/built-$(echo $2 | tr / _)" ;;
   push) touch "{state}/pushed-$(echo $last | tr / _)" ;;
 esac
 """
-# The cluster: applying writes the rendered objects down, the rest is noted.
+# The cluster: apply writes the rendered objects to a file.
 _CLUSTER = """
 case $1 in
   kustomize) exec {kubectl} "$@" ;;
@@ -40,7 +39,7 @@ esac
 
 @pytest.fixture
 def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where the programs write; they stand first on the PATH."""
+    """The folder of the programs' records; the programs come first on the PATH."""
     folder, programs = tmp_path / "state", tmp_path / "bin"
     folder.mkdir()
     programs.mkdir()
@@ -54,21 +53,21 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def packages(tmp_path: Path) -> Path:
-    """A folder with a package of each pipeline, as compile writes them."""
+    """A folder with a package of each pipeline, as `compile` writes them."""
     folder = tmp_path / "build"
     folder.mkdir()
     for name in PIPELINES:
-        compiled(folder / f"{name}.yaml", 5, name)
+        compile_counting(folder / f"{name}.yaml", 5, name)
     return folder
 
 
 @pytest.fixture
 def api() -> Iterator[KfpServer]:
-    with running() as server:
+    with run_kfp_server() as server:
         yield server
 
 
-def contents(state: Path, api: KfpServer) -> tuple[dict[str, str], list[str], int]:
-    """All that a deploy left: at the engine and the cluster, pipeline versions, and how many pipelines."""
+def recorded_state(state: Path, api: KfpServer) -> tuple[dict[str, str], list[str], int]:
+    """Results of a deploy: records of the engine and the cluster, pipeline versions, number of pipelines."""
     files = {path.name: path.read_text() for path in state.iterdir()}
     return files, [version["display_name"] for version in api.versions.values()], len(api.pipelines)

@@ -1,12 +1,12 @@
-"""Upload, submit, follow and schedule, against a real HTTP server of the API's paths and models."""
+"""Upload, submit, follow and schedule against a real HTTP server of the Kubeflow Pipelines API."""
 
 import pytest
 from kfp import compiler, dsl
 
 from components.runtime.errors import InputError
 from pipelines.cluster.connection import Cluster
-from pipelines.cluster.runs import Ended, follow, package_version, run_link, schedule, submit, upload
-from tests.pipelines.kfp_server import running
+from pipelines.cluster.runs import RunEnd, follow, package_version, run_link, schedule, submit, upload
+from tests.pipelines.kfp_server import run_kfp_server
 
 
 @dsl.component(base_image="python", install_kfp_package=False)
@@ -15,24 +15,18 @@ def count(cases: int) -> int:
 
 
 @pytest.fixture(autouse=True)
-def no_settings_of_this_machine(monkeypatch, tmp_path):
+def without_machine_settings(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     for name in ("KF_PIPELINES_ENDPOINT", "KF_PIPELINES_UI_ENDPOINT", "KF_PIPELINES_IAP_OAUTH2_CLIENT_ID"):
         monkeypatch.delenv(name, raising=False)
 
 
 @pytest.fixture
-def api():
-    with running() as server:
-        yield server
-
-
-@pytest.fixture
 def package(tmp_path):
-    return compiled(tmp_path / "counting.yaml", 5)
+    return compile_counting(tmp_path / "counting.yaml", 5)
 
 
-def compiled(path, default, name="counting"):
+def compile_counting(path, default, name="counting"):
     @dsl.pipeline(name=name)
     def counting(cases: int = default):
         count(cases=cases)
@@ -41,13 +35,13 @@ def compiled(path, default, name="counting"):
     return path
 
 
-def test_the_same_pipeline_compiled_twice_has_one_version_name(tmp_path):
-    first, again = (package_version(compiled(tmp_path / f"{name}.yaml", 5)) for name in ("first", "again"))
-    other = package_version(compiled(tmp_path / "other.yaml", 6))
+def test_compiling_a_pipeline_twice_gives_the_same_version_name(tmp_path):
+    first, again = (package_version(compile_counting(tmp_path / f"{name}.yaml", 5)) for name in ("first", "again"))
+    other = package_version(compile_counting(tmp_path / "other.yaml", 6))
     assert first == again != other
 
 
-def test_uploading_twice_stores_one_version(api, package):
+def test_two_uploads_store_one_version(api, package):
     first, again = (upload(Cluster(api.url), package) for _ in range(2))
     assert (first.is_new, again.is_new) == (True, False)
     assert (first.pipeline_id, first.version_id) == (again.pipeline_id, again.version_id)
@@ -55,8 +49,8 @@ def test_uploading_twice_stores_one_version(api, package):
 
 
 def test_a_changed_pipeline_becomes_a_second_version_of_the_same_pipeline(api, tmp_path):
-    first = upload(Cluster(api.url), compiled(tmp_path / "first.yaml", 5))
-    second = upload(Cluster(api.url), compiled(tmp_path / "second.yaml", 6))
+    first = upload(Cluster(api.url), compile_counting(tmp_path / "first.yaml", 5))
+    second = upload(Cluster(api.url), compile_counting(tmp_path / "second.yaml", 6))
     assert second.is_new
     assert second.pipeline_id == first.pipeline_id
     assert len(api.pipelines) == 1
@@ -64,7 +58,7 @@ def test_a_changed_pipeline_becomes_a_second_version_of_the_same_pipeline(api, t
 
 
 @pytest.mark.parametrize("lost", [1, 2])
-def test_an_upload_whose_answer_was_lost_ends_in_the_same_state_when_repeated(api, package, lost):
+def test_repeating_an_upload_after_a_lost_response_stores_one_version(api, package, lost):
     api.lost_writes = lost
     for _ in range(lost):
         with pytest.raises(InputError, match="503"):
@@ -74,7 +68,7 @@ def test_an_upload_whose_answer_was_lost_ends_in_the_same_state_when_repeated(ap
     assert list(api.versions) == [uploaded.version_id]
 
 
-def test_a_run_refers_to_the_uploaded_version_and_carries_the_parameters(api, package):
+def test_a_run_has_the_uploaded_version_and_the_parameters(api, package):
     uploaded = upload(Cluster(api.url), package)
     run_id = submit(
         Cluster(api.url), uploaded, {"cases": 7}, experiment="lung", name="a run", pipeline_root="gs://bucket/root"
@@ -99,19 +93,19 @@ def test_runs_of_one_experiment_share_it(api, package):
 def test_the_namespace_and_the_token_reach_the_server(package, tmp_path):
     token_file = tmp_path / "token"
     token_file.write_text("secret-word\n")
-    with running(token="secret-word", namespace="radiology") as api:
+    with run_kfp_server(token="secret-word", namespace="radiology") as api:
         cluster = Cluster(api.url, namespace="radiology", token_file=token_file)
         submit(cluster, upload(cluster, package), {}, experiment="lung", name="a run")
         assert {item["namespace"] for item in api.experiments.values()} == {"radiology"}
         assert {item["namespace"] for item in api.pipelines.values()} == {"radiology"}
 
 
-def test_without_a_token_the_refusal_says_what_to_do(package):
-    with running(token="secret-word") as api, pytest.raises(InputError, match=r"401.*token is missing.*--token-file"):
+def test_a_missing_token_is_an_error_that_names_the_option(package):
+    with run_kfp_server(token="secret-word") as api, pytest.raises(InputError, match=r"401.*unauthenticated.*--token-file"):
         upload(Cluster(api.url), package)
 
 
-def test_following_a_run_tells_each_change_and_how_it_ended(api, package):
+def test_following_a_run_yields_each_change_and_the_end(api, package):
     cluster = Cluster(api.url)
     run_id = submit(cluster, upload(cluster, package), {}, experiment="lung", name="a run")
     ingest, train = ({"task_id": name, "display_name": name} for name in ("ingest", "train"))
@@ -129,26 +123,26 @@ def test_following_a_run_tells_each_change_and_how_it_ended(api, package):
         ("ingest", "RUNNING"),
         ("ingest", "SUCCEEDED"),
         ("train", "FAILED"),
-        Ended(run_id, "FAILED", "train: exit code 1"),
+        RunEnd(run_id, "FAILED", "train: exit code 1"),
     ]
 
 
-def test_a_canceled_run_ends_the_wait(api, package):
+def test_a_canceled_run_has_an_end(api, package):
     cluster = Cluster(api.url)
     run_id = submit(cluster, upload(cluster, package), {}, experiment="lung", name="a run")
     api.states = [{"state": "CANCELED"}]
-    assert list(follow(cluster, run_id, timeout_s=30, poll_s=0)) == [Ended(run_id, "CANCELED", "")]
+    assert list(follow(cluster, run_id, timeout_s=30, poll_s=0)) == [RunEnd(run_id, "CANCELED", "")]
 
 
-def test_a_run_that_does_not_end_is_told_with_its_link(api, package):
+def test_a_run_that_exceeds_the_timeout_is_an_error_with_its_link(api, package):
     cluster = Cluster(api.url)
     run_id = submit(cluster, upload(cluster, package), {}, experiment="lung", name="a run")
     api.states = [{"state": "RUNNING"}]
-    with pytest.raises(InputError, match=f"has not ended.*it goes on: {api.url}/#/runs/details/{run_id}"):
+    with pytest.raises(InputError, match=f"{run_id}.*0 s.*{api.url}/#/runs/details/{run_id}"):
         list(follow(cluster, run_id, timeout_s=0, poll_s=0))
 
 
-def test_a_schedule_of_the_same_name_is_replaced(api, package):
+def test_a_schedule_replaces_one_of_the_same_name(api, package):
     cluster = Cluster(api.url)
     uploaded = upload(cluster, package)
     for cron in ("0 0 3 * * 1", "0 30 4 * * 1"):
@@ -160,7 +154,7 @@ def test_a_schedule_of_the_same_name_is_replaced(api, package):
     assert kept["runtime_config"]["parameters"] == {"cases": 3}
 
 
-def test_a_refused_schedule_leaves_the_present_one(api, package):
+def test_a_rejected_schedule_keeps_the_present_one(api, package):
     cluster = Cluster(api.url)
     uploaded = upload(cluster, package)
     kept = schedule(cluster, uploaded, {}, experiment="lung", name="weekly", cron="0 0 3 * * 1")
@@ -170,48 +164,46 @@ def test_a_refused_schedule_leaves_the_present_one(api, package):
     assert list(api.schedules) == [kept]
 
 
-def test_a_schedule_without_seconds_is_refused_before_anything_is_sent(api, package):
+def test_a_cron_expression_without_seconds_is_an_error_before_any_request(api, package):
     uploaded = upload(Cluster(api.url), package)
     before = len(api.requests)
-    with pytest.raises(InputError, match="six fields, seconds first"):
+    with pytest.raises(InputError, match="0 3 .*six fields"):
         schedule(Cluster(api.url), uploaded, {}, experiment="lung", name="weekly", cron="0 3 * * 1")
     assert len(api.requests) == before
 
 
-def test_an_address_where_nobody_answers_is_told_in_one_line(package):
-    with running() as api:
+def test_an_unreachable_api_is_an_error_in_one_line(package):
+    with run_kfp_server() as api:
         gone = api.url
-    with pytest.raises(InputError, match=f"{gone} does not answer") as told:
+    with pytest.raises(InputError, match=f"{gone} is unreachable") as error:
         upload(Cluster(gone, namespace="radiology"), package)
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize(
-    ("content", "told"), [("", "is no pipeline package"), ("a: [", "is no pipeline package"), ("a: 1", "no pipeline")]
-)
-def test_a_file_that_is_no_package_is_refused(api, tmp_path, content, told):
+@pytest.mark.parametrize("content", ["", "a: [", "a: 1"])
+def test_a_file_that_is_not_a_package_is_an_error(api, tmp_path, content):
     path = tmp_path / "package.yaml"
     path.write_text(content)
-    with pytest.raises(InputError, match=told):
+    with pytest.raises(InputError, match="package.yaml: not a pipeline package"):
         upload(Cluster(api.url), path)
     assert api.requests == []
 
 
-@pytest.mark.parametrize(("token", "told"), [(None, "cannot be read"), ("", "holds no token"), ("a b", "no token")])
-def test_a_token_file_that_is_none_is_refused(tmp_path, package, token, told):
+@pytest.mark.parametrize(("token", "reason"), [(None, "cannot be read"), ("", "one word"), ("a b", "one word")])
+def test_an_invalid_token_file_is_an_error(tmp_path, package, token, reason):
     token_file = tmp_path / "token"
     if token is not None:
         token_file.write_text(token)
-    with pytest.raises(InputError, match=told):
+    with pytest.raises(InputError, match=f"{token_file}: .*{reason}"):
         upload(Cluster("http://127.0.0.1:9", token_file=token_file), package)
 
 
-def test_an_address_without_a_scheme_is_refused(package):
-    with pytest.raises(InputError, match="expected http"):
+def test_an_address_without_a_scheme_is_an_error(package):
+    with pytest.raises(InputError, match="localhost:8888.*expected http"):
         upload(Cluster("localhost:8888"), package)
 
 
-def test_links_lead_into_the_clusters_own_pages():
+def test_a_run_link_keeps_the_path_of_the_host():
     assert run_link(Cluster("https://kubeflow.example/pipeline/"), "7") == (
         "https://kubeflow.example/pipeline/#/runs/details/7"
     )

@@ -1,97 +1,81 @@
-"""The subcommands as a user types them, against the real HTTP server."""
+"""`lung-ct upload`, `submit` and `schedule` against a real HTTP server, and the cluster options of `compile`."""
 
 import argparse
 
 import pytest
 
 from components.runtime.errors import InputError
-from pipelines.cluster.commands import add_compile_options, add_to, compile_options
-from tests.pipelines.kfp_server import running
-from tests.pipelines.test_cluster import compiled
-
-
-def parse(pipeline, words):
-    return {name: int(value) for name, value in (word.split("=") for word in words)}
+from pipelines.cli import main
+from pipelines.cluster.commands import add_compile_options, compile_options
+from tests.pipelines.test_cluster import compile_counting
 
 
 @pytest.fixture
-def api(monkeypatch, tmp_path):
+def lung_ct(api, monkeypatch, tmp_path):
+    """A function that runs a subcommand on the package of a small pipeline."""
     monkeypatch.setenv("HOME", str(tmp_path))
-    with running() as server:
-        yield server
+    package = compile_counting(tmp_path / "package.yaml", 5)
+    return lambda command, *words: main([command, "--host", api.url, "--package", str(package), *words])
 
 
-@pytest.fixture
-def typed(api, tmp_path):
-    """Type a command line."""
-    package = compiled(tmp_path / "package.yaml", 5)
-
-    def run(command, *words):
-        parser = argparse.ArgumentParser()
-        add_to(parser.add_subparsers(required=True), ["training"], parse)
-        arguments = parser.parse_args([command, "--host", api.url, "--package", str(package), *words])
-        arguments.do(arguments)
-
-    return run
-
-
-def test_submitting_with_wait_shows_progress_a_link_and_the_end(api, typed, capsys):
-    train = {"task_id": "1", "display_name": "Train the U-Net"}
+def test_submit_with_wait_prints_the_link_the_progress_and_the_end(api, lung_ct, capsys):
+    train = {"task_id": "1", "display_name": "Train U-Net"}
     api.states = [
         {"state": "RUNNING", "run_details": {"task_details": [train | {"state": "RUNNING"}]}},
         {"state": "SUCCEEDED", "run_details": {"task_details": [train | {"state": "SUCCEEDED"}]}},
     ]
-    typed("submit", "cases=7", "--wait", "--poll", "0")
+    lung_ct("submit", "epochs=7", "--wait", "--poll", "0")
     link, running_line, done_line, end = capsys.readouterr().out.splitlines()
     assert link == f"run run-1: {api.url}/#/runs/details/run-1"
-    assert running_line.split()[1:] == ["Train", "the", "U-Net", "running"]
+    assert running_line.split()[1:] == ["Train", "U-Net", "running"]
     assert done_line.endswith("succeeded")
     assert end == "succeeded"
-    assert api.runs["run-1"]["runtime_config"]["parameters"] == {"cases": 7}
+    assert api.runs["run-1"]["runtime_config"]["parameters"] == {"epochs": 7}
 
 
-def test_a_failed_run_fails_the_command_with_its_reason(api, typed):
+def test_a_failed_run_exits_with_its_reason(api, lung_ct):
     api.states = [{"state": "FAILED", "error": {"message": "train: out of memory"}}]
-    with pytest.raises(InputError, match="ended FAILED: train: out of memory"):
-        typed("submit", "--wait", "--poll", "0")
+    with pytest.raises(SystemExit, match="error: run run-1 .*FAILED: train: out of memory"):
+        lung_ct("submit", "--wait", "--poll", "0")
 
 
-def test_words_on_the_command_line_stand_over_those_of_the_file(api, typed, tmp_path):
-    words = tmp_path / "parameters"
-    words.write_text("# a cohort of our own\ncases=3\nepochs=2\n\n")
-    typed("submit", "cases=9", "--parameters-file", str(words))
-    assert api.runs["run-1"]["runtime_config"]["parameters"] == {"cases": 9, "epochs": 2}
+def test_the_command_line_precedes_the_parameters_file(api, lung_ct, tmp_path):
+    file = tmp_path / "parameters"
+    file.write_text("# cohort of site B\nimage_size=256\nepochs=2\n\n")
+    lung_ct("submit", "image_size=128", "--parameters-file", str(file))
+    assert api.runs["run-1"]["runtime_config"]["parameters"] == {"image_size": 128, "epochs": 2}
 
 
-def test_uploading_twice_says_that_the_version_was_there(typed, capsys):
-    typed("upload")
-    typed("upload")
+def test_a_second_upload_reports_the_existing_version(lung_ct, capsys):
+    lung_ct("upload")
+    lung_ct("upload")
     first, again = capsys.readouterr().out.splitlines()
-    assert first.endswith("uploaded")
-    assert again.endswith("was there already")
+    assert first.endswith(": uploaded")
+    assert again.endswith(": already uploaded")
 
 
-def test_scheduling_needs_a_cron_and_keeps_it(api, typed):
-    typed("schedule", "--cron", "0 0 3 * * 1")
-    (kept,) = api.schedules.values()
-    assert kept["trigger"]["cron_schedule"]["cron"] == "0 0 3 * * 1"
+def test_a_schedule_keeps_its_cron_expression(api, lung_ct):
+    lung_ct("schedule", "--cron", "0 0 3 * * 1")
+    (schedule,) = api.schedules.values()
+    assert schedule["trigger"]["cron_schedule"]["cron"] == "0 0 3 * * 1"
 
 
-def compile_options_of(*words):
+def parse_compile_options(*words):
     parser = argparse.ArgumentParser()
     add_compile_options(parser)
     return compile_options(parser.parse_args(words))
 
 
-def test_compile_options_are_read_as_given():
-    options = compile_options_of(
-        "--gpus", "2", "--node-selector", "pool=gpu", "--model-claim", "m", "--cpu", "slice=16"
-    )
+def test_compile_options_are_parsed():
+    words = ["--gpus", "2", "--node-selector", "pool=gpu", "--model-claim", "m", "--cpu", "slice=16", "--no-cache"]
+    options = parse_compile_options(*words)
     assert (options.gpus, options.node_selector, options.model_claim) == (2, {"pool": "gpu"}, "m")
-    assert options.cpu == {"slice": "16"}
+    assert (options.cpu, options.caching) == ({"slice": "16"}, False)
 
 
-@pytest.mark.parametrize("words", [("--node-selector", "pool"), ("--cpu", "=4"), ("--memory", "slice=")])
-def test_half_a_pair_is_refused(words):
-    with pytest.raises(InputError, match=f"{words[0]} {words[1]}: expected words such as NAME=VALUE"):
-        compile_options_of(*words)
+@pytest.mark.parametrize(
+    "words", [("--node-selector", "pool"), ("--cpu", "=4"), ("--memory", "slice="), ("--gpus", "-1")]
+)
+def test_an_invalid_compile_option_is_an_error(words):
+    with pytest.raises(InputError, match=f"{words[0]} (is )?{words[1]}.*expected"):
+        parse_compile_options(*words)

@@ -1,4 +1,4 @@
-"""What a cluster is told about the steps, read from the compiled package, and that local runs stay as they are."""
+"""Cluster settings of the steps in the compiled packages."""
 
 import pytest
 import yaml
@@ -12,7 +12,7 @@ from pipelines.parameters import PIPELINES
 from pipelines.training import training
 
 
-def compiled(pipeline, path):
+def compile_spec(pipeline, path):
     compiler.Compiler().compile(pipeline, str(path))
     spec, *platform = yaml.safe_load_all(path.read_text())
     return spec, platform[0]["platforms"]["kubernetes"]["deploymentSpec"]["executors"] if platform else {}
@@ -23,7 +23,7 @@ def package(tmp_path_factory):
     options = ClusterOptions(
         gpus=2, node_selector={"pool": "gpu"}, model_claim="models", checkpoint_claim="checkpoints", secret="pseudonyms"
     )
-    return compiled(for_cluster(training, options), tmp_path_factory.mktemp("package") / "training.yaml")
+    return compile_spec(for_cluster(training, options), tmp_path_factory.mktemp("package") / "training.yaml")
 
 
 def tasks_of(spec):
@@ -40,29 +40,29 @@ def resources(spec, step):
     return spec["deploymentSpec"]["executors"][f"exec-{step}"]["container"]["resources"]
 
 
-def cached(spec):
+def cached_steps(spec):
     return {name for name, task in tasks_of(spec).items() if task["cachingOptions"].get("enableCache")}
 
 
 @pytest.mark.parametrize("pipeline", ["training", "cross-validation"])
-def test_ingest_alone_is_cached_and_knows_what_the_source_holds(pipeline, tmp_path):
-    spec, _ = compiled(for_cluster(PIPELINES[pipeline]), tmp_path / "package.yaml")
-    assert cached(spec) == {"ingest"}
+def test_only_ingest_is_cached_and_its_key_has_the_digest_of_the_source(pipeline, tmp_path):
+    spec, _ = compile_spec(for_cluster(PIPELINES[pipeline]), tmp_path / "package.yaml")
+    assert cached_steps(spec) == {"ingest"}
     digest = tasks_of(spec)["ingest"]["inputs"]["parameters"]["source_digest"]["taskOutputParameter"]
     assert digest == {"producerTask": "identify", "outputParameterKey": "digest"}
 
 
 @pytest.mark.parametrize("pipeline", ["training", "cross-validation"])
-def test_whatever_ingest_reads_from_outside_is_digested(pipeline, tmp_path):
-    spec, _ = compiled(for_cluster(PIPELINES[pipeline]), tmp_path / "package.yaml")
+def test_the_digest_covers_everything_that_ingest_reads(pipeline, tmp_path):
+    spec, _ = compile_spec(for_cluster(PIPELINES[pipeline]), tmp_path / "package.yaml")
     tasks = tasks_of(spec)
-    read = texts_of(spec, tasks["ingest"]) - {"on_invalid", "cache", "push_to"}  # choices, and where to write
+    read = text_parameters(spec, tasks["ingest"]) - {"on_invalid", "cache", "push_to"}  # a choice, and folders to write
     assert "source" in read
-    assert read <= texts_of(spec, tasks["identify"])
+    assert read <= text_parameters(spec, tasks["identify"])
 
 
-def texts_of(spec, task):
-    """The pipeline's parameters that a task takes as text."""
+def text_parameters(spec, task):
+    """The pipeline's text parameters among a task's inputs."""
     types = spec["components"][task["componentRef"]["name"]]["inputDefinitions"]["parameters"]
     return {
         value["componentInputParameter"].removeprefix("pipelinechannel--")
@@ -75,9 +75,9 @@ def texts_of(spec, task):
     ("pipeline", "options"),
     [("batch-prediction", ClusterOptions()), ("training", ClusterOptions(caching=False))],
 )
-def test_nothing_is_cached_where_a_source_is_not_digested_or_nobody_wants_it(pipeline, options, tmp_path):
-    spec, _ = compiled(for_cluster(PIPELINES[pipeline], options), tmp_path / "package.yaml")
-    assert cached(spec) == set()
+def test_nothing_is_cached_without_a_digest_or_with_caching_off(pipeline, options, tmp_path):
+    spec, _ = compile_spec(for_cluster(PIPELINES[pipeline], options), tmp_path / "package.yaml")
+    assert cached_steps(spec) == set()
 
 
 def test_every_step_has_resources_a_timeout_retries_and_a_name(package):
@@ -91,20 +91,20 @@ def test_every_step_has_resources_a_timeout_retries_and_a_name(package):
         assert tasks[name]["taskInfo"]["name"] != name
 
 
-def test_a_large_cohort_gets_more_for_the_steps_that_need_it(tmp_path):
+def test_options_replace_the_resources_of_a_step(tmp_path):
     options = ClusterOptions(cpu={"slice": "16"}, memory={"slice": "64G"})
-    spec, _ = compiled(for_cluster(training, options), tmp_path / "training.yaml")
-    given = resources(spec, "slice")
-    assert (given["resourceCpuRequest"], given["resourceMemoryLimit"]) == ("16", "64G")
+    spec, _ = compile_spec(for_cluster(training, options), tmp_path / "training.yaml")
+    slice_ = resources(spec, "slice")
+    assert (slice_["resourceCpuRequest"], slice_["resourceMemoryLimit"]) == ("16", "64G")
     assert resources(spec, "validate")["resourceCpuRequest"] == "2"
 
 
-def test_a_step_that_does_not_exist_is_refused():
-    with pytest.raises(InputError, match="slise: no such step; expected one of identify, ingest"):
+def test_an_unknown_step_is_an_error():
+    with pytest.raises(InputError, match="slise: .*expected one of identify, ingest"):
         for_cluster(training, ClusterOptions(cpu={"slise": "16"}))
 
 
-def test_only_the_train_step_goes_to_the_gpu_pool(package):
+def test_only_the_train_step_requests_gpus_and_their_nodes(package):
     spec, platform = package
     steps = set(tasks_of(spec))
     assert {step for step in steps if "accelerator" in resources(spec, step)} == {"train"}
@@ -116,13 +116,13 @@ def test_only_the_train_step_goes_to_the_gpu_pool(package):
     assert [toleration["key"] for toleration in platform["exec-train"]["tolerations"]] == ["nvidia.com/gpu"]
 
 
-def test_without_gpus_nothing_asks_for_one(tmp_path):
-    spec, platform = compiled(for_cluster(training), tmp_path / "training.yaml")
+def test_without_gpus_no_step_requests_one(tmp_path):
+    spec, platform = compile_spec(for_cluster(training), tmp_path / "training.yaml")
     assert "accelerator" not in resources(spec, "train")
     assert "tolerations" not in platform["exec-train"]
 
 
-def test_a_claim_is_mounted_where_its_files_are_read_or_written_and_the_secret_where_keys_are_used(package):
+def test_claims_and_the_secret_are_mounted_in_the_steps_that_use_them(package):
     _, platform = package
     mounted = {
         step: [(mount["constant"], mount["mountPath"]) for mount in config["pvcMount"]]
@@ -138,19 +138,19 @@ def test_a_claim_is_mounted_where_its_files_are_read_or_written_and_the_secret_w
     assert secret == {"exec-identify", "exec-ingest", "exec-export"}
 
 
-def test_the_last_step_is_told_how_the_run_ended(package):
+def test_the_last_step_gets_the_final_status(package):
     task = package[0]["root"]["dag"]["tasks"]["summarize-run"]
     assert task["triggerPolicy"]["strategy"] == "ALL_UPSTREAM_TASKS_COMPLETED"
     assert task["inputs"]["parameters"]["status"]["taskFinalStatus"]["producerTask"] == "exit-handler-1"
 
 
-def test_the_parameters_and_their_descriptions_are_the_pipelines_own(package):
+def test_the_parameters_are_those_of_the_pipeline(package):
     plain = training.pipeline_spec.root.input_definitions
     assert for_cluster(training).pipeline_spec.root.input_definitions == plain
     assert package[0]["pipelineInfo"]["name"] == training.name
 
 
-def test_the_pipeline_given_stays_as_it_is(tmp_path):
+def test_the_original_pipeline_stays_unchanged(tmp_path):
     before = training.pipeline_spec.SerializeToString(deterministic=True)
     for_cluster(training, ClusterOptions(gpus=1))
     assert training.pipeline_spec.SerializeToString(deterministic=True) == before
@@ -163,20 +163,12 @@ def test_compiling_twice_gives_the_same_package(tmp_path):
     assert first.read_text() == again.read_text()
 
 
-@pytest.mark.parametrize("pipeline", PIPELINES)
-def test_every_pipeline_has_a_description_and_every_parameter_one(pipeline, tmp_path):
-    spec, _ = compiled(for_cluster(PIPELINES[pipeline]), tmp_path / "package.yaml")
-    assert spec["pipelineInfo"]["description"]
-    parameters = spec["root"]["inputDefinitions"]["parameters"]
-    assert [name for name, parameter in parameters.items() if not parameter.get("description")] == []
-
-
-def test_batch_prediction_compiles_with_its_fan_out(tmp_path):
-    spec, platform = compiled(for_cluster(batch_prediction), tmp_path / "batch.yaml")
+def test_predict_pods_have_the_label_that_the_network_policy_admits(tmp_path):
+    spec, platform = compile_spec(for_cluster(batch_prediction), tmp_path / "batch.yaml")
     assert {"plan-parts", "predict", "collect-predictions", "summarize-run"} == set(tasks_of(spec))
     (policy,) = yaml.safe_load_all((ROOT / "serving" / "k8s" / "base" / "network_policy.yaml").read_text())
-    let_in = policy["spec"]["ingress"][0]["from"][0]["podSelector"]["matchLabels"]
-    assert platform["exec-predict"]["podMetadata"]["labels"] == let_in
+    admitted = policy["spec"]["ingress"][0]["from"][0]["podSelector"]["matchLabels"]
+    assert platform["exec-predict"]["podMetadata"]["labels"] == admitted
 
 
 @dsl.component(base_image="python", install_kfp_package=False)
@@ -192,7 +184,7 @@ def ingesting():
 
 
 @pytest.mark.filterwarnings("ignore:.*have no effect in the current local runner")
-def test_the_local_runner_takes_the_settings_of_a_cluster(tmp_path):
+def test_the_local_runner_accepts_cluster_settings(tmp_path):
     local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(tmp_path))
     for_cluster(ingesting, ClusterOptions(exit_handler=False))()
     (written,) = tmp_path.glob("*/ingest/cases")

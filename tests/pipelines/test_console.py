@@ -1,11 +1,11 @@
-"""What a person sees of a run, from a real pipeline in kfp's local runner."""
+"""Console output of real pipelines in kfp's local runner."""
 
 import builtins
 
 import pytest
 from kfp import dsl, local
 
-from pipelines.local.console import following
+from pipelines.local.console import capture_output
 
 
 @dsl.component(base_image="python", install_kfp_package=False)
@@ -34,13 +34,13 @@ def measuring(then_stop: bool = False):
     measured = measure()
     with dsl.If(measured.outputs["Output"] == "pass"):
         publish(numbers=measured.outputs["numbers"])
-    with dsl.Else(), dsl.If(then_stop == True):  # noqa: E712 - a comparison that kfp compiles
+    with dsl.Else(), dsl.If(then_stop == True):  # noqa: E712 - kfp compiles the comparison
         stop(numbers=measured.outputs["numbers"])
 
 
-def test_a_run_shows_its_steps_and_their_lines_and_logs_everything(tmp_path, capsys):
+def test_a_run_shows_steps_and_their_lines_and_logs_everything(tmp_path, capsys):
     local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(tmp_path / "root"))
-    with following(tmp_path / "run.log") as (console, steps):
+    with capture_output(tmp_path / "run.log") as (console, steps):
         measuring(then_stop=False)
     shown = capsys.readouterr().out.splitlines()
     assert shown[:2] == ["── measure", "    epoch 1/2 {loss: 0.5}"]
@@ -51,11 +51,11 @@ def test_a_run_shows_its_steps_and_their_lines_and_logs_everything(tmp_path, cap
     assert "Got executor_input" in (tmp_path / "run.log").read_text()
 
 
-def test_a_failed_step_is_known_by_name_and_last_line(tmp_path, capsys):
+def test_a_failed_step_is_reported_by_name_and_error(tmp_path, capsys):
     local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(tmp_path / "root"))
-    with following(tmp_path / "run.log") as (console, steps), pytest.raises(RuntimeError, match="stop"):
+    with capture_output(tmp_path / "run.log") as (console, steps), pytest.raises(RuntimeError, match="stop"):
         measuring(then_stop=True)
-    assert steps.running == "stop"
+    assert steps.current == "stop"
     assert console.error == "case_7: scan.nii.gz is truncated; fetch it again"
     assert "Traceback" not in capsys.readouterr().out
 
@@ -74,10 +74,10 @@ def waiting():
         wait(seconds=seconds)
 
 
-def test_steps_of_a_loop_show_their_lines_and_the_time_of_all_runs(tmp_path, capsys):
+def test_a_loop_shows_the_lines_and_the_total_time_of_its_iterations(tmp_path, capsys):
     local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(tmp_path / "root"))
     before = builtins.print
-    with following(tmp_path / "run.log") as (_, steps):
+    with capture_output(tmp_path / "run.log") as (_, steps):
         waiting()
     assert builtins.print is before
     shown = capsys.readouterr().out.splitlines()

@@ -1,10 +1,10 @@
-"""Version folders of the toy network, and real servers over them, on loopback."""
+"""Version folders of the toy network, and servers of them on loopback."""
 
 import re
-import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,60 +20,55 @@ COMMAND = [sys.executable, "-m", "pipelines.cli"]
 
 @pytest.fixture(scope="session")
 def model_folder(tmp_path_factory) -> Path:
-    """A model base with the versions 3 and 12, the newer one half as sure."""
+    """A model base with the versions 3 and 12; version 12 returns half the probability."""
     base = tmp_path_factory.mktemp("models")
     save_toy_model(base / "3")
     save_toy_model(base / "12", gain=0.5)
     return base
 
 
-def served(base: Path, **settings) -> Iterator[str]:
+def serve_in_process(base: Path, **settings) -> Iterator[str]:
     """Run a server of the toy model in this process; yield its gRPC address."""
     from serving.server.server import Server, Settings
     from serving.versions.model_config import ModelConfig
 
-    running = Server(Settings(models=(ModelConfig(MODEL, str(base)),), port=0, **settings))
-    yield running.address
-    running.stop()
+    server = Server(Settings(models=(ModelConfig(MODEL, str(base)),), port=0, **settings))
+    yield server.address
+    server.stop()
 
 
 @pytest.fixture(scope="session")
 def server(model_folder):
-    """The address of a server in this process that answers in typed fields."""
-    yield from served(model_folder)
+    """The address of a server that returns typed fields."""
+    yield from serve_in_process(model_folder)
 
 
 @pytest.fixture(scope="session")
 def content_server(model_folder):
-    """The address of a server that answers in `tensor_content`."""
-    yield from served(model_folder, tensor_content=True)
+    """The address of a server that returns `tensor_content`."""
+    yield from serve_in_process(model_folder, tensor_content=True)
 
 
 @contextmanager
-def serving(*arguments: object) -> Iterator[tuple[subprocess.Popen, str]]:
-    """Start a server by the command line on a free port; yield the process and its gRPC address."""
-    process = subprocess.Popen(
-        [*COMMAND, "serve", "--port", "0", *map(str, arguments)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+def run_serve(*options: object) -> Iterator[tuple[subprocess.Popen, str]]:
+    """Run `lung-ct serve` on a free port; yield the process and its gRPC address."""
+    command = [*COMMAND, "serve", "--port", "0", *map(str, options)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         line = process.stdout.readline()
-        found = re.fullmatch(r"serving .* on (127\.0\.0\.1:\d+)\n", line)
-        assert found, line + (process.stderr.read() if process.poll() is not None else "")
-        yield process, found[1]
+        ready = re.fullmatch(r"serving .* on (127\.0\.0\.1:\d+)\n", line)
+        assert ready, line + (process.stderr.read() if process.poll() is not None else "")
+        yield process, ready[1]
     finally:
-        if process.poll() is None:
-            process.send_signal(signal.SIGKILL)
+        process.kill()
         process.communicate()
 
 
-@pytest.fixture
-def server_process(model_folder) -> Iterator[tuple[subprocess.Popen, str]]:
-    """A server of version 12 of the toy model in a process of its own, and its address."""
-    with serving("--model-base", model_folder, "--model", MODEL) as started:
-        yield started
+def wait_until(condition: Callable[[], object], timeout_s: float = 60.0) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pydicom
 import pytest
 from pydicom.uid import generate_uid
 
-from serving.cli import main
+from pipelines.cli import main
 from tests.ingest.dicom_series import write_series
 from tests.serving.toy import MODEL
 

@@ -7,7 +7,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from serving.cli import main
+from pipelines.cli import main
 from tests.serving.toy import MODEL
 
 
