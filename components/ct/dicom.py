@@ -1,9 +1,8 @@
-"""A folder of DICOM files, one series of CT slices, as a volume in HU.
+"""Read a folder of DICOM files, one series of CT slices, as a volume in HU.
 
-The converters that are kept well were weighed and not taken: dcm2niix repairs gantry tilt and uneven gaps by
-interpolation, which moves lesions without a word, and is no Python; dicom2nifti writes files only and falls back to
-plain stacking. Here the point is to refuse what is no regular grid, in a line that says why. pydicom reads the files
-and unpacks the pixels; the geometry is DICOM PS3.3, C.7.6.2.1.1.
+Series without a regular voxel grid are refused. dcm2niix would repair gantry tilt and uneven spacing by interpolation,
+which displaces lesions silently; dicom2nifti falls back to plain stacking. The geometry follows DICOM PS3.3,
+C.7.6.2.1.1.
 """
 
 import struct
@@ -20,7 +19,7 @@ from components.ct.scan_folder import series_files
 from components.ct.volume import Volume, to_ras
 from components.runtime.errors import VolumeError
 
-# Only these are read: whatever else the files say about a person stays unread.
+# No other attribute is read: the rest may identify the patient.
 _GEOMETRY = (
     *("Modality", "SeriesInstanceUID", "Rows", "Columns", "PixelSpacing", "ImageOrientationPatient"),
     *("ImagePositionPatient", "RescaleSlope", "RescaleIntercept", "SamplesPerPixel"),
@@ -31,32 +30,30 @@ _PIXELS = (
     *("PlanarConfiguration", "NumberOfFrames"),
 )
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
-_TILT_DEGREES = 0.5  # less is rounding: over 300 mm it moves the last slice by 2.6 mm
-_GAP_WITHIN = 0.02  # of the spacing, or
-_GAP_WITHIN_MM = 0.02  # what decimal strings of positions lose
+_MAX_TILT_DEGREES = 0.5  # less is rounding: over 300 mm it shifts the last slice by 2.6 mm
+_SPACING_TOLERANCE, _SPACING_TOLERANCE_MM = 0.02, 0.02  # relative, and the rounding of decimal strings
 
 
 def read_dicom_series(folder: Path) -> Volume:
-    """Read a folder that holds one series of CT slices, in whatever order, as a volume of int16 HU.
+    """Read a folder that holds one series of CT slices, in any order, as a volume of int16 HU.
 
-    The volume's file grid has the axes (column, row, slice) and an affine to RAS millimeters, so that a mask is
-    written as a NIfTI file that lies on the scan.
+    The file grid has the axes (column, row, slice) and an affine to RAS millimeters, on which masks are written.
 
     Raises:
         VolumeError: no DICOM, more than one series, another modality than CT, a tilted gantry, uneven or missing
-            slices, or pixels that cannot be unpacked.
+            slices, or pixels that cannot be decoded.
     """
     slices = [_read_geometry(path) for path in series_files(folder)]
     if not slices:
         raise VolumeError(f"{folder}: holds no files; expected the DICOM files of one CT series")
     first = slices[0]
-    _check_one_ct_series(folder, slices)
-    across, down = (np.array(first.ImageOrientationPatient[at : at + 3], float) for at in (0, 3))
+    _check_one_series(folder, slices)
+    across, down = (np.array(first.ImageOrientationPatient[start : start + 3], float) for start in (0, 3))
     normal = np.cross(across, down)
     if not np.allclose([across @ across, down @ down, across @ down], [1, 1, 0], atol=1e-3):
-        raise VolumeError(f"{folder}: its image orientation is not two directions at right angles; export it again")
+        raise VolumeError(f"{folder}: image orientation without two directions at right angles; export it again")
     slices.sort(key=lambda item: float(np.dot(item.ImagePositionPatient, normal)))
-    step_mm = _step_mm(folder, slices, normal)
+    step_mm = _slice_step_mm(folder, slices, normal)
 
     voxels = np.empty((first.Columns, first.Rows, len(slices)), np.int16, order="F")
     for k, item in enumerate(slices):
@@ -71,95 +68,89 @@ def read_dicom_series(folder: Path) -> Volume:
 def _read_geometry(path: Path) -> pydicom.Dataset:
     item = _read(path, lambda: pydicom.dcmread(path, stop_before_pixels=True, specific_tags=[*_GEOMETRY, *_OPTIONAL]))
     if item.get("Modality", "CT") != "CT":
-        raise VolumeError(f"{path}: its modality is {item.Modality}; expected a CT series, one to a folder")
+        raise VolumeError(f"{path}: modality {item.Modality}; expected one CT series per folder")
     if int(item.get("NumberOfFrames") or 1) != 1:
-        raise VolumeError(f"{path}: holds several frames (enhanced CT); export it with one slice to a file")
+        raise VolumeError(f"{path}: several frames (enhanced CT); expected one slice; export one slice per file")
     missing = [name for name in _GEOMETRY if item.get(name) in (None, "", [])]
     if missing:
-        raise VolumeError(f"{path}: lacks {', '.join(missing)}; expected the slices of a CT series, as exported")
+        raise VolumeError(f"{path}: lacks {', '.join(missing)}; expected a slice of a CT series; export it again")
     if int(item.SamplesPerPixel) != 1:
-        raise VolumeError(f"{path}: holds colors; expected one number for each pixel")
+        raise VolumeError(f"{path}: color pixels; expected one value per pixel")
     if item.get("RescaleType", "HU") not in ("HU", "US", ""):
-        raise VolumeError(f"{path}: its numbers are in {item.RescaleType}; expected Hounsfield units (HU)")
-    numbers = [*item.PixelSpacing, *item.ImageOrientationPatient, *item.ImagePositionPatient]
-    scaling = [item.RescaleSlope, item.RescaleIntercept]
-    if (
-        len(numbers) != 11
-        or not np.isfinite(np.array([*numbers, *scaling], float)).all()
-        or min(item.PixelSpacing) <= 0
-    ):
-        raise VolumeError(f"{path}: its spacing, position, orientation or scaling is not finite; export it again")
+        raise VolumeError(f"{path}: values in {item.RescaleType}; expected Hounsfield units (HU)")
+    geometry = [*item.PixelSpacing, *item.ImageOrientationPatient, *item.ImagePositionPatient]
+    values = np.array([*geometry, item.RescaleSlope, item.RescaleIntercept], float)
+    if len(values) != 13 or not np.isfinite(values).all() or min(item.PixelSpacing) <= 0:
+        raise VolumeError(f"{path}: spacing, position, orientation or scaling is not finite; export it again")
     return item
 
 
-def _check_one_ct_series(folder: Path, slices: Sequence[pydicom.Dataset]) -> None:
+def _check_one_series(folder: Path, slices: Sequence[pydicom.Dataset]) -> None:
     series = {str(item.SeriesInstanceUID) for item in slices}
     if len(series) > 1:
-        raise VolumeError(f"{folder}: {len(series)} series are mixed in it; keep one series to a folder")
+        raise VolumeError(f"{folder}: holds {len(series)} series; expected one series per folder")
     first = slices[0]
     for name in ("Rows", "Columns", "PixelSpacing", "ImageOrientationPatient"):
         values = np.array([np.atleast_1d(np.array(item[name].value, float)) for item in slices])
         if not np.allclose(values, values[0], atol=1e-4):
-            raise VolumeError(f"{folder}: its slices differ in {name}; keep one reconstruction to a folder")
-    tilt = max(abs(float(item.get("GantryDetectorTilt") or 0)) for item in slices)
-    if tilt > _TILT_DEGREES:
+            raise VolumeError(f"{folder}: slices differ in {name}; expected one reconstruction per folder")
+    tilt_degrees = max(abs(float(item.get("GantryDetectorTilt") or 0)) for item in slices)
+    if tilt_degrees > _MAX_TILT_DEGREES:
         raise VolumeError(
-            f"{folder}: was taken with the gantry tilted by {tilt:g} degrees, so that its slices do not stack to a "
-            f"box of {first.Columns}×{first.Rows}×{len(slices)}; resample it at the scanner or workstation"
+            f"{folder}: gantry tilt of {tilt_degrees:g} degrees; expected a box of "
+            f"{first.Columns}×{first.Rows}×{len(slices)} voxels; resample it at the scanner or workstation"
         )
 
 
-def _step_mm(folder: Path, slices: Sequence[pydicom.Dataset], normal: NDArray) -> NDArray[np.float64]:
-    """From one slice to the next, in LPS millimeters; the slices are sorted along `normal`."""
+def _slice_step_mm(folder: Path, slices: Sequence[pydicom.Dataset], normal: NDArray) -> NDArray[np.float64]:
+    """The vector from one slice to the next in LPS millimeters; the slices are sorted along `normal`."""
     if len(slices) == 1:
         thickness = slices[0].get("SpacingBetweenSlices") or slices[0].get("SliceThickness")
         if not thickness or not float(thickness) > 0:
-            raise VolumeError(f"{folder}: holds one slice, without its thickness; expected a whole series")
+            raise VolumeError(f"{folder}: one slice without a thickness; expected a whole series")
         return normal * float(thickness)
     positions = np.array([item.ImagePositionPatient for item in slices], float)
     gaps_mm = np.diff(positions @ normal)
-    if same := int((gaps_mm < 1e-3).sum()):
-        raise VolumeError(f"{folder}: {same} slices lie where another one does; keep one reconstruction to a folder")
-    # Where slices are missing, most gaps still show the spacing.
-    spacing_mm = float(np.median(gaps_mm))
-    off = np.abs(gaps_mm - spacing_mm) > max(_GAP_WITHIN_MM, _GAP_WITHIN * spacing_mm)
-    if off.any():
-        _refuse_gaps(folder, gaps_mm, spacing_mm, off)
+    if duplicates := int((gaps_mm < 1e-3).sum()):
+        raise VolumeError(f"{folder}: {duplicates} slices at duplicate positions; expected one reconstruction")
+    _check_gaps(folder, gaps_mm)
     step = (positions[-1] - positions[0]) / (len(slices) - 1)
-    tilt = float(np.degrees(np.arccos(np.clip(step @ normal / np.linalg.norm(step), -1, 1))))
-    if tilt > _TILT_DEGREES:
+    tilt_degrees = float(np.degrees(np.arccos(np.clip(step @ normal / np.linalg.norm(step), -1, 1))))
+    if tilt_degrees > _MAX_TILT_DEGREES:
         raise VolumeError(
-            f"{folder}: its slices are shifted against each other by {tilt:.1f} degrees (a tilted gantry); "
-            "resample it at the scanner or workstation"
+            f"{folder}: slices sheared by {tilt_degrees:.1f} degrees (gantry tilt); expected a box; resample it at "
+            "the scanner or workstation"
         )
     return step
 
 
-def _refuse_gaps(folder: Path, gaps_mm: NDArray, spacing_mm: float, off: NDArray) -> None:
-    times = gaps_mm[off] / spacing_mm
-    at = int(np.flatnonzero(off)[0])
-    if (np.abs(times - np.rint(times)) < 0.1).all() and (times > 1.5).all():
-        lost = int((np.rint(times) - 1).sum())
+def _check_gaps(folder: Path, gaps_mm: NDArray) -> None:
+    spacing_mm = float(np.median(gaps_mm))  # robust against missing slices
+    is_off = np.abs(gaps_mm - spacing_mm) > max(_SPACING_TOLERANCE_MM, _SPACING_TOLERANCE * spacing_mm)
+    if not is_off.any():
+        return
+    first, multiples = int(np.flatnonzero(is_off)[0]), gaps_mm[is_off] / spacing_mm
+    if (np.abs(multiples - np.rint(multiples)) < 0.1).all() and (multiples > 1.5).all():
         raise VolumeError(
-            f"{folder}: {lost} slices are missing, the first after slice {at + 1}: the gap there is "
-            f"{gaps_mm[at]:.2f} mm where {spacing_mm:.2f} mm is usual; export the whole series"
+            f"{folder}: {int((np.rint(multiples) - 1).sum())} slices are missing, the first after slice {first + 1}: "
+            f"gap of {gaps_mm[first]:.2f} mm; expected {spacing_mm:.2f} mm; export the whole series"
         )
     raise VolumeError(
-        f"{folder}: its slices are {gaps_mm.min():.2f} to {gaps_mm.max():.2f} mm apart, unevenly from slice {at + 1} "
-        "on; export a reconstruction with one spacing"
+        f"{folder}: slices are {gaps_mm.min():.2f} to {gaps_mm.max():.2f} mm apart, uneven from slice {first + 1} on; "
+        "expected one spacing; export an evenly spaced reconstruction"
     )
 
 
 def _read_hu(path: Path) -> NDArray[np.int16]:
-    """One slice, (rows, columns) in HU."""
+    """Read one slice as (rows, columns) HU."""
 
-    def unpack() -> tuple[pydicom.Dataset, NDArray]:
+    def decode() -> tuple[pydicom.Dataset, NDArray]:
         item = pydicom.dcmread(path, specific_tags=[*_GEOMETRY, *_PIXELS])
         return item, item.pixel_array
 
-    item, stored = _read(path, unpack)
+    item, stored = _read(path, decode)
     if stored.shape != (item.Rows, item.Columns):
-        raise VolumeError(f"{path}: holds {stored.shape} pixels; expected {item.Rows}×{item.Columns}")
+        raise VolumeError(f"{path}: {stored.shape} pixels; expected {item.Rows}×{item.Columns}")
     hu = stored * np.float64(item.RescaleSlope) + np.float64(item.RescaleIntercept)
     limits = np.iinfo(np.int16)
     return np.rint(np.clip(hu, limits.min, limits.max)).astype(np.int16)
@@ -167,15 +158,15 @@ def _read_hu(path: Path) -> NDArray[np.int16]:
 
 def _read(path: Path, read: Callable[[], Any]) -> Any:
     try:
-        # Without this, pydicom warns of odd values and shows them, names among them.
+        # Validation warnings quote values, which may include names.
         with pydicom.config.disable_value_validation():
             return read()
     except InvalidDicomError:
-        raise VolumeError(f"{path}: is no DICOM file; keep one series, and nothing else, to a folder") from None
+        raise VolumeError(f"{path}: not a DICOM file; expected nothing but one series in the folder") from None
     except (AttributeError, ValueError, NotImplementedError, RuntimeError, EOFError, KeyError, struct.error) as error:
         raise VolumeError(
-            f"{path}: its pixels cannot be unpacked ({type(error).__name__}): truncated, or compressed in a way that "
-            "needs a plug-in; export it uncompressed"
+            f"{path}: pixels cannot be decoded ({type(error).__name__}): truncated, or a compression that requires a "
+            "plug-in; export it uncompressed"
         ) from None
     except OSError as error:
         raise VolumeError(f"{path}: cannot be read ({error.strerror or error})") from error

@@ -1,43 +1,43 @@
-"""Axial slices to the network's square grid and back: one map, its inverse, and the order of the axes.
+"""Axial slices on the network's square grid and back, and the axis order of slices.
 
-A slice is stored as a radiologist sees it: rows run from anterior to posterior, columns from the patient's
-right to the left. That is also the order of DICOM's own pixel arrays for an axial scan.
+A slice has the orientation of a radiological display: rows run from anterior to posterior, columns from the patient's
+right to left. DICOM pixel arrays of axial scans have the same order.
 
-The map is linear and separable, so that it is a matrix for each axis: shrinking averages over the area that
-each grid cell covers (the sum of a mask, and with it the lesion's volume, is kept exactly), growing
-interpolates linearly. `serving_default` builds the same matrices in the graph. Here they are sparse: a cell
-depends on a few pixels of each row and column, and a dense product would be ten times the work.
+The resampling is linear and separable, one matrix per axis: shrinking averages over the area of each grid cell (which
+preserves the sum of a mask, and with it the lesion volume), enlarging interpolates linearly. `serving_default` builds
+the same matrices in the graph. Here they are sparse, since each cell depends on few pixels of a row or column.
 """
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-# Averages of whole HU often end in .5; with this added, rounding falls to the same side in any arithmetic.
+# Averages of integer HU often end in .5; this offset makes every implementation round them alike.
 TIE_BREAK_HU = 2**-10
-_ROW_GAP = 16  # pixels: one line of the cache
-AIR_HU = -1000  # CT numbers are scaled so that air is -1000 and water 0 (Hounsfield, 1973)
+AIR_HU = -1000  # CT numbers are scaled to -1000 for air and 0 for water (Hounsfield, 1973)
+_ROW_PADDING = 16  # pixels: one cache line
 
 
 def axial_slices(volume: NDArray) -> NDArray:
-    """Turn an (x, y, z) volume in RAS+ into (z, rows, columns) slices, anterior and right first. A view."""
+    """View an (x, y, z) volume in RAS+ as (z, rows, columns) slices, anterior and right first."""
     return volume[::-1, ::-1, :].transpose(2, 1, 0)
 
 
 def volume_from_axial_slices(slices: NDArray) -> NDArray:
-    """Turn (z, rows, columns) slices back into an (x, y, z) volume in RAS+. A view."""
+    """View (z, rows, columns) slices as an (x, y, z) volume in RAS+."""
     return slices.transpose(2, 1, 0)[::-1, ::-1, :]
 
 
-def resampling_matrix(n_from: int, n_to: int) -> NDArray[np.float32]:
-    """Weights that resample `n_from` samples to `n_to` over the same extent.
+def resampling_matrix(*, n_from: int, n_to: int) -> NDArray[np.float32]:
+    """Compute the weights that resample `n_from` samples to `n_to` over the same extent.
 
     Returns:
-        (n_to, n_from) float32, each row summing to 1: area averages when `n_to <= n_from`, otherwise linear
-        interpolation between sample centers with the outermost samples continued to the edge.
+        (n_to, n_from) float32 with rows that sum to 1: area averages if `n_to <= n_from`, otherwise linear
+        interpolation between sample centers, with the outermost samples extended to the edge.
     """
     step = n_from / n_to
     source = np.arange(n_from)
@@ -51,13 +51,24 @@ def resampling_matrix(n_from: int, n_to: int) -> NDArray[np.float32]:
     return weights.astype(np.float32)
 
 
-@dataclass(frozen=True)
+@lru_cache(maxsize=64)
+def sparse_resampling_matrix(*, n_from: int, n_to: int) -> csr_array:
+    """Compute `resampling_matrix` as a sparse array."""
+    return csr_array(resampling_matrix(n_from=n_from, n_to=n_to))
+
+
+@dataclass(frozen=True, kw_only=True)
 class GridFit:
-    """How slices of `height`×`width` pixels lie on a grid of `size`×`size` cells: scaled, centered, padded."""
+    """Placement of `height`×`width` slices on a `size`×`size` grid: scaled, centered and padded."""
 
     height: int
     width: int
     size: int
+
+    @classmethod
+    def for_slices(cls, slices: NDArray, size: int) -> Self:
+        """Fit (n, height, width) slices."""
+        return cls(height=slices.shape[1], width=slices.shape[2], size=size)
 
     @property
     def content(self) -> tuple[int, int]:
@@ -72,70 +83,62 @@ class GridFit:
         return (self.size - rows) // 2, (self.size - columns) // 2
 
     def apply(self, slices: NDArray, padding: float) -> NDArray[np.float32]:
-        """Fit (n, height, width) slices to (n, size, size) float32, `padding` around the content."""
+        """Fit (n, height, width) slices to (n, size, size) float32, with `padding` around the content."""
         rows, columns = self.content
         top, left = self.offset
-        out = np.full((len(slices), self.size, self.size), padding, np.float32)
-        down, across = sparse_resampling_matrix(self.height, rows), sparse_resampling_matrix(self.width, columns)
-        _both_axes(slices, down, across, out[:, top : top + rows, left : left + columns])
-        return out
+        grids = np.full((len(slices), self.size, self.size), padding, np.float32)
+        down = sparse_resampling_matrix(n_from=self.height, n_to=rows)
+        across = sparse_resampling_matrix(n_from=self.width, n_to=columns)
+        _resample(slices, down, across, grids[:, top : top + rows, left : left + columns])
+        return grids
 
-    def invert(self, grids: NDArray, part: tuple[slice, slice] = (slice(None), slice(None))) -> NDArray[np.float32]:
-        """Take (n, size, size) grid values back to float32 on the slices' own pixels, (n, height, width).
+    def invert(self, grids: NDArray, region: tuple[slice, slice] = (slice(None), slice(None))) -> NDArray[np.float32]:
+        """Resample (n, size, size) grid values to the slices' own pixels, (n, height, width) float32.
 
-        `part` are the rows and columns of the slices that are wanted; by default all.
+        `region` selects rows and columns of the slices; by default all.
         """
         rows, columns = self.content
         top, left = self.offset
         content = grids[:, top : top + rows, left : left + columns]
-        down = sparse_resampling_matrix(rows, self.height)[part[0]]
-        across = sparse_resampling_matrix(columns, self.width)[part[1]]
-        out = np.empty((len(grids), down.shape[0], across.shape[0]), np.float32)
-        _both_axes(content, down, across, out)
-        return out
-
-
-@lru_cache(maxsize=64)
-def sparse_resampling_matrix(n_from: int, n_to: int) -> csr_array:
-    """The same weights as `resampling_matrix`, without the zeros."""
-    return csr_array(resampling_matrix(n_from, n_to))
-
-
-def _both_axes(slices: NDArray, down: csr_array, across: csr_array, out: NDArray[np.float32]) -> None:
-    """Fill `out` with one matrix applied along the rows and one along the columns of each slice."""
-    _, height, width = slices.shape
-    # A slice that runs forward in memory is converted at once, five times faster than row by row: where an axis
-    # runs backwards, its matrix is turned instead.
-    if slices.strides[1] < 0:
-        slices, down = slices[:, ::-1], down[:, ::-1]
-    if slices.strides[2] < 0:
-        slices, across = slices[:, :, ::-1], across[:, ::-1]
-    # One set of buffers for all slices, since fresh memory costs more than the work. Rows of 512 pixels lie 2 kB
-    # apart, all in the same few lines of the processor's cache, where turning them takes four times as long.
-    real = np.empty((height, width), np.float32)
-    by_rows = np.empty((down.shape[0], width + _ROW_GAP), np.float32)[:, :width]
-    turned = np.empty(by_rows.shape[::-1], np.float32)
-    for pixels, cells in zip(slices, out, strict=True):
-        real[...] = pixels
-        by_rows[...] = down @ real
-        turned[...] = by_rows.T  # assigned, numpy walks along the memory
-        cells[...] = (across @ turned).T
+        down = sparse_resampling_matrix(n_from=rows, n_to=self.height)[region[0]]
+        across = sparse_resampling_matrix(n_from=columns, n_to=self.width)[region[1]]
+        slices = np.empty((len(grids), down.shape[0], across.shape[0]), np.float32)
+        _resample(content, down, across, slices)
+        return slices
 
 
 def fit_hu(slices_hu: NDArray, size: int) -> NDArray[np.int16]:
     """Fit (n, h, w) slices in HU to the network's (n, size, size) int16 grid, padded with air."""
-    fit = GridFit(slices_hu.shape[1], slices_hu.shape[2], size)
-    grids = fit.apply(slices_hu, AIR_HU)
+    grids = GridFit.for_slices(slices_hu, size).apply(slices_hu, AIR_HU)
     grids += TIE_BREAK_HU
     return np.rint(grids, out=grids).astype(np.int16)
 
 
 def fit_mask(slices_mask: NDArray, size: int) -> NDArray[np.uint8]:
-    """Fit (n, h, w) binary masks to (n, size, size) uint8 cell fractions: 0 none, 255 all of it lesion."""
-    fit = GridFit(slices_mask.shape[1], slices_mask.shape[2], size)
+    """Fit (n, h, w) binary masks to the (n, size, size) uint8 lesion share of each cell, 0 to 255."""
     shares = np.zeros((len(slices_mask), size, size), np.uint8)
     with_lesion = [index for index, mask in enumerate(slices_mask) if np.count_nonzero(mask)]
     if with_lesion:
         part = slice(with_lesion[0], with_lesion[-1] + 1)
-        shares[part] = np.rint(fit.apply(slices_mask[part], 0) * 255)
+        shares[part] = np.rint(GridFit.for_slices(slices_mask, size).apply(slices_mask[part], 0) * 255)
     return shares
+
+
+def _resample(slices: NDArray, down: csr_array, across: csr_array, out: NDArray[np.float32]) -> None:
+    """Apply one matrix along the rows and one along the columns of each slice, into `out`."""
+    _, height, width = slices.shape
+    # Converting a slice that runs forward in memory is five times faster: flip the matrix of a reversed axis instead.
+    if slices.strides[1] < 0:
+        slices, down = slices[:, ::-1], down[:, ::-1]
+    if slices.strides[2] < 0:
+        slices, across = slices[:, :, ::-1], across[:, ::-1]
+    # Buffers are reused because fresh memory costs more than the work. Padding rows to an odd number of cache lines
+    # avoids conflict misses at 512 pixels, where the transposition would take four times as long.
+    pixels = np.empty((height, width), np.float32)
+    by_rows = np.empty((down.shape[0], width + _ROW_PADDING), np.float32)[:, :width]
+    transposed = np.empty(by_rows.shape[::-1], np.float32)
+    for source, target in zip(slices, out, strict=True):
+        pixels[...] = source
+        by_rows[...] = down @ pixels
+        transposed[...] = by_rows.T  # a copy walks along the memory
+        target[...] = (across @ transposed).T

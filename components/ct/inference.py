@@ -62,7 +62,7 @@ def map_to_native(
     Yields:
         A range of a few slices, and their probabilities on their own pixels, (few, h, w) float32.
     """
-    fit = GridFit(slices_hu.shape[1], slices_hu.shape[2], size)
+    fit = GridFit.for_slices(slices_hu, size)
     batches = (fit_hu(slices_hu[start : start + batch_size], size) for start in range(0, len(slices_hu), batch_size))
     done = 0
     for grid in predict(batches):

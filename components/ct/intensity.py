@@ -1,8 +1,7 @@
-"""What a scan's stored numbers mean, and the one way from them to Hounsfield units.
+"""Conversion of stored scan values to Hounsfield units.
 
-The 20-case COVID-19 set mixes raw HU with 8-bit volumes that were windowed from [-1250, 250] HU to [0, 255]
-before they were published (Zenodo record 3757476, files `radiopaedia_*`). Mixed untreated, a voxel of -600 HU
-in one file and of 110 in another are the same tissue.
+The 20-case COVID-19 set mixes raw HU with 8-bit volumes that were windowed from [-1250, 250] HU to [0, 255] before
+publication (Zenodo record 3757476, files `radiopaedia_*`): -600 HU in one file is 110 in another.
 """
 
 from enum import StrEnum
@@ -14,38 +13,38 @@ from numpy.typing import NDArray
 from components.ct.volume import Volume, positive_strides, read_volume
 from components.runtime.errors import VolumeError
 
-WINDOW_HU = (-1250.0, 250.0)  # the window of the 8-bit files above, and the network's own first layer
-FLOOR_HU = -1024  # the least a CT stores; scanners pad outside their field of view with lower marks
+WINDOW_HU = (-1250.0, 250.0)  # of the 8-bit files, the network's input layer, and all images
+FLOOR_HU = -1024  # the lowest CT number; scanners pad outside their field of view with lower values
 _CEILING_HU = 32767
 
 
 class Intensity(StrEnum):
-    """How a scan's numbers relate to HU."""
+    """The scale of a scan's stored values."""
 
     HU = "hu"  # raw Hounsfield units
-    WINDOWED = "windowed"  # 0..255, linear over WINDOW_HU
-    UNKNOWN = "unknown"  # neither: not to be trained on or predicted from
+    WINDOWED = "windowed"  # 0 to 255, linear over WINDOW_HU
+    UNKNOWN = "unknown"  # neither; unusable for training and prediction
 
 
 def detect_intensity(voxels: NDArray) -> Intensity:
-    """Tell what the numbers of a whole scan are, see `classify_range`."""
+    """Detect the scale of a whole scan, see `classify_range`."""
     return classify_range(*value_range(voxels))
 
 
 def value_range(voxels: NDArray) -> tuple[float, float]:
-    """The smallest and the largest value of a volume, whichever way it lies in memory."""
+    """Return the minimum and maximum of a volume."""
     forward = voxels[positive_strides(voxels)]
     return float(forward.min()), float(forward.max())
 
 
 def classify_range(low: float, high: float) -> Intensity:
-    """Tell what the numbers of a whole scan are, by its `value_range`.
+    """Classify the scale of a whole scan by its minimum and maximum.
 
-    Raw HU holds air: a chest CT reaches below -200. A windowed volume stays within 0..255 and uses most of
-    that range, since air lies near 42 and soft tissue near 220. Anything else (a range of 0..1, a scan stored
-    without its intercept) is unknown.
+    Raw HU include air: a chest CT reaches below -200. A windowed volume stays within 0 to 255 and uses most of that
+    range, with air near 42 and soft tissue near 220. Anything else is unknown, such as a range of 0 to 1 or a scan
+    stored without its intercept.
     """
-    if low < -200 and high > -200:
+    if low < -200 < high:
         return Intensity.HU
     if 0 <= low <= 64 and 192 <= high <= 255:
         return Intensity.WINDOWED
@@ -53,41 +52,39 @@ def classify_range(low: float, high: float) -> Intensity:
 
 
 def to_hu(voxels: NDArray, intensity: Intensity) -> NDArray[np.int16]:
-    """Turn stored numbers into int16 HU, raw HU clipped below at `FLOOR_HU`; what is so already is not copied."""
+    """Convert stored values to int16 HU, raw HU clipped below at `FLOOR_HU`; valid int16 HU are not copied."""
     forward = positive_strides(voxels)
     stored = voxels[forward]
     if intensity is Intensity.HU:
         if stored.dtype == np.int16:
-            if stored.min() >= FLOOR_HU:
-                return voxels
-            return np.maximum(stored, np.int16(FLOOR_HU))[forward]
+            return voxels if stored.min() >= FLOOR_HU else np.maximum(stored, np.int16(FLOOR_HU))[forward]
         return np.rint(np.clip(stored, FLOOR_HU, _CEILING_HU)).astype(np.int16)[forward]
     if intensity is Intensity.WINDOWED:
         low, high = WINDOW_HU
         table = np.rint(np.arange(256) / 255 * (high - low) + low).astype(np.int16)
         return table[np.rint(stored).astype(np.uint8)][forward]
-    raise ValueError("a scan of unknown intensity has no HU")
+    raise ValueError("a scan of unknown intensity cannot be converted to HU")
 
 
 def apply_window(hu: NDArray) -> NDArray:
-    """HU as shares of `WINDOW_HU`: 0 up to its lower end, 1 from its upper end on; float32 stays float32."""
+    """Scale `WINDOW_HU` to 0 to 1 and clip values outside; float32 stays float32."""
     low, high = WINDOW_HU
     return np.clip((hu - low) / (high - low), 0, 1)
 
 
 def read_ct(path: Path) -> tuple[Volume, Intensity]:
-    """Read a scan as a volume of int16 HU, with the kind of numbers that the file held.
+    """Read a scan as int16 HU, and return the scale of its stored values.
 
     Raises:
-        VolumeError: the file is not readable, or its numbers are neither HU nor 8-bit windowed.
+        VolumeError: the file cannot be read, or its values are neither HU nor 8-bit windowed.
     """
     stored = read_volume(path)
     intensity = detect_intensity(stored.voxels)
     if intensity is Intensity.UNKNOWN:
         low, high = value_range(stored.voxels)
         raise VolumeError(
-            f"{path}: values from {low:g} to {high:g} are neither HU (air below -200) nor 8-bit windowed "
-            f"(0 to 255 over {WINDOW_HU[0]:g} to {WINDOW_HU[1]:g} HU); export the scan in HU"
+            f"{path}: values from {low:g} to {high:g}; expected HU (air below -200) or 8-bit windowed (0 to 255 over "
+            f"{WINDOW_HU[0]:g} to {WINDOW_HU[1]:g} HU); export the scan in HU"
         )
     hu = Volume(to_hu(stored.voxels, intensity), stored.spacing_mm, stored.file_grid, stored.stored_dtype)
     return hu, intensity

@@ -1,7 +1,7 @@
-"""NIfTI files as they are stored: strict reading of header and voxels, and writing without personal data.
+"""NIfTI files as stored: strict reading of header and voxels, and writing without personal data.
 
-nibabel knows the header's fields and the geometry. It does not check a gzip stream's CRC, and accepts NaN
-affines, infinite slopes and headers that declare more than the file can hold, so the bytes are read here.
+nibabel interprets the header and its geometry. Bytes are read here because nibabel does not check a gzip stream's
+CRC, and accepts NaN affines, infinite slopes and headers that declare more voxels than the file can hold.
 """
 
 import struct
@@ -19,29 +19,29 @@ from numpy.typing import NDArray
 from components.runtime.errors import VolumeError
 from components.runtime.files import atomic_write
 
-MAX_VOLUME_BYTES = 8 << 30  # a 2048×2048×1024 float16 volume: far above any CT, far below a server's memory
-_DEFLATE_MAX_RATIO = 1032  # a deflate stream cannot expand further (zlib, "Technical Details")
+MAX_VOLUME_BYTES = 8 << 30  # 2048×2048×1024 float16: far above any CT, far below a server's memory
+_DEFLATE_MAX_RATIO = 1032  # the limit of deflate (zlib, "Technical Details")
 _BLOCK_BYTES = 1 << 20
 _GZIP_MAGIC = b"\x1f\x8b"
-_EXTENDER_BYTES = 4  # after the header: four bytes that say whether extensions follow
+_EXTENDER_BYTES = 4  # after the header: flags for extensions
 _HEADERS = {348: nib.Nifti1Header, 540: nib.Nifti2Header}
-_SCALARS = "biuf"
-# Everything that a header says about the numbers and the grid. All other fields may hold free text.
+_SCALAR_KINDS = "biuf"
+# Values and geometry; all other fields may hold free text.
 _KEPT_FIELDS = (
     *("datatype", "bitpix", "scl_slope", "scl_inter", "qform_code", "sform_code"),
     *("quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z", "srow_x", "srow_y", "srow_z"),
 )
-_SPATIAL_UNITS = 0b111  # the bits of xyzt_units that hold the unit of length
+_SPATIAL_UNITS = 0b111  # the bits of xyzt_units for the unit of length
 
 
 @dataclass(frozen=True)
 class NiftiFile:
-    """A NIfTI file's content.
+    """The content of a NIfTI file.
 
     Attributes:
-        path: where it was read from, for messages.
-        header: nibabel's view of the header, checked.
-        voxels: (i, j, k) array in file order and in the file's own type and byte order, before scaling.
+        path: the source, for messages.
+        header: the checked header.
+        voxels: (i, j, k) array in file order, dtype and byte order, before scaling.
     """
 
     path: Path
@@ -49,30 +49,28 @@ class NiftiFile:
     voxels: NDArray
 
     def scaled(self) -> NDArray:
-        """The voxels with slope and intercept applied: unscaled integers keep their type, scaled ones are float32.
+        """Return the voxels with slope and intercept applied: float32, or their own dtype if unscaled.
 
         Raises:
             VolumeError: a voxel is NaN or infinite.
         """
         slope, intercept = float(self.header["scl_slope"]), float(self.header["scl_inter"])
         values = self.voxels.astype(self.voxels.dtype.newbyteorder("="), copy=False)
-        if slope != 0 and (slope, intercept) != (1.0, 0.0):  # slope 0 means "not scaled" (NIfTI-1 standard)
+        if slope != 0 and (slope, intercept) != (1.0, 0.0):  # slope 0 means unscaled (NIfTI-1)
             with np.errstate(over="ignore", invalid="ignore"):  # reported below
                 values = values.astype(np.float32) * np.float32(slope) + np.float32(intercept)
         if values.dtype.kind == "f":
             broken = values.size - int(np.count_nonzero(np.isfinite(values)))
             if broken:
-                raise VolumeError(
-                    f"{self.path}: {broken:,} voxels are NaN or infinite; expected a finite number in each"
-                )
+                raise VolumeError(f"{self.path}: {broken:,} voxels are NaN or infinite; expected finite values")
         return values
 
 
 def read_nifti(path: Path) -> NiftiFile:
-    """Read a `.nii` or `.nii.gz` file whole, its CRC checked.
+    """Read a `.nii` or `.nii.gz` file, its CRC checked.
 
     Raises:
-        VolumeError: the file is missing, damaged, no scalar 3-D NIfTI, or its header makes no sense.
+        VolumeError: the file is missing, damaged, not a scalar 3-D NIfTI, or its header is invalid.
     """
     try:
         with _open_stream(path) as stream:
@@ -81,15 +79,15 @@ def read_nifti(path: Path) -> NiftiFile:
     except FileNotFoundError:
         raise VolumeError(f"{path}: no such file") from None
     except (EOFError, igzip.BadGzipFile, IsalError) as error:  # type: ignore[misc]
-        raise VolumeError(f"{path}: damaged gzip stream ({error}); fetch or export the file again") from error
+        raise VolumeError(f"{path}: damaged gzip stream ({error}); download or export the file again") from error
     except OSError as error:
         raise VolumeError(f"{path}: cannot be read ({error.strerror or error})") from error
 
 
 def write_deidentified(path: Path, stored: NiftiFile) -> None:
-    """Write voxels, geometry and scaling as they are stored to a `.nii.gz`; no free text, no extensions.
+    """Write the stored voxels, geometry and scaling to a `.nii.gz`, without free text or extensions.
 
-    The same content gives the same bytes: the gzip header holds neither a name nor a time.
+    The gzip header holds neither name nor time: equal content gives equal bytes.
     """
     header = type(stored.header)(endianness=stored.header.endianness)
     for field in _KEPT_FIELDS:
@@ -110,7 +108,7 @@ def write_deidentified(path: Path, stored: NiftiFile) -> None:
 
 
 def mask_like(stored: NiftiFile, mask: NDArray[np.uint8]) -> NiftiFile:
-    """The same grid, holding the (i, j, k) 0/1 `mask` in the place of its voxels."""
+    """Return a file on the same grid with the (i, j, k) 0/1 `mask` as its voxels."""
     header = stored.header.copy()
     header.set_data_dtype(np.uint8)
     header["scl_slope"], header["scl_inter"] = 1, 0
@@ -122,8 +120,10 @@ def _open_stream(path: Path) -> BinaryIO:
     if start.startswith(_GZIP_MAGIC):
         return igzip.open(path, "rb")
     if path.name.endswith(".gz"):
-        found = "an HTML page" if start.lstrip()[:1] == b"<" else f"bytes {start[:4].hex(' ')}" if start else "nothing"
-        raise VolumeError(f"{path}: not a gzip file: it starts with {found}; was the download an error page?")
+        content = f"bytes {start[:4].hex(' ')}" if start else "nothing"
+        if start.lstrip().startswith(b"<"):
+            content = "an HTML page, perhaps the error page of a download"
+        raise VolumeError(f"{path}: not a gzip file: it starts with {content}; expected .nii.gz")
     return path.open("rb")
 
 
@@ -134,16 +134,16 @@ def _first_bytes(path: Path) -> bytes:
 
 def _read_header(path: Path, stream: BinaryIO) -> nib.Nifti1Header:
     start = stream.read(4)
-    found = ((size, order) for size in _HEADERS for order in "<>" if start == struct.pack(f"{order}i", size))
-    size, endianness = next(found, (0, ""))
+    candidates = ((size, order) for size in _HEADERS for order in "<>" if start == struct.pack(f"{order}i", size))
+    size, endianness = next(candidates, (0, ""))
     if not size:
         raise VolumeError(f"{path}: not a NIfTI file; expected .nii or .nii.gz (NIfTI-1 or NIfTI-2)")
     block = start + stream.read(size - 4)
     if len(block) < size:
-        raise VolumeError(f"{path}: ends inside its header after {len(block)} of {size} bytes")
+        raise VolumeError(f"{path}: truncated after {len(block)} of {size} header bytes; export it again")
     header = _HEADERS[size](block, endianness=endianness, check=False)
     if not bytes(header["magic"]).startswith(b"n+"):
-        raise VolumeError(f"{path}: header and voxels are in two files (.hdr/.img); convert them to one .nii.gz")
+        raise VolumeError(f"{path}: header and voxels in two files (.hdr/.img); convert them to one .nii.gz")
     _check_voxel_type(path, header)
     _check_geometry(path, header)
     _check_byte_count(path, header)
@@ -151,10 +151,13 @@ def _read_header(path: Path, stream: BinaryIO) -> nib.Nifti1Header:
 
 
 def _check_voxel_type(path: Path, header: nib.Nifti1Header) -> None:
-    dtype = _stored_dtype(header)
-    if dtype is None or dtype.kind not in _SCALARS:
-        label = header.get_value_label("datatype") if dtype is not None else f"type {int(header['datatype'])}"
-        raise VolumeError(f"{path}: stores {label} voxels; expected integers or real numbers, one for each voxel")
+    try:
+        dtype = header.get_data_dtype()
+        description = header.get_value_label("datatype")
+    except (KeyError, nib.spatialimages.HeaderDataError):
+        dtype, description = None, f"type {int(header['datatype'])}"
+    if dtype is None or dtype.kind not in _SCALAR_KINDS:
+        raise VolumeError(f"{path}: {description} voxels; expected one integer or real value per voxel")
     slope, intercept = float(header["scl_slope"]), float(header["scl_inter"])
     if not np.isfinite([slope, intercept]).all():
         raise VolumeError(f"{path}: scaling slope {slope} and intercept {intercept}; expected finite numbers")
@@ -164,28 +167,31 @@ def _check_geometry(path: Path, header: nib.Nifti1Header) -> None:
     axes = int(header["dim"][0])
     dims = [int(n) for n in header["dim"][1 : 1 + max(0, min(axes, 7))]]
     if axes < 3 or len(dims) != axes or any(n != 1 for n in dims[3:]):
-        raise VolumeError(f"{path}: has dimensions {dims}; expected one 3-D volume (x, y, z)")
+        raise VolumeError(f"{path}: dimensions {dims}; expected one 3-D volume (x, y, z)")
     if min(dims) < 1:
-        raise VolumeError(f"{path}: declares dimensions {dims[:3]}; every one must be at least 1")
+        raise VolumeError(f"{path}: declares dimensions {dims[:3]}; expected at least 1 each")
     spacing = header["pixdim"][1:4]
     if not (np.isfinite(spacing).all() and (spacing > 0).all()):
         raise VolumeError(f"{path}: voxel spacing {spacing.tolist()} mm; expected finite numbers above 0")
-    affine = _best_affine(header)
+    try:
+        affine = header.get_best_affine()
+    except (ValueError, ArithmeticError, nib.spatialimages.HeaderDataError):
+        affine = None
     if affine is None or not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
-        raise VolumeError(f"{path}: its affine is not finite or not invertible; write the header's geometry anew")
+        raise VolumeError(f"{path}: affine is not finite or not invertible; rewrite the header's geometry")
 
 
 def _check_byte_count(path: Path, header: nib.Nifti1Header) -> None:
-    offset, least = float(header["vox_offset"]), header.sizeof_hdr + _EXTENDER_BYTES
-    if not least <= offset < MAX_VOLUME_BYTES:  # false for NaN, too
-        raise VolumeError(f"{path}: its voxels start at byte {offset:g}; expected {least} or later; export it again")
+    offset, min_offset = float(header["vox_offset"]), header.sizeof_hdr + _EXTENDER_BYTES
+    if not min_offset <= offset < MAX_VOLUME_BYTES:  # also catches NaN
+        raise VolumeError(f"{path}: voxels start at byte {offset:g}; expected {min_offset} or later; export it again")
     declared = _voxel_bytes(header) + int(offset)
-    on_disk = path.stat().st_size
-    most = on_disk * _DEFLATE_MAX_RATIO if _first_bytes(path).startswith(_GZIP_MAGIC) else on_disk
-    if declared > min(most, MAX_VOLUME_BYTES):
+    file_bytes = path.stat().st_size
+    capacity = file_bytes * _DEFLATE_MAX_RATIO if _first_bytes(path).startswith(_GZIP_MAGIC) else file_bytes
+    if declared > min(capacity, MAX_VOLUME_BYTES):
         raise VolumeError(
-            f"{path}: declares {declared / 1e6:,.1f} MB of voxels, more than its {on_disk / 1e6:,.3f} MB can hold "
-            f"or than the limit of {MAX_VOLUME_BYTES / 1e6:,.0f} MB; the file is truncated or its header is wrong"
+            f"{path}: declares {declared / 1e6:,.1f} MB of voxels; expected no more than its {file_bytes / 1e6:,.3f} "
+            f"MB can hold and {MAX_VOLUME_BYTES / 1e6:,.0f} MB; the file is truncated or its header is wrong"
         )
 
 
@@ -196,30 +202,16 @@ def _read_voxels(path: Path, stream: BinaryIO, header: nib.Nifti1Header) -> NDAr
     buffer = np.empty(_voxel_bytes(header), np.uint8)
     view, filled = buffer.data, 0
     while filled < len(buffer):
-        # In blocks that stay in the processor's cache: a third faster than all at once.
+        # Blocks that fit the CPU cache are a third faster than one read.
         count = stream.readinto(view[filled : filled + _BLOCK_BYTES])  # type: ignore[attr-defined]
         if not count:
-            raise VolumeError(f"{path}: truncated: holds {filled:,} of the {len(buffer):,} bytes of voxels declared")
+            raise VolumeError(f"{path}: truncated: {filled:,} of {len(buffer):,} declared voxel bytes; export it again")
         filled += count
-    # Reading on to the end is what makes the stream compare its CRC and length.
+    # The gzip stream checks its CRC and length only when read to the end.
     if stream.read(1):
-        raise VolumeError(f"{path}: holds more bytes than the {len(buffer):,} of voxels that its header declares")
+        raise VolumeError(f"{path}: holds more bytes than the {len(buffer):,} voxel bytes that its header declares")
     shape = tuple(int(n) for n in header["dim"][1:4])
     return buffer.view(header.get_data_dtype()).reshape(shape, order="F")
-
-
-def _best_affine(header: nib.Nifti1Header) -> NDArray | None:
-    try:
-        return header.get_best_affine()
-    except (ValueError, ArithmeticError, nib.spatialimages.HeaderDataError):
-        return None
-
-
-def _stored_dtype(header: nib.Nifti1Header) -> np.dtype | None:
-    try:
-        return header.get_data_dtype()
-    except (KeyError, nib.spatialimages.HeaderDataError):
-        return None
 
 
 def _voxel_bytes(header: nib.Nifti1Header) -> int:

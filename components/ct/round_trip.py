@@ -29,7 +29,7 @@ class RoundTrip:
 
 def round_trip(mask: NDArray, size: int) -> RoundTrip:
     """Fit an (n, rows, columns) binary mask to a grid of `size`×`size` cells and back."""
-    fit = GridFit(mask.shape[1], mask.shape[2], size)
+    fit = GridFit.for_slices(mask, size)
     mask_at_half = np.zeros(mask.shape, bool)
     # Voxels by the number of thresholds they reach: background, then lesion.
     counts = np.zeros((2, len(THRESHOLDS) + 1), np.int64)

@@ -1,30 +1,31 @@
-"""Probabilities counted into 256 levels: one pass over a case gives its Dice at every threshold, ROC and calibration.
+"""Voxel counts at 256 probability levels: Dice at every threshold, the threshold choice, ROC and calibration.
 
-Since 256 is a power of two, `probability >= k / 256` holds exactly where the level is `k` or more.
+One pass over a case fills the counts. Since 256 is a power of two, `probability >= k / 256` is exactly `level >= k`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from components.ct.metrics import Confusion
+from components.runtime.errors import CohortError
 
 LEVELS = 256
 THRESHOLDS = np.arange(1, LEVELS) / LEVELS
-_FINE = 4096  # steps in which probabilities are summed up: their mean is off by 1/8192 at most
-_FINE_CENTERS = ((np.arange(_FINE) + 0.5) / _FINE).reshape(LEVELS, -1)
-_BINS = 16  # of the reliability curve, each of 16 levels
+_STEPS = 4096  # probabilities are summed in these steps, so their mean is off by at most 1/8192
+_STEP_CENTERS = ((np.arange(_STEPS) + 0.5) / _STEPS).reshape(LEVELS, -1)
+_BINS = 16  # of the reliability curve, 16 levels each
 
 
 class LevelCounts:
-    """How often each level of probability was given to lesion voxels, and to background.
+    """Lesion and background voxels by predicted probability.
 
     Attributes:
-        lesion: (256,) int64, voxels of lesion at each level.
-        background: (256,) int64, voxels of background at each level.
-        mass: (256,) float64, the sum of the probabilities at each level, each of them to 1/8192.
+        lesion: (256,) int64, lesion voxels at each level.
+        background: (256,) int64, background voxels at each level.
+        mass: (256,) float64, sum of the probabilities at each level, each rounded to 1/8192.
     """
 
     def __init__(self) -> None:
@@ -34,7 +35,7 @@ class LevelCounts:
 
     @classmethod
     def pooled(cls, cases: Iterable["LevelCounts"]) -> "LevelCounts":
-        """The counts of several cases together."""
+        """Sum the counts of several cases."""
         pool = cls()
         for case in cases:
             pool.lesion += case.lesion
@@ -43,45 +44,45 @@ class LevelCounts:
         return pool
 
     def add(self, probability: NDArray[np.float32], truth: NDArray[np.bool_]) -> None:
-        """Count (n, h, w) probabilities, finite, and the mask of the same voxels."""
+        """Count (n, rows, columns) finite probabilities against the mask of the same voxels."""
         for voxels, lesion in zip(probability, truth, strict=True):
-            # Interpolation may pass 0 or 1 by a rounding error.
-            fine = np.clip(voxels * _FINE, 0, _FINE - 1).astype(np.intp)
-            np.add(fine, _FINE, out=fine, where=lesion)
-            background, in_lesion = np.bincount(fine.ravel(), minlength=2 * _FINE).reshape(2, LEVELS, -1)
+            # Interpolation may exceed 0 or 1 by a rounding error.
+            step = np.clip(voxels * _STEPS, 0, _STEPS - 1).astype(np.intp)
+            np.add(step, _STEPS, out=step, where=lesion)
+            background, in_lesion = np.bincount(step.ravel(), minlength=2 * _STEPS).reshape(2, LEVELS, -1)
             self.background += background.sum(axis=1)
             self.lesion += in_lesion.sum(axis=1)
-            self.mass += ((background + in_lesion) * _FINE_CENTERS).sum(axis=1)
+            self.mass += ((background + in_lesion) * _STEP_CENTERS).sum(axis=1)
 
     def confusion(self, threshold: float) -> Confusion:
-        """The confusion at one of `THRESHOLDS`."""
+        """Confusion counts at one of `THRESHOLDS`."""
         level = round(threshold * LEVELS)
         true_positive, false_positive = int(self.lesion[level:].sum()), int(self.background[level:].sum())
         return Confusion(
-            true_positive,
-            false_positive,
-            int(self.lesion.sum()) - true_positive,
-            int(self.background.sum()) - false_positive,
+            true_positive=true_positive,
+            false_positive=false_positive,
+            false_negative=int(self.lesion.sum()) - true_positive,
+            true_negative=int(self.background.sum()) - false_positive,
         )
 
-    def dice_curve(self) -> NDArray[np.float64]:
-        """Dice at each of `THRESHOLDS`."""
-        return np.array([self.confusion(threshold).dice for threshold in THRESHOLDS])
-
     def roc(self) -> "Roc | None":
-        """The ROC curve of voxels; None without lesion or without background, where it is not defined."""
+        """Voxel-wise ROC curve; None without lesion or without background."""
         if not (self.lesion.any() and self.background.any()):
             return None
-        # From the strictest threshold, which marks nothing, to 0, which marks everything.
-        found, raised = (np.append(0, np.cumsum(of[::-1])) / of.sum() for of in (self.lesion, self.background))
-        return Roc(np.arange(LEVELS, -1, -1) / LEVELS, found, raised)
+        # From the highest threshold, where no voxel is positive, down to 0, where all are.
+        true_positive_rate, false_positive_rate = (
+            np.append(0, np.cumsum(counts[::-1])) / counts.sum() for counts in (self.lesion, self.background)
+        )
+        return Roc(np.arange(LEVELS, -1, -1) / LEVELS, true_positive_rate, false_positive_rate)
 
     def reliability(self) -> "Reliability":
-        """How far probabilities can be taken at their word."""
-        voxels = (self.lesion + self.background).reshape(_BINS, -1).sum(axis=1)
-        lesion, mass = (of.reshape(_BINS, -1).sum(axis=1) for of in (self.lesion, self.mass))
-        filled = voxels > 0
-        return Reliability(mass[filled] / voxels[filled], lesion[filled] / voxels[filled], voxels[filled])
+        """Reliability curve over 16 equal bins; empty bins are left out."""
+        lesion, background, mass = (
+            counts.reshape(_BINS, -1).sum(axis=1) for counts in (self.lesion, self.background, self.mass)
+        )
+        voxels = lesion + background
+        used = voxels > 0
+        return Reliability(mass[used] / voxels[used], lesion[used] / voxels[used], voxels[used])
 
 
 @dataclass(frozen=True)
@@ -89,9 +90,9 @@ class Roc:
     """A receiver operating characteristic, by threshold from 1 down to 0.
 
     Attributes:
-        threshold: (257,), the probability from which on a voxel counts as lesion.
-        true_positive_rate: (257,), share of the lesion voxels that are marked; 0 at the start, 1 at the end.
-        false_positive_rate: (257,), share of the background voxels that are marked.
+        threshold: (257,) thresholds.
+        true_positive_rate: (257,) fraction of lesion voxels at or above the threshold, from 0 to 1.
+        false_positive_rate: (257,) fraction of background voxels at or above the threshold, from 0 to 1.
     """
 
     threshold: NDArray[np.float64]
@@ -100,27 +101,55 @@ class Roc:
 
     @property
     def auc(self) -> float:
-        """The area under the curve, by trapezia."""
+        """Area under the curve, by the trapezoidal rule."""
         return float(np.trapezoid(self.true_positive_rate, self.false_positive_rate))
 
 
 @dataclass(frozen=True)
 class Reliability:
-    """What became of voxels by the probability they were given, in bins of 1/16; empty bins are left out.
+    """Observed lesion fraction against predicted probability.
 
     Attributes:
-        probability: mean probability of each bin.
-        lesion_share: share of each bin's voxels that are lesion.
-        voxels: number of each bin's voxels.
+        mean_probability: mean probability of each bin.
+        lesion_fraction: fraction of each bin's voxels that are lesion.
+        voxels: voxels in each bin.
     """
 
-    probability: NDArray[np.float64]
-    lesion_share: NDArray[np.float64]
+    mean_probability: NDArray[np.float64]
+    lesion_fraction: NDArray[np.float64]
     voxels: NDArray[np.int64]
 
     @property
     def expected_calibration_error(self) -> float:
-        """ECE (Naeini et al., 2015): how far probability and share lie apart, weighted by the voxels; 0 without any."""
+        """ECE (Naeini et al., 2015): mean absolute gap between the two, weighted by voxels; 0 without voxels."""
         if not len(self.voxels):
             return 0.0
-        return float(np.average(np.abs(self.probability - self.lesion_share), weights=self.voxels))
+        return float(np.average(np.abs(self.mean_probability - self.lesion_fraction), weights=self.voxels))
+
+
+@dataclass(frozen=True)
+class ThresholdChoice:
+    """The threshold chosen on the validation cases.
+
+    Attributes:
+        threshold: one of `THRESHOLDS`, exact in float32; probabilities at or above it are lesion.
+        validation_dice: mean Dice of the validation cases at the threshold.
+        curve: (255,) mean Dice of the validation cases at each of `THRESHOLDS`.
+    """
+
+    threshold: float
+    validation_dice: float
+    curve: NDArray[np.float64]
+
+
+def choose_threshold(cases: Sequence[LevelCounts]) -> ThresholdChoice:
+    """Choose the threshold with the highest mean Dice over cases; of several, the closest to 0.5.
+
+    Raises:
+        CohortError: there are no cases.
+    """
+    if not cases:
+        raise CohortError("the validation split is empty; expected a case to choose the threshold on; add scans")
+    curve = np.mean([[case.confusion(threshold).dice for threshold in THRESHOLDS] for case in cases], axis=0)
+    index = min(np.flatnonzero(curve == curve.max()), key=lambda candidate: abs(THRESHOLDS[candidate] - 0.5))
+    return ThresholdChoice(float(THRESHOLDS[index]), float(curve[index]), curve)

@@ -1,7 +1,8 @@
-"""The numbers of one test case, and the table of all of them."""
+"""Predict a test case, score it on the scan's own voxels while it is in memory, and write the table of scores."""
 
 import csv
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -9,23 +10,30 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from components.ct.cases import Case
+from components.ct.inference import Network, predict_slices
 from components.ct.lesions import detect_lesions
-from components.ct.metrics import Confusion, confusion
+from components.ct.metrics import Confusion, confusion, dice
 from components.ct.round_trip import round_trip_dice
 from components.ct.surface import surface_agreement
+from components.evaluate.champion import Champion
 from components.evaluate.labeled_scan import LabeledScan
+from components.evaluate.levels import LevelCounts
+from components.report.slice_image import largest_slice, overlay_svg
+from components.runtime.errors import InputError
 from components.runtime.files import atomic_write
 
-TABLE = "cases.csv"
+SCORES = "cases.csv"
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class CaseScore:
-    """How the model did on one case, on the scan's own grid. Shares run from 0 to 1, volumes are milliliters.
+    """The metrics of one case on the scan's own voxels. Rates run from 0 to 1, volumes are in milliliters.
 
-    `round_trip_dice` is what a perfect answer on the network's grid would reach; `champion_dice` is that of the
-    version now served, None without one. Surface and lesions are those of `components.ct`. `accuracy` stands
-    beside `all_background_accuracy`, that of a model that marks no voxel at all, to show why nothing is decided by it.
+    `round_trip_dice` is that of `components.ct.round_trip`, `champion_dice` that of the served version, None without
+    one. `all_background_*` score a prediction without any lesion, to show why accuracy decides nothing.
     """
 
     case_id: str
@@ -55,56 +63,146 @@ class CaseScore:
     sha256_mask: str
 
 
-def score(
-    scan: LabeledScan, prediction: NDArray[np.bool_], image_size: int, champion_dice: float | None = None
-) -> CaseScore:
-    """Compare a predicted mask, (n, rows, columns), with the scan's own."""
-    case, voxel_ml = scan.case, scan.voxel_ml
-    # Threads, since all of these are array arithmetic outside the interpreter's lock.
-    with ThreadPoolExecutor() as pool:
-        surfaces = pool.submit(surface_agreement, scan.truth, prediction, scan.spacing_mm)
-        detection = pool.submit(detect_lesions, scan.truth, prediction)
-        ceiling = pool.submit(round_trip_dice, scan.truth, image_size)
-        counted = confusion(scan.truth, prediction)
-    surface, found = surfaces.result(), detection.result()
-    nothing = Confusion(0, 0, counted.truth, counted.total - counted.truth)
-    return CaseScore(
-        case_id=case.case_id,
-        patient_id=case.patient_id,
-        site=case.site,
-        intensity=case.intensity,
-        slices=len(scan.slices_hu),
-        lesion_ml=counted.truth * voxel_ml,
-        predicted_ml=counted.predicted * voxel_ml,
-        volume_error_ml=(counted.predicted - counted.truth) * voxel_ml,
-        dice=counted.dice,
-        round_trip_dice=ceiling.result(),
-        champion_dice=champion_dice,
-        surface_dice=surface.surface_dice,
-        hd95_mm=surface.hd95_mm,
-        iou=counted.iou,
-        sensitivity=counted.sensitivity,
-        precision=counted.precision,
-        specificity=counted.specificity,
-        lesions=found.lesions,
-        lesions_found=found.found,
-        false_lesions=found.false_lesions,
-        accuracy=counted.accuracy,
-        all_background_dice=nothing.dice,
-        all_background_accuracy=nothing.accuracy,
-        sha256_scan=case.sha256_scan,
-        sha256_mask=case.sha256_mask,
+@dataclass(frozen=True)
+class CaseResult:
+    """What remains of a case when its volume leaves memory.
+
+    Attributes:
+        score: its row of the table.
+        counts: its voxels by predicted probability.
+        has_lesion: (n,) bool, by slice.
+        peak: (n,) float32, highest probability of each slice.
+        overlay: the slice with most lesion and both outlines, as SVG.
+    """
+
+    score: CaseScore
+    counts: LevelCounts
+    has_lesion: NDArray[np.bool_]
+    peak: NDArray[np.float32]
+    overlay: bytes
+
+
+def count_levels(network: Network, folder: Path, case: Case, size: int) -> LevelCounts:
+    """Count a case's voxels by predicted probability, on the scan's own voxels."""
+    scan, counts = LabeledScan.read(folder, case), LevelCounts()
+    for part, probability in _predict(network, scan, size):
+        counts.add(probability, scan.truth[part])
+    return counts
+
+
+def predict_mask(network: Network, scan: LabeledScan, *, size: int, threshold: float) -> NDArray[np.bool_]:
+    """Predict a scan's mask, (n, rows, columns) on its own voxels.
+
+    Raises:
+        InputError: the network returns NaN or infinity.
+    """
+    mask: NDArray[np.bool_] = np.empty(scan.truth.shape, bool)
+    for part, probability in _predict(network, scan, size):
+        np.greater_equal(probability, threshold, out=mask[part])
+    return mask
+
+
+def score_case(
+    network: Network, folder: Path, case: Case, *, size: int, threshold: float, champion: Champion | None = None
+) -> CaseResult:
+    """Predict and score one case.
+
+    Args:
+        network: the model under evaluation.
+        folder: output of ingest.
+        case: the case.
+        size: edge of the network's grid.
+        threshold: probability from which a voxel counts as lesion.
+        champion: the served version, scored on the same voxels at its own threshold.
+
+    Raises:
+        InputError: the case's files differ from the case table, or the network returns NaN or infinity.
+    """
+    scan, counts = LabeledScan.read(folder, case), LevelCounts()
+    truth, peak = scan.truth, np.empty(len(scan.truth), np.float32)
+    prediction: NDArray[np.bool_] = np.empty(truth.shape, bool)
+    for part, probability in _predict(network, scan, size):
+        counts.add(probability, truth[part])
+        np.greater_equal(probability, threshold, out=prediction[part])
+        peak[part] = probability.max(axis=(1, 2))
+    index = largest_slice(truth, prediction)
+    return CaseResult(
+        _score(scan, prediction, size, _champion_dice(champion, scan)),
+        counts,
+        np.asarray(truth.any(axis=(1, 2))),
+        peak,
+        overlay_svg(case.case_id, scan.slices_hu[index], truth[index], prediction[index], scan.spacing_mm[1:]),
     )
 
 
 def write_scores(folder: Path, scores: Sequence[CaseScore]) -> None:
-    """Write `cases.csv` into `folder`, one row a case, the worst Dice first."""
-    with atomic_write(folder / TABLE) as temporary, temporary.open("w", newline="") as file:
+    """Write the table of scores into `folder`, one row per case, the worst Dice first."""
+    with atomic_write(folder / SCORES) as temporary, temporary.open("w", newline="") as file:
         table = csv.DictWriter(file, [field.name for field in fields(CaseScore)], lineterminator="\n")
         table.writeheader()
         table.writerows(asdict(row) for row in worst_first(scores))
 
 
 def worst_first(scores: Sequence[CaseScore]) -> list[CaseScore]:
-    """Order by Dice, then by case id."""
+    """Sort by Dice, then by case id."""
     return sorted(scores, key=lambda row: (row.dice, row.case_id))
+
+
+def _predict(network: Network, scan: LabeledScan, size: int) -> Iterator[tuple[slice, NDArray[np.float32]]]:
+    try:
+        yield from predict_slices(network, scan.slices_hu, size)
+    except InputError as error:
+        raise InputError(f"case {scan.case.case_id}: {error}") from error
+
+
+def _champion_dice(champion: Champion | None, scan: LabeledScan) -> float | None:
+    """Score the champion; None without one, or where its prediction is not finite, which fails the gate."""
+    if champion is None:
+        return None
+    try:
+        mask = predict_mask(champion.network, scan, size=champion.image_size, threshold=champion.threshold)
+    except InputError as error:
+        _log.warning("%s: %s", champion.name, error)
+        return None
+    return dice(scan.truth, mask)
+
+
+def _score(scan: LabeledScan, prediction: NDArray[np.bool_], size: int, champion_dice: float | None) -> CaseScore:
+    case, truth, voxel_ml = scan.case, scan.truth, scan.voxel_ml
+    # Threads help: these are array operations that release the GIL.
+    with ThreadPoolExecutor() as pool:
+        surface = pool.submit(surface_agreement, truth, prediction, scan.spacing_mm)
+        detection = pool.submit(detect_lesions, truth, prediction)
+        round_trip = pool.submit(round_trip_dice, truth, size)
+        voxels = confusion(truth, prediction)
+    lesions = detection.result()
+    all_background = Confusion(
+        true_positive=0, false_positive=0, false_negative=voxels.truth, true_negative=voxels.total - voxels.truth
+    )
+    return CaseScore(
+        case_id=case.case_id,
+        patient_id=case.patient_id,
+        site=case.site,
+        intensity=case.intensity,
+        slices=len(truth),
+        lesion_ml=voxels.truth * voxel_ml,
+        predicted_ml=voxels.predicted * voxel_ml,
+        volume_error_ml=(voxels.predicted - voxels.truth) * voxel_ml,
+        dice=voxels.dice,
+        round_trip_dice=round_trip.result(),
+        champion_dice=champion_dice,
+        surface_dice=surface.result().surface_dice,
+        hd95_mm=surface.result().hd95_mm,
+        iou=voxels.iou,
+        sensitivity=voxels.sensitivity,
+        precision=voxels.precision,
+        specificity=voxels.specificity,
+        lesions=lesions.lesions,
+        lesions_found=lesions.found,
+        false_lesions=lesions.false_lesions,
+        accuracy=voxels.accuracy,
+        all_background_dice=all_background.dice,
+        all_background_accuracy=all_background.accuracy,
+        sha256_scan=case.sha256_scan,
+        sha256_mask=case.sha256_mask,
+    )

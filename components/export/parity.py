@@ -1,6 +1,11 @@
-"""Whether an exported model gives the numbers of the model that was evaluated, however it is asked."""
+"""The parity check: the exported files return the evaluated model's numbers, in this process and behind a server.
 
-from collections.abc import Callable
+Like TFX's InfraValidator, which only waits for a response, but the response is compared.
+"""
+
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -8,55 +13,92 @@ from numpy.typing import NDArray
 
 from components.ct.grid import GridFit
 from components.runtime.errors import InputError
+from serving.client import messages
+from serving.client.endpoint import Endpoint
+from serving.client.messages import to_array, to_tensor
+from serving.client.segmentation import PREDICT
+from serving.server.process import server_process
+from serving.versions.contract import ANY_SIZE_SIGNATURE, GRID_SIGNATURE, INPUT, MASK, PROBABILITY
 from serving.versions.saved_model import SavedModel
-from serving.versions.tensor_names import ANY_SIZE_SIGNATURE, GRID_SIGNATURE, INPUT, MASK, PROBABILITY
 
-TOLERANCE = 1e-3  # largest difference in probability that is taken for rounding
-MASK_AGREEMENT = 0.9999  # share of voxels whose mask must be the evaluated model's
+TOLERANCE = 1e-3  # largest difference in probability attributed to rounding
+MASK_AGREEMENT = 0.9999  # smallest fraction of voxels with the evaluated model's mask value
+_TIMEOUT_S = 120.0
 
-Ask = Callable[[str, NDArray[np.int16]], dict[str, NDArray]]
-"""Takes a signature's name and its slices, and gives its outputs by name."""
+# (signature name, (n, rows, columns) int16 slices) -> outputs by name.
+Query = Callable[[str, NDArray[np.int16]], dict[str, NDArray]]
 
 
-def query_saved_model(saved_model: Path) -> Ask:
-    """Ask the exported files, loaded into this process."""
+def query_saved_model(saved_model: Path) -> Query:
+    """Load the exported files into this process."""
     model = SavedModel(saved_model)
     return lambda signature, slices_hu: model.run(signature, {INPUT: slices_hu})
 
 
-def require_parity(ask: Ask, expected: NDArray[np.float32], slices_hu: NDArray[np.int16], threshold: float) -> float:
-    """Compare both signatures with what the Keras model answered.
+@contextmanager
+def query_server(saved_model: Path, model_name: str) -> Iterator[Query]:
+    """Serve the exported files from a child process and query it over gRPC.
+
+    Raises:
+        InputError: the server does not start.
+    """
+    with ExitStack() as stack:
+        base = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        (base / "1").symlink_to(saved_model.absolute())
+        try:
+            address = stack.enter_context(server_process(base, model_name))
+        except InputError as error:
+            raise InputError(f"export: {error}; nothing was published") from error
+        endpoint = Endpoint(address, _TIMEOUT_S)
+        stack.callback(endpoint.close)
+
+        def query(signature: str, slices_hu: NDArray[np.int16]) -> dict[str, NDArray]:
+            request = messages.PredictRequest(model_spec={"name": model_name, "signature_name": signature})
+            request.inputs.add(key=INPUT, value=to_tensor(slices_hu))
+            response = endpoint.call(PREDICT, request)
+            return {entry.key: to_array(entry.value) for entry in response.outputs}
+
+        yield query
+
+
+def require_parity(
+    query: Query, *, slices_hu: NDArray[np.int16], expected: NDArray[np.float32], threshold: float
+) -> float:
+    """Compare both signatures with the Keras model's output.
 
     Args:
-        ask: asks the exported model.
-        expected: (n, size, size) probabilities of the evaluated model for the same slices.
+        query: runs a signature of the exported model.
         slices_hu: (n, size, size) int16 slices on the network's grid.
-        threshold: probability from which on a voxel counts as lesion.
+        expected: (n, size, size) probabilities of the evaluated model for these slices.
+        threshold: probability from which a voxel counts as lesion.
 
     Returns:
         The largest absolute difference in probability.
 
     Raises:
-        InputError: it is above `TOLERANCE` or not finite, or the masks differ: nothing is to be published.
+        InputError: the difference exceeds `TOLERANCE` or is not finite, or the masks differ.
     """
     size = slices_hu.shape[1]
-    # Slices of twice the grid's size, each pixel fourfold: their fit is the very slice, up to rounding.
+    # Slices of twice the grid's size, every pixel repeated: fitted to the grid they are `slices_hu`, up to rounding.
     doubled = slices_hu.repeat(2, axis=1).repeat(2, axis=2)
-    back = GridFit(2 * size, 2 * size, size).invert(expected)
+    doubled_expected = GridFit(height=2 * size, width=2 * size, size=size).invert(expected)
     worst = 0.0
-    for signature, given, wanted in ((GRID_SIGNATURE, slices_hu, expected), (ANY_SIZE_SIGNATURE, doubled, back)):
-        answer = ask(signature, given)
-        difference = float(np.abs(answer[PROBABILITY] - wanted).max())
+    for signature, slices, probability in (
+        (GRID_SIGNATURE, slices_hu, expected),
+        (ANY_SIZE_SIGNATURE, doubled, doubled_expected),
+    ):
+        outputs = query(signature, slices)
+        difference = float(np.abs(outputs[PROBABILITY] - probability).max())
         if not difference <= TOLERANCE:
             raise InputError(
-                f"export: signature {signature} differs from the evaluated model by {difference:.2g} in probability, "
-                f"more than {TOLERANCE:g}; nothing was published"
+                f"export: signature {signature} differs from the evaluated model by {difference:.2g} in probability; "
+                f"expected at most {TOLERANCE:g}; nothing was published"
             )
-        agreement = float((answer[MASK].astype(bool) == (wanted >= threshold)).mean())
+        agreement = float((outputs[MASK].astype(bool) == (probability >= threshold)).mean())
         if agreement < MASK_AGREEMENT:
             raise InputError(
-                f"export: signature {signature} draws {agreement:.4%} of the evaluated model's mask, less than "
-                f"{MASK_AGREEMENT:.2%}; nothing was published"
+                f"export: signature {signature} matches the evaluated model's mask in {agreement:.4%} of voxels; "
+                f"expected at least {MASK_AGREEMENT:.2%}; nothing was published"
             )
         worst = max(worst, difference)
     return worst

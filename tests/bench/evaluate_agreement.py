@@ -16,9 +16,9 @@ import numpy as np
 from surface_distance import metrics as package
 
 from components.ct.lesions import detect_lesions
-from components.ct.metrics import confusion, volume_ml
+from components.ct.metrics import confusion
 from components.ct.surface import surface_agreement
-from components.evaluate.detection import slice_auc
+from components.evaluate.cohort import slice_auc
 from components.evaluate.levels import LevelCounts
 from tests.ct.test_lesions import parts
 
@@ -54,7 +54,6 @@ def both(truth: np.ndarray, prediction: np.ndarray, draw: np.random.Generator) -
     left_alone = voxels.count((False, False))
     if left_alone + marked - hits:
         yield "specificity", ours.specificity, left_alone / (left_alone + marked - hits)
-    yield "volume mL", volume_ml(truth, SPACING_MM), sum(a for a, _ in voxels) * 5.0 * 0.7 * 1.1 / 1000
     distances = package.compute_surface_distances(truth, prediction, SPACING_MM)
     surface = surface_agreement(truth, prediction, SPACING_MM)
     yield "surface Dice at 3 mm", surface.surface_dice, package.compute_surface_dice_at_tolerance(distances, 3.0)

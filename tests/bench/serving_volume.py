@@ -21,7 +21,7 @@ from components.ct.grid import GridFit, axial_slices, fit_hu
 from components.ct.intensity import read_ct
 from components.ct.volume import write_on_file_grid
 from components.predict.version_model import VersionModel
-from serving.client.scan_files import Outputs, segment_scan
+from serving.client.scan_files import OutputFiles, segment_scan
 from serving.client.segmentation import SegmentationClient
 from tests.bench.serving_setup import MODEL, SHAPE, SIZE, export_idle, export_network, print_table, server, write_scan
 
@@ -60,7 +60,7 @@ def main(rounds: int = 3, slices: int = SHAPE[2]) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         export_network(folder / "base")
-        scan, mask = folder / "scan.nii.gz", Outputs(folder / "mask.nii.gz")
+        scan, mask = folder / "scan.nii.gz", OutputFiles(folder / "mask.nii.gz")
         shape = (*SHAPE[:2], slices)
         write_scan(scan, shape)
         with server(folder / "base") as address, SegmentationClient(address, MODEL) as client:
@@ -110,10 +110,10 @@ def measure_parts(scan: Path, mask: Path, model: VersionModel, idle: Segmentatio
     parts["network, in-process"], answers = timed(lambda: [model._answer(b)["lesion_probability"] for b in batches])
     # On the grid already, and to a network that does nothing: what is left beside the two copies is the wire.
     seconds, _ = timed(lambda: idle.predict_slices(grids))
-    identity = GridFit(SIZE, SIZE, SIZE)
+    identity = GridFit(height=SIZE, width=SIZE, size=SIZE)
     copying, _ = timed(lambda: (fit_hu(grids, SIZE), identity.invert(np.concatenate(answers))))
     parts["wire, there and back"] = seconds - copying
-    fit = GridFit(*slices.shape[1:], SIZE)
+    fit = GridFit.for_slices(slices, SIZE)
     parts["inverse"], probability = timed(lambda: fit.invert(np.concatenate(answers)))
     found = (probability >= 0.5).astype(np.uint8).transpose(2, 1, 0)[::-1, ::-1]
     parts["write"], _ = timed(lambda: write_on_file_grid(mask, found, volume.file_grid))

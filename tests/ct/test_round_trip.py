@@ -12,7 +12,7 @@ from components.validate.resize_audit import audit_resize
 
 def best_dice(mask: np.ndarray, size: int) -> float:
     """The definition, on whole slices."""
-    fit = GridFit(*mask.shape[1:], size)
+    fit = GridFit.for_slices(mask, size)
     share = fit.invert(fit_mask(mask, size)) / 255
     return max(dice(mask, share >= threshold - 1e-4) for threshold in THRESHOLDS)
 

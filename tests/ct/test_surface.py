@@ -1,4 +1,4 @@
-"""Surface Dice and Hausdorff distance: by hand, at the empty corners, and against the `surface-distance` package."""
+"""Surface Dice and Hausdorff distance: by hand, and against the `surface-distance` package."""
 
 import warnings
 
@@ -18,9 +18,9 @@ def cube(shape=(12, 12, 12), at=(3, 3, 3), edge=4) -> np.ndarray:
     return mask
 
 
-def by_package(truth, prediction, spacing_mm, tolerance_mm) -> tuple[float, float]:
+def package_values(truth, prediction, spacing_mm, tolerance_mm) -> tuple[float, float]:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # it calls SciPy by names that are to go
+        warnings.simplefilter("ignore", DeprecationWarning)  # the package uses deprecated SciPy names
         distances = independent.compute_surface_distances(truth, prediction, spacing_mm)
     return (
         independent.compute_surface_dice_at_tolerance(distances, tolerance_mm),
@@ -29,22 +29,22 @@ def by_package(truth, prediction, spacing_mm, tolerance_mm) -> tuple[float, floa
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_random_masks_give_what_the_package_gives(seed):
+def test_random_masks_match_the_package(seed):
     draw = np.random.default_rng(seed)
     shape = tuple(draw.integers(1, 10, 3))
     truth, prediction = draw.random(shape) < draw.uniform(0.1, 0.9), draw.random(shape) < draw.uniform(0.1, 0.9)
     truth.flat[0] = prediction.flat[-1] = True
     spacing_mm = tuple(draw.uniform(0.3, 5, 3))
     ours = surface_agreement(truth, prediction, spacing_mm, tolerance_mm=2.0)
-    assert (ours.surface_dice, ours.hd95_mm) == pytest.approx(by_package(truth, prediction, spacing_mm, 2.0))
+    assert (ours.surface_dice, ours.hd95_mm) == pytest.approx(package_values(truth, prediction, spacing_mm, 2.0))
 
 
-def test_smooth_lesions_give_what_the_package_gives():
+def test_smooth_lesions_match_the_package():
     z, y, x = np.ogrid[:30, :40, :40]
     truth = ((z - 14) ** 2 + (y - 20) ** 2 + (x - 18) ** 2 < 100) | ((z - 5) ** 2 + (y - 8) ** 2 + (x - 30) ** 2 < 9)
     prediction = (z - 15) ** 2 + (y - 21) ** 2 + (x - 21) ** 2 < 121
     ours = surface_agreement(truth, prediction, SPACING_MM)
-    assert (ours.surface_dice, ours.hd95_mm) == pytest.approx(by_package(truth, prediction, SPACING_MM, 3.0))
+    assert (ours.surface_dice, ours.hd95_mm) == pytest.approx(package_values(truth, prediction, SPACING_MM, 3.0))
     assert 0 < ours.surface_dice < 1
 
 
@@ -55,8 +55,7 @@ def test_a_mask_agrees_with_itself_even_at_the_border_of_the_scan():
 
 @pytest.mark.parametrize(("axis", "spacing_mm"), list(enumerate(SPACING_MM)))
 def test_two_voxels_apart_by_hand(axis, spacing_mm):
-    # Equal voxels four steps apart along one axis: half of the eight corners lie four steps from the other voxel,
-    # those that face it three.
+    # Four of the eight corners of each voxel are three steps from the other voxel, four are four steps.
     at = np.array([3, 3, 3])
     truth, prediction = cube(edge=1, at=at), cube(edge=1, at=at + 4 * np.eye(3, dtype=int)[axis])
     found = surface_agreement(truth, prediction, SPACING_MM, tolerance_mm=3 * spacing_mm)
@@ -64,18 +63,18 @@ def test_two_voxels_apart_by_hand(axis, spacing_mm):
     assert found.surface_dice == pytest.approx(0.5)
 
 
-def test_the_tolerance_itself_still_agrees():
+def test_a_distance_equal_to_the_tolerance_agrees():
     truth, prediction = cube(edge=1, at=(3, 3, 3)), cube(edge=1, at=(4, 3, 3))
     assert surface_agreement(truth, prediction, (1.0, 1.0, 1.0), tolerance_mm=1.0).surface_dice == 1.0
     assert surface_agreement(truth, prediction, (1.0, 1.0, 1.0), tolerance_mm=0.999).surface_dice == pytest.approx(0.5)
 
 
-def test_where_both_masks_are_empty_the_surfaces_agree():
+def test_two_empty_masks_agree():
     empty = np.zeros((3, 3, 3), bool)
     assert surface_agreement(empty, empty, SPACING_MM) == SurfaceAgreement(1.0, 0.0)
 
 
-def test_where_one_mask_is_empty_the_distance_is_the_scans_diagonal():
+def test_against_an_empty_mask_the_distance_is_the_diagonal_of_the_scan():
     empty = np.zeros((12, 12, 12), bool)
     diagonal = 11 * (2.0**2 + 0.5**2 + 1.0**2) ** 0.5
     for pair in ((empty, cube()), (cube(), empty)):
@@ -91,7 +90,7 @@ def test_percentiles_are_weighted():
     assert weighted_percentile(values, weights, 100) == 3.0
 
 
-def test_the_box_is_the_smallest_around_all_masks():
+def test_the_bounding_box_encloses_all_masks():
     first, second = np.zeros((5, 6, 7), bool), np.zeros((5, 6, 7), bool)
     assert bounding_box(first, second) is None
     first[1, 2, 3] = second[4, 0, 6] = True

@@ -44,7 +44,7 @@ def test_probabilities_come_back_on_the_slices_own_pixels():
     assert np.concatenate([np.arange(BATCH_SIZE + 3)[part] for part, _ in parts]).tolist() == list(range(len(hu)))
     grid_hu = fit_hu(hu, SIZE)
     grids = list(predict_grids(network, [grid_hu[:BATCH_SIZE], grid_hu[BATCH_SIZE:]]))
-    whole = GridFit(50, 41, SIZE).invert(np.concatenate(grids))
+    whole = GridFit(height=50, width=41, size=SIZE).invert(np.concatenate(grids))
     for part, probability in parts:
         np.testing.assert_array_equal(probability, whole[part])
 

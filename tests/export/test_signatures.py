@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from components.ct import grid
 from components.export import parity, signatures
-from components.export.served_check import query_server
+from components.export.parity import query_server
 from components.export.signatures import ServedModel
-from components.export.warmup import write_warmup_requests
+from components.export.signatures import write_warmup_requests
 from components.runtime.errors import InputError
 
 SIZE = 32
@@ -40,7 +40,7 @@ def saved_model(network, tmp_path_factory):
 @settings(deadline=None, max_examples=40)
 def test_the_graphs_matrix_is_the_grid_modules(n_from, n_to):
     in_graph = signatures.resampling_matrix(tf.constant(n_from), tf.constant(n_to)).numpy()
-    np.testing.assert_allclose(in_graph, grid.resampling_matrix(n_from, n_to), atol=1e-6)
+    np.testing.assert_allclose(in_graph, grid.resampling_matrix(n_from=n_from, n_to=n_to), atol=1e-6)
 
 
 @pytest.mark.parametrize(("height", "width"), [(64, 64), (32, 32), (16, 20), (63, 40), (101, 77), (1, 50)])
@@ -48,7 +48,7 @@ def test_raw_slices_of_any_size_get_what_a_client_computes(saved_model, network,
     slices = np.random.default_rng(height).integers(-1100, 400, (3, height, width)).astype(np.int16)
     answer = tf.saved_model.load(str(saved_model)).signatures["serving_default"](slices_hu=tf.constant(slices))
     on_grid = network.predict(grid.fit_hu(slices, SIZE).astype(np.float32), verbose=0)
-    expected = grid.GridFit(height, width, SIZE).invert(on_grid)
+    expected = grid.GridFit(height=height, width=width, size=SIZE).invert(on_grid)
     np.testing.assert_allclose(answer["lesion_probability"].numpy(), expected, atol=1e-4)
     np.testing.assert_array_equal(answer["lesion_mask"].numpy(), answer["lesion_probability"].numpy() >= 0.4)
     np.testing.assert_allclose(answer["threshold"].numpy(), [0.4] * 3)

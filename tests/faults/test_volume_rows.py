@@ -1,4 +1,4 @@
-"""Rows 12 to 27 of the fault table: volumes that are damaged, impossible, mismatched or personal."""
+"""Rows 12 to 27 of the fault table: volumes that are damaged, impossible, mismatched or identifiable."""
 
 import gzip
 import itertools
@@ -30,63 +30,63 @@ def nifti_bytes(voxels=SCAN, affine=AFFINE):
     return bytearray(nib.Nifti1Image(voxels, affine).to_bytes())
 
 
-def written(path, content):
+def write(path, content):
     path.write_bytes(gzip.compress(bytes(content), mtime=0) if path.name.endswith(".gz") else bytes(content))
     return path
 
 
-def refused(path):
-    """Why a file is not read; as a scan, too."""
-    with pytest.raises(VolumeError) as raised:
+def read_error(path):
+    """Return the error of reading a file as a volume; reading it as a scan must fail, too."""
+    with pytest.raises(VolumeError) as error:
         read_volume(path)
     with pytest.raises(VolumeError):
         read_ct(path)
-    message = str(raised.value)
+    message = str(error.value)
     assert message.startswith(f"{path}: ")
     assert "\n" not in message
     return message
 
 
-def with_bytes(at, form, *values):
+def patch_header(offset, form, *values):
     content = nifti_bytes()
-    struct.pack_into(f"<{form}", content, at, *values)
+    struct.pack_into(f"<{form}", content, offset, *values)
     return content
 
 
-def test_row_12_any_flipped_bit_in_the_voxels_is_found(tmp_path):
+def test_row_12_any_flipped_bit_in_the_voxels_is_detected(tmp_path):
     content = bytearray(gzip.compress(nifti_bytes(), mtime=0))
     for at in range(20, len(content), 7):
         damaged = bytearray(content)
         damaged[at] ^= 1 << at % 8
         path = tmp_path / "a.nii.gz"
         path.write_bytes(damaged)
-        refused(path)
+        read_error(path)
 
 
-def test_row_12_a_wrong_checksum_is_named(tmp_path):
+def test_row_12_a_wrong_checksum_is_detected(tmp_path):
     content = bytearray(gzip.compress(nifti_bytes(), mtime=0))
     content[-8] ^= 1
     (tmp_path / "a.nii.gz").write_bytes(content)
-    assert "damaged gzip stream" in refused(tmp_path / "a.nii.gz")
+    assert "damaged gzip stream" in read_error(tmp_path / "a.nii.gz")
 
 
 @pytest.mark.parametrize("lost", [1, 4, 8, 9, 100])
 def test_row_13_a_truncated_gzip_file_is_refused(tmp_path, lost):
     (tmp_path / "a.nii.gz").write_bytes(gzip.compress(nifti_bytes())[:-lost])
-    refused(tmp_path / "a.nii.gz")
+    read_error(tmp_path / "a.nii.gz")
 
 
 @pytest.mark.parametrize("kept", [0, 3, 300, 352, 400])
 def test_row_13_a_truncated_plain_file_is_refused(tmp_path, kept):
-    refused(written(tmp_path / "a.nii", nifti_bytes()[:kept]))
+    read_error(write(tmp_path / "a.nii", nifti_bytes()[:kept]))
 
 
 @pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
-def test_row_14_a_small_file_that_declares_a_huge_volume_allocates_nothing(tmp_path, name):
-    content = with_bytes(DIM, "4h", 3, 30000, 30000, 1000)
-    path = written(tmp_path / name, content + bytes(2048 - len(content) % 2048))
+def test_row_14_a_small_file_that_declares_a_huge_volume_is_refused_without_allocation(tmp_path, name):
+    content = patch_header(DIM, "4h", 3, 30000, 30000, 1000)
+    path = write(tmp_path / name, content + bytes(2048 - len(content) % 2048))
     tracemalloc.start()
-    message = refused(path)
+    message = read_error(path)
     peak_bytes = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert "declares 1,800,000.0 MB of voxels" in message
@@ -95,51 +95,51 @@ def test_row_14_a_small_file_that_declares_a_huge_volume_allocates_nothing(tmp_p
 
 @pytest.mark.parametrize("dims", [(0, 5, 4), (6, -5, 4), (6, 5, 0)])
 def test_row_15_dimensions_below_one_are_refused(tmp_path, dims):
-    message = refused(written(tmp_path / "a.nii.gz", with_bytes(DIM, "4h", 3, *dims)))
-    assert f"declares dimensions {list(dims)}; every one must be at least 1" in message
+    message = read_error(write(tmp_path / "a.nii.gz", patch_header(DIM, "4h", 3, *dims)))
+    assert f"declares dimensions {list(dims)}" in message
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, 0.0, -1.0])
-def test_row_16_a_spacing_that_is_none_is_refused(tmp_path, value):
-    message = refused(written(tmp_path / "a.nii.gz", with_bytes(PIXDIM + 8, "f", value)))
+def test_row_16_an_invalid_spacing_is_refused(tmp_path, value):
+    message = read_error(write(tmp_path / "a.nii.gz", patch_header(PIXDIM + 8, "f", value)))
     assert "voxel spacing" in message
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_row_16_an_affine_that_is_not_finite_is_refused(tmp_path, value):
-    assert "affine is not finite" in refused(written(tmp_path / "a.nii.gz", with_bytes(SFORM, "f", value)))
+    assert "affine is not finite" in read_error(write(tmp_path / "a.nii.gz", patch_header(SFORM, "f", value)))
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_row_17_voxels_that_are_no_numbers_are_refused_with_their_count(tmp_path, value):
+def test_row_17_non_finite_voxels_are_refused_with_their_number(tmp_path, value):
     voxels = SCAN.astype(np.float32)
     voxels.flat[:3] = value
-    assert "3 voxels are NaN or infinite" in refused(written(tmp_path / "a.nii.gz", nifti_bytes(voxels)))
+    assert "3 voxels are NaN or infinite" in read_error(write(tmp_path / "a.nii.gz", nifti_bytes(voxels)))
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-@pytest.mark.parametrize("at", [SLOPE, SLOPE + 4])
-def test_row_18_a_scaling_that_is_not_finite_is_refused(tmp_path, value, at):
-    assert "expected finite numbers" in refused(written(tmp_path / "a.nii.gz", with_bytes(at, "f", value)))
+@pytest.mark.parametrize("offset", [SLOPE, SLOPE + 4])
+def test_row_18_a_scaling_that_is_not_finite_is_refused(tmp_path, value, offset):
+    assert "expected finite numbers" in read_error(write(tmp_path / "a.nii.gz", patch_header(offset, "f", value)))
 
 
 @pytest.mark.parametrize(
-    ("content", "says"),
+    ("content", "message"),
     [
-        (nifti_bytes(np.zeros((6, 5, 4, 2), np.int16)), "has dimensions [6, 5, 4, 2]; expected one 3-D volume"),
-        (nifti_bytes(np.zeros((6, 5), np.int16)), "has dimensions [6, 5]; expected one 3-D volume"),
-        (nifti_bytes(np.zeros(SHAPE, [(c, "u1") for c in "RGB"])), "stores RGB voxels; expected integers or real"),
-        (nifti_bytes(np.zeros(SHAPE, np.complex64)), "stores complex64 voxels; expected integers or real"),
-        (with_bytes(DATATYPE, "h", 999), "stores type 999 voxels; expected integers or real"),
+        (nifti_bytes(np.zeros((6, 5, 4, 2), np.int16)), "dimensions [6, 5, 4, 2]; expected one 3-D volume"),
+        (nifti_bytes(np.zeros((6, 5), np.int16)), "dimensions [6, 5]; expected one 3-D volume"),
+        (nifti_bytes(np.zeros(SHAPE, [(c, "u1") for c in "RGB"])), "RGB voxels; expected"),
+        (nifti_bytes(np.zeros(SHAPE, np.complex64)), "complex64 voxels; expected"),
+        (patch_header(DATATYPE, "h", 999), "type 999 voxels; expected"),
     ],
 )
-def test_row_19_what_is_no_scalar_volume_is_refused_saying_what_is_expected(tmp_path, content, says):
-    assert says in refused(written(tmp_path / "a.nii.gz", content))
+def test_row_19_anything_but_a_scalar_3d_volume_is_refused(tmp_path, content, message):
+    assert message in read_error(write(tmp_path / "a.nii.gz", content))
 
 
 @pytest.fixture(scope="module")
 def dirty(tmp_path_factory):
-    """What validation said of a dirty cohort by case, told to skip: its critical findings, and what it accepted."""
+    """Validate a dirty cohort with `skip`; return the critical message and the accepted row of each case."""
     folder = tmp_path_factory.mktemp("dirty")
     scans = [np.random.default_rng(seed).integers(-1000, 400, SHAPE).astype(np.int16) for seed in range(10)]
     masks = [mask_of(*[0] * index, 1, 1) for index in range(len(scans))]
@@ -157,42 +157,40 @@ def dirty(tmp_path_factory):
             (folder / "in" / kind).mkdir(parents=True, exist_ok=True)
             nib.save(nib.Nifti1Image(voxels, affine), folder / "in" / kind / f"case_{index}.nii.gz")
     ingest(str(folder / "in"), folder / "cases")
-    outputs = Outputs(*(folder / name for name in ("accepted", "facts", "profile", "data_docs", "report")))
-    outcome = validate(folder / "cases", outputs, on_invalid="skip", workers=1)
-    said = {finding.case_id: finding.says for finding in outcome.findings if finding.is_critical}
-    return said, {case.case_id: case for case in read_cases(outputs.accepted)}
+    outcome = validate(folder / "cases", Outputs.inside(folder), on_invalid="skip", workers=1)
+    messages = {finding.case_id: finding.message for finding in outcome.findings if finding.is_critical}
+    return messages, {case.case_id: case for case in read_cases(folder / "accepted")}
 
 
-def test_rows_20_to_25_bad_cases_are_left_out_and_the_rest_goes_on(dirty):
-    said, accepted = dirty
+def test_rows_20_to_25_invalid_cases_are_dropped_and_the_others_accepted(dirty):
+    messages, accepted = dirty
     assert list(accepted) == ["case_4", "case_5", "case_7", "case_9"]
-    assert said.keys() == {"case_0", "case_1", "case_2", "case_3", "case_6", "case_8"}
+    assert messages.keys() == {"case_0", "case_1", "case_2", "case_3", "case_6", "case_8"}
 
 
 def test_row_20_a_mask_of_another_shape_is_refused_with_both_shapes(dirty):
-    assert "scan and mask lie on different grids: scan 6×5×4 LAS" in dirty[0]["case_0"]
-    assert "mask 6×5×3 LAS" in dirty[0]["case_0"]
+    assert re.search("different grids: scan 6×5×4 LAS .*mask 6×5×3 LAS", dirty[0]["case_0"])
 
 
-def test_row_20_a_mask_in_another_place_is_refused_with_both_affines(dirty):
+def test_row_20_a_shifted_mask_is_refused_with_both_affines(dirty):
     assert re.search(r"scan 6×5×4 .*0 0 3 0\], mask 6×5×4 .*0 0 3 40\]", dirty[0]["case_1"])
 
 
 def test_row_22_fractional_and_unknown_labels_are_refused_with_their_values(dirty):
-    assert dirty[0]["case_2"] == "the mask holds the values 0 0.5 1, expected 0 and 1"
-    assert dirty[0]["case_3"] == "the mask holds the values 0 1 2 7, expected 0 and 1"
+    assert "values 0 0.5 1;" in dirty[0]["case_2"]
+    assert "values 0 1 2 7;" in dirty[0]["case_3"]
 
 
-def test_row_23_an_8_bit_windowed_scan_is_recorded_and_an_unknown_range_is_refused(dirty):
+def test_row_23_an_8_bit_windowed_scan_is_accepted_and_an_unknown_range_refused(dirty):
     assert dirty[1]["case_5"].intensity == "windowed"
-    assert "neither HU (air below -200) nor 8-bit over [-1250, 250] HU" in dirty[0]["case_6"]
+    assert "unknown" in dirty[0]["case_6"]
 
 
-def test_row_24_the_same_scan_under_two_names_is_told(dirty):
-    assert dirty[0]["case_8"] == "has the very scan of case case_7"
+def test_row_24_the_same_scan_under_two_names_is_refused_with_the_other_name(dirty):
+    assert "scan is identical to that of case case_7" in dirty[0]["case_8"]
 
 
-def test_row_25_an_empty_mask_is_allowed(dirty):
+def test_row_25_an_empty_mask_is_accepted(dirty):
     assert "case_4" in dirty[1]
 
 
@@ -201,7 +199,7 @@ CODES = ["".join(flips) for axes in itertools.permutations(("LR", "PA", "IS")) f
 
 @pytest.mark.parametrize("oblique", [False, True], ids=["straight", "oblique"])
 @pytest.mark.parametrize("code", CODES)
-def test_row_21_a_mask_comes_back_on_the_scans_grid_in_all_48_orientations(tmp_path, code, oblique):
+def test_row_21_a_mask_is_written_on_the_grid_of_the_scan_in_all_48_orientations(tmp_path, code, oblique):
     to_code = nib.orientations.ornt_transform(
         nib.orientations.axcodes2ornt("RAS"), nib.orientations.axcodes2ornt(tuple(code))
     )
@@ -222,7 +220,7 @@ def test_row_21_a_mask_comes_back_on_the_scans_grid_in_all_48_orientations(tmp_p
     np.testing.assert_allclose(mask.affine, affine, atol=1e-5)
 
 
-def test_row_24_what_does_not_pair_is_listed_and_fails_or_is_skipped(cohort, tmp_path, save, capsys):
+def test_row_24_unpaired_files_fail_or_are_skipped(cohort, tmp_path, save, caplog):
     save(cohort / "scans" / "lonely.nii.gz")
     save(cohort / "infection_masks" / "orphan.nii.gz", mask_of(1))
     save(cohort / "scans" / "case_0_ct.nii")
@@ -231,16 +229,16 @@ def test_row_24_what_does_not_pair_is_listed_and_fails_or_is_skipped(cohort, tmp
         "scan lonely.nii.gz has no mask; expected one named lonely.nii.gz",
         "mask orphan.nii.gz has no scan; expected one named orphan.nii.gz",
     ]
-    with pytest.raises(CohortError) as raised:
+    with pytest.raises(CohortError) as error:
         ingest(str(cohort), tmp_path / "out")
-    assert str(raised.value) == f"{cohort}: 3 problems: {'; '.join(problems)}"
+    assert str(error.value) == f"{cohort}: 3 problems: {'; '.join(problems)}"
     cases = ingest(str(cohort), tmp_path / "out", on_invalid="skip")
     assert [case.case_id for case in cases] == ["case_0", "case_1", "case_2", "case_3"]
     assert (tmp_path / "out" / "skipped.txt").read_text().splitlines() == problems
-    assert all(f"skipped: {problem}" in capsys.readouterr().out for problem in problems[:1])
+    assert {f"skipped: {problem}" for problem in problems} <= {*caplog.messages}
 
 
-def test_row_25_the_dice_of_empty_masks_is_what_the_policy_says():
+def test_row_25_the_dice_of_two_empty_masks_is_1_and_of_one_is_0():
     empty, lesion = np.zeros(SHAPE, bool), mask_of(1) > 0
     assert dice(empty, empty) == 1
     assert dice(empty, lesion) == dice(lesion, empty) == 0
@@ -250,7 +248,7 @@ PERSON = b"Meier^Hans"
 
 
 def personal_bytes():
-    """A volume with a person's name in every field and extension that takes text."""
+    """Return a volume with a person's name in every text field and extension of its header."""
     image = nib.Nifti1Image(SCAN, AFFINE)
     for field in ("descrip", "aux_file", "db_name", "intent_name"):
         image.header[field] = PERSON
@@ -258,9 +256,9 @@ def personal_bytes():
     return image.to_bytes()
 
 
-def test_row_26_personal_data_in_headers_is_in_no_output_and_no_log(cohort, tmp_path, capfd):
+def test_row_26_outputs_and_logs_contain_no_personal_data_of_headers(cohort, tmp_path, capfd, caplog):
     for name in ("scans/case_0.nii.gz", "infection_masks/case_1.nii.gz"):
-        written(cohort / name, personal_bytes())
+        write(cohort / name, personal_bytes())
     damaged = gzip.compress(personal_bytes())[:-1]
     (cohort / "scans" / "case_2.nii.gz").write_bytes(damaged)
     ingest(str(cohort), tmp_path / "out", on_invalid="skip")
@@ -270,10 +268,10 @@ def test_row_26_personal_data_in_headers_is_in_no_output_and_no_log(cohort, tmp_
             content = zlib.decompress(content, wbits=31) if path.suffix == ".gz" else content
             assert PERSON not in content
             assert b"Meier" not in content
-    assert "Meier" not in "".join(capfd.readouterr())
+    assert "Meier" not in caplog.text + "".join(capfd.readouterr())
 
 
-def test_row_27_names_in_file_names_become_pseudonyms_in_every_output_and_log(tmp_path, save, capfd):
+def test_row_27_pseudonyms_replace_file_names_in_outputs_and_logs(tmp_path, save, capfd, caplog):
     for name in ("Meier_Hans", "Doe_Jane"):
         save(tmp_path / "in" / "scans" / f"{name}.nii.gz")
         save(tmp_path / "in" / "infection_masks" / f"{name}.nii.gz", mask_of(1))
@@ -281,7 +279,7 @@ def test_row_27_names_in_file_names_become_pseudonyms_in_every_output_and_log(tm
     (tmp_path / "key").write_text("0123456789abcdef")
     cases = ingest(str(tmp_path / "in"), tmp_path / "out", pseudonym_key=tmp_path / "key", on_invalid="skip")
     assert len(cases) == 2
-    everything = "".join(capfd.readouterr())
+    everything = caplog.text + "".join(capfd.readouterr())
     for path in (tmp_path / "out").rglob("*"):
         everything += str(path.relative_to(tmp_path)) + (path.read_text("latin-1") if path.is_file() else "")
     assert not [name for name in ("Meier", "Hans", "Doe", "Jane", "Weiss", "Eva") if name in everything]

@@ -15,8 +15,8 @@ from components.ct.grid import GridFit, axial_slices, fit_hu, volume_from_axial_
 from components.ct.intensity import read_ct
 from serving.client import messages
 from serving.client.endpoint import ServingError
+from serving.client.messages import to_tensor
 from serving.client.segmentation import SegmentationClient
-from serving.client.tensors import to_tensor
 from tests.serving.toy import MODEL, SIZE, THRESHOLD, toy_probability
 
 
@@ -28,7 +28,7 @@ def volume(scan):
 def expected_probability(volume, gain):
     slices = axial_slices(volume.voxels)
     grids = gain * toy_probability(fit_hu(slices, SIZE))
-    return volume_from_axial_slices(GridFit(*slices.shape[1:], SIZE).invert(grids))
+    return volume_from_axial_slices(GridFit.for_slices(slices, SIZE).invert(grids))
 
 
 @pytest.mark.parametrize("kind", ["server", "content_server"])
@@ -223,9 +223,9 @@ def test_a_volume_whose_version_is_replaced_halfway_is_answered_by_one_version(o
 @pytest.mark.parametrize(
     ("predict", "words"),
     [
-        (lambda *_: {}, "not as its metadata says"),
-        (lambda *_: {"lesion_probability": np.zeros((2, 3), np.float32)}, "for 7 slices with shape"),
-        (answer_as_asked(np.nan), "not finite"),
+        (lambda *_: {}, "lesion_probability"),
+        (lambda *_: {"lesion_probability": np.zeros((2, 3), np.float32)}, r"shape \(2, 3\); expected \(7,"),
+        (answer_as_asked(np.nan), "NaN or infinity"),
     ],
 )
 def test_an_answer_that_makes_no_sense_is_no_mask(odd, volume, predict, words):
