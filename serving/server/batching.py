@@ -65,13 +65,9 @@ class Batcher:
     def run(
         self, model: SavedModel, signature_name: str, inputs: Arrays, is_active: Callable[[], bool] = lambda: True
     ) -> Arrays:
-        """Queue a request and wait for its outputs.
+        """Queue a request with arrays that match the signature, and return its outputs.
 
-        Args:
-            model: model to run.
-            signature_name: signature to run.
-            inputs: arrays that match the signature.
-            is_active: whether the client still waits; checked right before the computation.
+        The request is dropped if `is_active`, called right before the computation, says that the client has gone.
 
         Raises:
             RequestError: The queue is full, or TensorFlow fails on the inputs.

@@ -23,19 +23,9 @@ DEFAULT_PORT = 8500  # TF Serving's own gRPC port
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the server's options to a parser."""
-    models = parser.add_mutually_exclusive_group(required=True)
-    models.add_argument(
-        "--model-base",
-        type=Path,
-        metavar="DIR",
-        help="the folder of version folders (DIR/1/saved_model.pb), or of DIR/NAME/1/saved_model.pb",
-    )
-    models.add_argument(
-        "--model-config-file",
-        type=Path,
-        metavar="FILE",
-        help="a models.config of TF Serving, such as `promote` writes; reloaded when it changes",
-    )
+    add = parser.add_mutually_exclusive_group(required=True).add_argument
+    add("--model-base", type=Path, metavar="DIR", help="folder with N/saved_model.pb or NAME/N/saved_model.pb")
+    add("--model-config-file", type=Path, metavar="FILE", help="TF Serving's models.config; reloaded when it changes")
     add_model(parser)
     add = parser.add_argument
     add("--host", default="127.0.0.1", metavar="ADDRESS", help="address to listen on (default: %(default)s)")
@@ -44,25 +34,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--tls-certificate", type=Path, metavar="PEM", help="serve over TLS with this certificate")
     add("--tls-key", type=Path, metavar="PEM", help="private key of the certificate")
     add("--client-ca", type=Path, metavar="PEM", help="accept only clients with a certificate signed by this CA")
-    add(
-        "--tensor-content",
-        action="store_true",
-        help="send tensors as bytes, like TF Serving's --enable_serialization_as_tensor_content",
-    )
-    add(
-        "--queue",
-        type=count,
-        default=128,
-        metavar="N",
-        help="length of the request queue; further requests fail with RESOURCE_EXHAUSTED (default: %(default)s)",
-    )
-    add("--batch", type=count, default=32, metavar="N", help="largest batch, in slices (default: %(default)s)")
+    add("--tensor-content", action="store_true", help="like TF Serving's --enable_serialization_as_tensor_content")
+    add("--queue", type=count, default=128, metavar="N", help="most requests in the queue (default: %(default)s)")
+    add("--batch", type=count, default=32, metavar="N", help="most slices in a batch (default: %(default)s)")
     add(
         "--poll",
         type=seconds,
         default=1.0,
-        metavar="SECONDS",
-        help="interval between checks for new versions (default: %(default)g)",
+        metavar="S",
+        help="seconds between checks of the folders (default: %(default)g)",
     )
 
 

@@ -118,11 +118,6 @@ class Model:
             raise not_found(f"Servable not found for request: {request}")
         return version, snapshot.versions[version]
 
-    def failure_reason(self) -> str:
-        """Explain why no version can be served."""
-        errors = [status.error for status in self.statuses.values() if status.error]
-        return "; ".join(errors) or f"no version folders in {self.config.base}"
-
     def _load_version(self, version: int, folder: Path | None) -> bool:
         if folder is None:
             self.statuses[version] = Status(ModelVersionStatus.END, f"version {version} is not in {self.config.base}")

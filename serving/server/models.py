@@ -142,7 +142,9 @@ class Watcher:
 
 def _require_versions(model: Model, config: ModelConfig, versions: list[int]) -> None:
     if not versions:
-        raise failed_precondition(f"no version of {config.name} can be served: {model.failure_reason()}")
+        errors = [status.error for status in model.statuses.values() if status.error]
+        reason = "; ".join(errors) or f"no version folders in {config.base}"
+        raise failed_precondition(f"no version of {config.name} can be served: {reason}")
     for label, version in config.labels.items():
         if version not in versions:
             raise failed_precondition(

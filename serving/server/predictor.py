@@ -43,7 +43,7 @@ class Predictor:
 
         Args:
             request: model and version.
-            signature_name: signature to run; empty for the default one.
+            signature_name: empty for the default signature.
             read_inputs: reads and checks the request's arrays, given the SignatureDef.
             output_filter: outputs to return; empty for all.
             is_active: whether the client still waits.

@@ -1,4 +1,4 @@
-"""The queue and its batches: nothing mixed up, nothing lost, and a bound."""
+"""The request queue: batches keep requests apart, lose none, and stay within the limits."""
 
 import threading
 import time
@@ -18,110 +18,110 @@ def model(model_folder):
     return SavedModel(model_folder / "3")
 
 
-class HeldUp:
-    """A Batcher of one worker, which a first request of one slice keeps busy until `go` is set."""
+class BlockedBatcher:
+    """A Batcher with one worker, blocked by a first request of one slice until `unblock` is set."""
 
     def __init__(self, limits, model):
-        self.sizes, self.busy, self.go = [], threading.Event(), threading.Event()
-        self.queue = Batcher(limits, self.observe)
+        self.batch_sizes, self.blocked, self.unblock = [], threading.Event(), threading.Event()
+        self.batcher = Batcher(limits, self.on_batch)
         self.pool = ThreadPoolExecutor(16)
-        self.first = self.pool.submit(self.queue.run, model, "network", slices(0, 1))
-        assert self.busy.wait(30)
+        self.first = self.pool.submit(self.batcher.run, model, "network", slices(0, 1))
+        assert self.blocked.wait(30)
 
-    def observe(self, n):
-        self.sizes.append(n)
-        self.busy.set()
-        assert self.go.wait(30)
+    def on_batch(self, n):
+        self.batch_sizes.append(n)
+        self.blocked.set()
+        assert self.unblock.wait(30)
 
-    def ask(self, *request):
-        """Put a request into the queue, behind those asked before."""
-        behind = self.queue.queue_length()
-        future = self.pool.submit(self.queue.run, *request)
+    def submit(self, *request):
+        """Append a request to the queue."""
+        length = self.batcher.queue_length()
+        future = self.pool.submit(self.batcher.run, *request)
         deadline = time.monotonic() + 30
-        while self.queue.queue_length() == behind:
+        while self.batcher.queue_length() == length:
             assert time.monotonic() < deadline
             time.sleep(0.001)
         return future
 
 
 @pytest.fixture
-def held_up():
-    """A function that makes a Batcher whose worker is busy."""
-    made = []
+def blocked_batcher(model):
+    """A function that creates a blocked Batcher."""
+    batchers = []
 
-    def make(limits, model):
-        made.append(HeldUp(limits, model))
-        return made[-1]
+    def create(**limits):
+        batchers.append(BlockedBatcher(BatchLimits(workers=1, **limits), model))
+        return batchers[-1]
 
-    yield make
-    for one in made:
-        one.go.set()
-        one.pool.shutdown()
-        one.queue.close()
+    yield create
+    for blocked in batchers:
+        blocked.unblock.set()
+        blocked.pool.shutdown()
+        blocked.batcher.close()
 
 
 def slices(seed, n):
     return {"slices_hu": np.random.default_rng(seed).integers(-1400, 400, (n, SIZE, SIZE), np.int16)}
 
 
-def test_everyone_gets_their_own_slices_back(model):
-    sizes = []
-    queue = Batcher(BatchLimits(batch_slices=16), sizes.append)
+def test_each_request_gets_the_outputs_of_its_own_slices(model):
+    batch_sizes = []
+    batcher = Batcher(BatchLimits(batch_slices=16), batch_sizes.append)
 
-    def ask(seed):
+    def run(seed):
         inputs = slices(seed, 1 + seed % 5)
-        answer = queue.run(model, "network", inputs)
-        np.testing.assert_allclose(answer["lesion_probability"], toy_probability(inputs["slices_hu"]), atol=1e-6)
-        assert answer["threshold"].shape == (1 + seed % 5,)
+        outputs = batcher.run(model, "network", inputs)
+        np.testing.assert_allclose(outputs["lesion_probability"], toy_probability(inputs["slices_hu"]), atol=1e-6)
+        assert outputs["threshold"].shape == (1 + seed % 5,)
 
     with ThreadPoolExecutor(32) as pool:
-        list(pool.map(ask, range(200)))
-    queue.close()
-    assert sum(sizes) == sum(1 + seed % 5 for seed in range(200))
+        list(pool.map(run, range(200)))
+    batcher.close()
+    assert sum(batch_sizes) == sum(1 + seed % 5 for seed in range(200))
 
 
-def test_what_waits_is_computed_together_up_to_the_bound(model, held_up):
-    held = held_up(BatchLimits(batch_slices=8, workers=1), model)
-    others = [held.ask(model, "network", slices(n, 2)) for n in range(1, 9)]
-    held.go.set()
-    for n, future in enumerate(others, start=1):
+def test_queued_requests_share_batches_up_to_the_limit(model, blocked_batcher):
+    blocked = blocked_batcher(batch_slices=8)
+    futures = [blocked.submit(model, "network", slices(n, 2)) for n in range(1, 9)]
+    blocked.unblock.set()
+    for n, future in enumerate(futures, start=1):
         expected = toy_probability(slices(n, 2)["slices_hu"])
         np.testing.assert_allclose(future.result(30)["lesion_probability"], expected, atol=1e-6)
-    assert held.sizes == [1, 8, 8]
+    assert blocked.batch_sizes == [1, 8, 8]
 
 
-def test_a_request_over_the_bound_goes_alone_and_shapes_are_not_mixed(model, held_up):
-    held = held_up(BatchLimits(batch_slices=4, workers=1), model)
-    large = held.ask(model, "network", slices(1, 9))
-    small = held.ask(model, "network", slices(2, 1))
-    other = held.ask(model, "serving_default", {"slices_hu": np.zeros((1, 5, 7), np.int16)})
-    held.go.set()
+def test_large_requests_and_other_shapes_get_their_own_batch(model, blocked_batcher):
+    blocked = blocked_batcher(batch_slices=4)
+    large = blocked.submit(model, "network", slices(1, 9))
+    small = blocked.submit(model, "network", slices(2, 1))
+    other = blocked.submit(model, "serving_default", {"slices_hu": np.zeros((1, 5, 7), np.int16)})
+    blocked.unblock.set()
     assert large.result(30)["lesion_mask"].shape == (9, SIZE, SIZE)
     assert other.result(30)["lesion_mask"].shape == (1, 5, 7)
     assert small.result(30)["lesion_mask"].shape == (1, SIZE, SIZE)
-    assert sorted(held.sizes) == [1, 1, 1, 9]
+    assert sorted(blocked.batch_sizes) == [1, 1, 1, 9]
 
 
-def test_a_full_queue_refuses_at_once_and_loses_nothing_it_took(model, held_up):
-    held = held_up(BatchLimits(queue_size=3, batch_slices=1, workers=1), model)
-    taken = [held.ask(model, "network", slices(n, 1)) for n in range(3)]
+def test_a_full_queue_rejects_at_once_and_answers_every_queued_request(model, blocked_batcher):
+    blocked = blocked_batcher(queue_size=3, batch_slices=1)
+    queued = [blocked.submit(model, "network", slices(n, 1)) for n in range(3)]
     with pytest.raises(RequestError) as caught:
-        held.queue.run(model, "network", slices(9, 1))
+        blocked.batcher.run(model, "network", slices(9, 1))
     assert caught.value.code.name == "RESOURCE_EXHAUSTED"
-    held.go.set()
-    assert all(future.result(30)["lesion_mask"].shape == (1, SIZE, SIZE) for future in [held.first, *taken])
+    blocked.unblock.set()
+    assert all(future.result(30)["lesion_mask"].shape == (1, SIZE, SIZE) for future in [blocked.first, *queued])
 
 
-def test_what_nobody_waits_for_any_more_is_not_computed(model, held_up):
-    held = held_up(BatchLimits(workers=1), model)
-    given_up = held.ask(model, "network", slices(1, 1), lambda: False)
-    held.go.set()
+def test_a_cancelled_request_is_not_computed(model, blocked_batcher):
+    blocked = blocked_batcher()
+    cancelled = blocked.submit(model, "network", slices(1, 1), lambda: False)
+    blocked.unblock.set()
     with pytest.raises(RequestError):
-        given_up.result(30)
-    assert held.sizes == [1]
+        cancelled.result(30)
+    assert blocked.batch_sizes == [1]
 
 
-def test_no_slices_at_all_are_answered_with_none(model):
-    queue = Batcher(BatchLimits())
-    assert queue.run(model, "network", slices(0, 0))["lesion_mask"].shape == (0, SIZE, SIZE)
-    queue.close()
+def test_zero_slices_return_empty_outputs(model):
+    batcher = Batcher(BatchLimits())
+    assert batcher.run(model, "network", slices(0, 0))["lesion_mask"].shape == (0, SIZE, SIZE)
+    batcher.close()

@@ -63,7 +63,7 @@ def test_an_existing_output_is_kept_without_force(server, scan, tmp_path):
         ("mask.png", ".nii.gz or .nii"),
         ("nowhere/mask.nii.gz", "existing folder"),
         ("scan.nii.gz", "is the scan itself"),
-        ("folder.nii", "expected a file's name"),
+        ("folder.nii", "expected a file name"),
     ],
 )
 def test_an_invalid_output_is_an_error_before_any_request(scan, tmp_path, output, reason):

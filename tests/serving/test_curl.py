@@ -1,4 +1,4 @@
-"""`curl` as TensorFlow Serving's pages show it, and as this project's do, against the embedded server."""
+"""The `curl` examples of TensorFlow Serving's documentation and of ours, against the embedded server."""
 
 import json
 import re
@@ -14,11 +14,11 @@ from serving.server.server import Server, Settings
 from serving.versions.model_config import ModelConfig
 from tests.serving.toy import MODEL
 
-pytestmark = pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not on this machine")
-OUR_PAGE = Path(__file__).parents[2] / "docs" / "serving.md"
-# https://www.tensorflow.org/tfx/serving/api_rest, "Example", and what it says that comes back
+pytestmark = pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+DOCS = Path(__file__).parents[2] / "docs" / "serving.md"
+# https://www.tensorflow.org/tfx/serving/api_rest, "Example": commands and responses
 STATUS = {"version": "123", "state": "AVAILABLE", "status": {"error_code": "OK", "error_message": ""}}
-THEIR_PAGE = {
+TF_SERVING_EXAMPLES = {
     "curl http://localhost:8501/v1/models/half_plus_three": {"model_version_status": [STATUS]},
     """curl -d '{"instances": [1.0,2.0,5.0]}' -X POST http://localhost:8501/v1/models/half_plus_three:predict""": {
         "predictions": [3.5, 4.0, 5.5]
@@ -31,7 +31,7 @@ THEIR_PAGE = {
 
 @pytest.fixture(scope="module")
 def port(model_folder, tmp_path_factory):
-    """The REST port of a server of TF Serving's half_plus_three, and of the toy network."""
+    """The REST port of a server of TF Serving's half_plus_three and the toy network."""
     base = tmp_path_factory.mktemp("half_plus_three")
     module = tf.Module()
     module.half_plus_three = tf.function(
@@ -39,32 +39,32 @@ def port(model_folder, tmp_path_factory):
     )
     tf.saved_model.save(module, str(base / "123"), signatures=module.half_plus_three.get_concrete_function())
     configs = ModelConfig("half_plus_three", str(base)), ModelConfig(MODEL, str(model_folder))
-    running = Server(Settings(models=configs, port=0, rest_port=0))
-    yield running.rest_address.rpartition(":")[2]
-    running.stop()
+    server = Server(Settings(models=configs, port=0, rest_port=0))
+    yield server.rest_address.rpartition(":")[2]
+    server.stop()
 
 
-def curl(line, port):
-    words = shlex.split(line.replace("localhost:8501", f"127.0.0.1:{port}"))
-    done = subprocess.run([*words, "-sS", "--fail-with-body"], capture_output=True, text=True, timeout=60)
+def curl(command, port):
+    arguments = shlex.split(command.replace("localhost:8501", f"127.0.0.1:{port}"))
+    done = subprocess.run([*arguments, "-sS", "--fail-with-body"], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stdout + done.stderr
     return json.loads(done.stdout)
 
 
-@pytest.mark.parametrize("line", THEIR_PAGE, ids=["status", "instances", "inputs"])
-def test_tf_servings_own_examples_are_answered_as_its_page_says(port, line):
-    assert curl(line, port) == THEIR_PAGE[line]
+@pytest.mark.parametrize("command", TF_SERVING_EXAMPLES, ids=["status", "instances", "inputs"])
+def test_the_examples_of_tf_serving_return_the_documented_responses(port, command):
+    assert curl(command, port) == TF_SERVING_EXAMPLES[command]
 
 
-def test_metadata_names_the_version_and_its_signatures(port):
-    found = curl("curl http://localhost:8501/v1/models/half_plus_three/metadata", port)
-    assert found["model_spec"] == {"name": "half_plus_three", "signature_name": "", "version": "123"}
-    assert "serving_default" in found["metadata"]["signature_def"]["signature_def"]
+def test_metadata_lists_version_and_signatures(port):
+    metadata = curl("curl http://localhost:8501/v1/models/half_plus_three/metadata", port)
+    assert metadata["model_spec"] == {"name": "half_plus_three", "signature_name": "", "version": "123"}
+    assert "serving_default" in metadata["metadata"]["signature_def"]["signature_def"]
 
 
-def test_the_examples_of_our_own_page_are_answered(port):
-    lines = re.findall(r"^curl .*", OUR_PAGE.read_text(), re.MULTILINE)
-    assert len(lines) >= 3
-    answers = [curl(line.replace("lung-infection", MODEL), port) for line in lines]
-    (row,) = answers[-1]["predictions"]
+def test_the_examples_of_our_documentation_work(port):
+    commands = re.findall(r"^curl .*", DOCS.read_text(), re.MULTILINE)
+    assert len(commands) >= 3
+    responses = [curl(command.replace("lung-infection", MODEL), port) for command in commands]
+    (row,) = responses[-1]["predictions"]
     assert [len(line) for line in row["lesion_probability"]] == [2, 2]

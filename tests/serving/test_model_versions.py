@@ -1,4 +1,4 @@
-"""Which versions are served: by folder, by policy, by label; and what stays when one is bad."""
+"""Which versions are served: by folder, policy and label, and after a failure."""
 
 import shutil
 
@@ -17,14 +17,15 @@ from serving.versions.model_config import ModelConfig
 
 @pytest.fixture
 def base(model_folder, tmp_path):
-    """A model base of its own, with version 3."""
+    """A model base with version 3."""
     shutil.copytree(model_folder / "3", tmp_path / "toy" / "3")
     return tmp_path / "toy"
 
 
-def add_version(base, model_folder, number, source="12"):
-    shutil.copytree(model_folder / source, base / f".{number}")
-    (base / f".{number}").rename(base / str(number))
+def add_version(source, base, number, change=lambda folder: None):
+    """Copy a version folder, change it, and rename it to its number."""
+    change(shutil.copytree(source, base / ".new"))
+    (base / ".new").rename(base / str(number))
 
 
 def add_damaged_version(base, number):
@@ -32,13 +33,17 @@ def add_damaged_version(base, number):
     (base / str(number) / "saved_model.pb").write_bytes(b"not a model")
 
 
-def serving(base, **config):
+def load_models(base, **config):
     models = Models()
     models.reload([ModelConfig("toy", str(base), **config)])
     return models
 
 
-def test_only_complete_integer_folders_are_versions(tmp_path):
+def statuses(models, version=None):
+    return models.statuses(ModelRequest("toy", version))
+
+
+def test_only_complete_folders_named_by_an_integer_are_versions(tmp_path):
     for name in ("2", "10", "007", ".11.123.partial", "latest", "-3", "1.5", "٣"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "saved_model.pb").touch()
@@ -46,105 +51,101 @@ def test_only_complete_integer_folders_are_versions(tmp_path):
     assert list(version_folders(tmp_path)) == [2, 7, 10]
 
 
-def test_the_model_base_may_be_the_folder_above(model_folder, tmp_path):
+def test_the_model_base_can_be_its_parent_folder(model_folder, tmp_path):
     assert find_model_base(model_folder, "toy") == model_folder
     (tmp_path / "toy").symlink_to(model_folder)
     assert find_model_base(tmp_path, "toy") == tmp_path / "toy"
 
 
-def test_a_folder_without_versions_is_told_with_what_was_expected(tmp_path):
-    with pytest.raises(InputError, match=r"no model version here; expected .*saved_model\.pb"):
+def test_a_folder_without_versions_is_an_error(tmp_path):
+    with pytest.raises(InputError, match=r"nothing: .*expected .*saved_model\.pb"):
         find_model_base(tmp_path / "nothing", "toy")
 
 
-def test_a_new_version_is_taken_over_and_the_old_one_freed(base, model_folder):
-    models = serving(base)
-    add_version(base, model_folder, 4)
+def test_a_new_version_replaces_the_old_one(base, model_folder):
+    models = load_models(base)
+    add_version(model_folder / "12", base, 4)
     models.refresh()
     assert models.resolve(ModelRequest("toy"))[0] == 4
-    assert {n: status.state for n, status in models.statuses(ModelRequest("toy")).items()} == {
-        3: ModelVersionStatus.END,
-        4: ModelVersionStatus.AVAILABLE,
-    }
+    states = {version: status.state for version, status in statuses(models).items()}
+    assert states == {3: ModelVersionStatus.END, 4: ModelVersionStatus.AVAILABLE}
     with pytest.raises(RequestError, match=r"Specific\(toy, 3\)"):
         models.resolve(ModelRequest("toy", 3))
 
 
-def test_a_damaged_newest_version_leaves_the_one_below_serving(base):
+def test_a_damaged_newest_version_leaves_the_previous_one_serving(base):
     add_damaged_version(base, 4)
-    models = serving(base)
+    models = load_models(base)
     assert models.resolve(ModelRequest("toy"))[0] == 3
-    statuses = models.statuses(ModelRequest("toy"))
-    assert statuses[3].state is ModelVersionStatus.AVAILABLE
-    assert statuses[4].state is ModelVersionStatus.END
-    assert "version 4 cannot be loaded" in statuses[4].error
+    assert statuses(models)[3].state == ModelVersionStatus.AVAILABLE
+    assert statuses(models)[4].state == ModelVersionStatus.END
+    assert "version 4 cannot be loaded" in statuses(models)[4].error
 
 
-def test_a_damaged_version_is_tried_again_when_its_files_change(base, model_folder):
-    models = serving(base)
+def test_a_damaged_version_is_loaded_again_when_its_files_change(base, model_folder):
+    models = load_models(base)
     add_damaged_version(base, 4)
     models.refresh()
     assert models.available_versions() == {"toy": [3]}
     shutil.copytree(model_folder / "12", base / "4", dirs_exist_ok=True)
     models.refresh()
     assert models.available_versions() == {"toy": [4]}
-    assert models.statuses(ModelRequest("toy", 4))[4].error == ""
+    assert statuses(models, 4)[4].error == ""
 
 
-def test_a_version_that_was_tampered_with_is_not_served(base, model_folder):
-    models = serving(base)
-    shutil.copytree(base / "3", base / ".4")
-    write_manifest(base / ".4")
-    with (base / ".4" / "saved_model.pb").open("ab") as file:
-        file.write(b"\x00")
-    (base / ".4").rename(base / "4")
+def test_a_version_that_differs_from_its_manifest_is_not_served(base):
+    def tamper(folder):
+        write_manifest(folder)
+        with (folder / "saved_model.pb").open("ab") as file:
+            file.write(b"\x00")
+
+    models = load_models(base)
+    add_version(base / "3", base, 4, tamper)
     models.refresh()
     assert models.available_versions() == {"toy": [3]}
-    assert "saved_model.pb was changed" in models.statuses(ModelRequest("toy", 4))[4].error
+    assert "saved_model.pb was changed" in statuses(models, 4)[4].error
 
 
-def test_a_version_whose_warmup_fails_is_not_served(base, model_folder):
-    from components.export.warmup import write_warmup_requests
+def test_a_version_whose_warmup_fails_is_not_served(base):
+    from components.export.signatures import write_warmup_requests
 
-    models = serving(base)
-    shutil.copytree(base / "3", base / ".4")
-    write_warmup_requests(base / ".4", "toy", size=99)
-    (base / ".4").rename(base / "4")
+    models = load_models(base)
+    add_version(base / "3", base, 4, lambda folder: write_warmup_requests(folder, "toy", size=99))
     models.refresh()
-    assert "to have shape [?,16,16] but [1,99,99]" in models.statuses(ModelRequest("toy", 4))[4].error
+    assert "to have shape [?,16,16] but [1,99,99]" in statuses(models, 4)[4].error
 
 
-def test_the_last_version_stays_when_its_folder_vanishes(base):
-    models = serving(base)
+def test_the_last_version_is_still_served_after_its_folder_is_deleted(base):
+    models = load_models(base)
     shutil.rmtree(base)
     models.refresh()
     assert models.available_versions() == {"toy": [3]}
 
 
-def test_a_model_whose_every_version_is_damaged_is_no_model(tmp_path):
+def test_a_model_with_only_damaged_versions_is_an_error(tmp_path):
     add_damaged_version(tmp_path, 4)
-    with pytest.raises(InputError, match="no version of toy can be served: version 4 cannot be loaded"):
+    with pytest.raises(InputError, match=r"no version of toy .*version 4 cannot be loaded"):
         Server(Settings(models=(ModelConfig("toy", str(tmp_path)),), port=0))
 
 
-def test_a_labeled_version_stays_beside_newer_ones(base, model_folder):
-    models = serving(base, labels={"stable": 3})
-    add_version(base, model_folder, 4)
+def test_a_labeled_version_is_served_next_to_newer_ones(base, model_folder):
+    models = load_models(base, labels={"stable": 3})
+    add_version(model_folder / "12", base, 4)
     models.refresh()
     assert models.available_versions() == {"toy": [3, 4]}
     assert models.resolve(ModelRequest("toy", label="stable"))[0] == 3
     assert models.resolve(ModelRequest("toy"))[0] == 4
 
 
-def test_a_reload_that_cannot_be_met_changes_nothing(base):
-    models = serving(base, labels={"stable": 3})
-    for bad in (
+def test_a_failed_reload_changes_nothing(base):
+    models = load_models(base, labels={"stable": 3})
+    for invalid in (
         ModelConfig("toy", str(base), labels={"stable": 9}),
         ModelConfig("toy", str(base), specific=(9,)),
         ModelConfig("other", str(base / "nowhere")),
     ):
         with pytest.raises(RequestError) as caught:
-            models.reload([bad])
+            models.reload([invalid])
         assert caught.value.code.name == "FAILED_PRECONDITION"
     assert models.available_versions() == {"toy": [3]}
     assert models.resolve(ModelRequest("toy", label="stable"))[0] == 3
@@ -162,11 +163,11 @@ def test_a_reload_that_cannot_be_met_changes_nothing(base):
         ({"specific": (7,), "labels": {"canary": 9}}, [9, 7], 2),
     ],
 )
-def test_the_policies_of_tf_serving(config, candidates, count):
+def test_version_policies_match_tf_serving(config, candidates, count):
     assert ModelConfig("toy", "/models", **config).candidates([4, 7, 9]) == (candidates, count)
 
 
-def test_a_port_that_is_taken_is_told(model_folder, server):
+def test_a_port_in_use_is_an_error(model_folder, server):
     port = int(server.rpartition(":")[2])
-    with pytest.raises(InputError, match=r"cannot listen on 127\.0\.0\.1.*taken"):
+    with pytest.raises(InputError, match=rf"127\.0\.0\.1:{port}: .*--port"):
         Server(Settings(models=(ModelConfig("toy", str(model_folder)),), port=port))

@@ -1,4 +1,4 @@
-"""The REST API as TF Serving documents it, by plain HTTP requests such as `curl` makes."""
+"""The REST API as TF Serving documents it."""
 
 import http.client
 import json
@@ -17,17 +17,17 @@ SLICES = np.random.default_rng(2).integers(-1400, 400, (2, SIZE, SIZE), np.int16
 
 @pytest.fixture(scope="module")
 def rest(model_folder):
-    running = Server(Settings(models=(ModelConfig(MODEL, str(model_folder)),), port=0, rest_port=0))
-    yield f"http://{running.rest_address}"
-    running.stop()
+    server = Server(Settings(models=(ModelConfig(MODEL, str(model_folder)),), port=0, rest_port=0))
+    yield f"http://{server.rest_address}"
+    server.stop()
 
 
-def ask(url, body=None):
-    """curl, or `curl -d BODY -X POST`: the status and the JSON of the answer."""
+def request(url, body=None):
+    """Send a GET request, or a POST request with a body; return status and JSON."""
     data = None if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
     try:
-        with urllib.request.urlopen(url, data, timeout=30) as reply:
-            return reply.status, json.load(reply)
+        with urllib.request.urlopen(url, data, timeout=30) as response:
+            return response.status, json.load(response)
     except urllib.error.HTTPError as error:
         return error.code, json.load(error)
 
@@ -35,41 +35,41 @@ def ask(url, body=None):
 def test_status(rest):
     expected = {"version": "12", "state": "AVAILABLE", "status": {"error_code": "OK", "error_message": ""}}
     for path in ("", "/versions/12"):
-        assert ask(f"{rest}/v1/models/toy{path}") == (200, {"model_version_status": [expected]})
+        assert request(f"{rest}/v1/models/toy{path}") == (200, {"model_version_status": [expected]})
 
 
 def test_metadata(rest):
-    status, found = ask(f"{rest}/v1/models/toy/metadata")
+    status, content = request(f"{rest}/v1/models/toy/metadata")
     assert status == 200
-    assert found["model_spec"] == {"name": "toy", "signature_name": "", "version": "12"}
-    network = found["metadata"]["signature_def"]["signature_def"]["network"]
+    assert content["model_spec"] == {"name": "toy", "signature_name": "", "version": "12"}
+    network = content["metadata"]["signature_def"]["signature_def"]["network"]
     slices = network["inputs"]["slices_hu"]
     assert slices["dtype"] == "DT_INT16"
     assert [dim["size"] for dim in slices["tensor_shape"]["dim"]] == ["-1", str(SIZE), str(SIZE)]
 
 
 def test_predict_by_row(rest):
-    rows = [{"slices_hu": one} for one in SLICES.tolist()]
+    rows = [{"slices_hu": pixels} for pixels in SLICES.tolist()]
     for instances in (SLICES.tolist(), rows):
-        status, found = ask(f"{rest}/v1/models/toy:predict", {"instances": instances})
+        status, content = request(f"{rest}/v1/models/toy:predict", {"instances": instances})
         assert status == 200
-        assert set(found["predictions"][0]) == {"lesion_probability", "lesion_mask", "threshold"}
-        answered = np.array([row["lesion_probability"] for row in found["predictions"]])
-        np.testing.assert_allclose(answered, 0.5 * toy_probability(SLICES), atol=1e-6)
+        assert set(content["predictions"][0]) == {"lesion_probability", "lesion_mask", "threshold"}
+        probability = np.array([row["lesion_probability"] for row in content["predictions"]])
+        np.testing.assert_allclose(probability, 0.5 * toy_probability(SLICES), atol=1e-6)
 
 
 def test_predict_by_column_with_a_signature_and_a_version(rest):
     for inputs in (SLICES.tolist(), {"slices_hu": SLICES.tolist()}):
         body = {"signature_name": "network", "inputs": inputs}
-        status, found = ask(f"{rest}/v1/models/toy/versions/12:predict", body)
+        status, content = request(f"{rest}/v1/models/toy/versions/12:predict", body)
         assert status == 200
         np.testing.assert_array_equal(
-            found["outputs"]["lesion_mask"], np.array(found["outputs"]["lesion_probability"]) >= THRESHOLD
+            content["outputs"]["lesion_mask"], np.array(content["outputs"]["lesion_probability"]) >= THRESHOLD
         )
 
 
 @pytest.mark.parametrize(
-    ("path", "body", "status", "words"),
+    ("path", "body", "status", "message"),
     [
         ("toy:predict", b"{", 400, "JSON Parse error"),
         ("toy:predict", b"[" * 100_000, 400, "JSON Parse error"),
@@ -89,13 +89,13 @@ def test_predict_by_column_with_a_signature_and_a_version(rest):
         ("toy/metadata/more", None, 400, "Malformed request: GET"),
     ],
 )
-def test_a_wrong_request_is_refused_in_json(rest, path, body, status, words):
-    found, content = ask(f"{rest}/v1/models/{path}", body)
-    assert found == status
-    assert words in content["error"]
+def test_an_invalid_request_is_answered_in_json(rest, path, body, status, message):
+    actual_status, content = request(f"{rest}/v1/models/{path}", body)
+    assert actual_status == status
+    assert message in content["error"]
 
 
-def test_a_body_that_is_announced_too_large_is_not_read(rest):
+def test_a_content_length_over_the_limit_is_rejected_before_the_body(rest):
     connection = http.client.HTTPConnection(rest.removeprefix("http://"), timeout=10)
     connection.putrequest("POST", "/v1/models/toy:predict")
     connection.putheader("Content-Length", str(1 << 40))
@@ -103,19 +103,19 @@ def test_a_body_that_is_announced_too_large_is_not_read(rest):
     assert connection.getresponse().status == 413
 
 
-def test_metrics_count_requests_by_outcome_and_keep_to_known_models(rest):
+def test_metrics_count_requests_by_outcome_for_known_models_only(rest):
     def metrics():
-        with urllib.request.urlopen(f"{rest}/monitoring/prometheus/metrics", timeout=10) as reply:
-            lines = (line.rpartition(" ") for line in reply.read().decode().splitlines() if line[0] != "#")
+        with urllib.request.urlopen(f"{rest}/monitoring/prometheus/metrics", timeout=10) as response:
+            lines = (line.rpartition(" ") for line in response.read().decode().splitlines() if line[0] != "#")
             return {name: float(value) for name, _, value in lines}
 
-    right = ':tensorflow:serving:request_count{model_name="toy",status="OK"}'
-    wrong = ':tensorflow:serving:request_count{model_name="",status="NOT_FOUND"}'
+    succeeded = ':tensorflow:serving:request_count{model_name="toy",status="OK"}'
+    failed = ':tensorflow:serving:request_count{model_name="",status="NOT_FOUND"}'
     before = metrics()
-    ask(f"{rest}/v1/models/toy:predict", {"instances": SLICES.tolist()})
-    ask(f"{rest}/v1/models/invented:predict", {"instances": SLICES.tolist()})
+    request(f"{rest}/v1/models/toy:predict", {"instances": SLICES.tolist()})
+    request(f"{rest}/v1/models/invented:predict", {"instances": SLICES.tolist()})
     after = metrics()
-    assert after[right] == before.get(right, 0) + 1
-    assert after[wrong] == before.get(wrong, 0) + 1
+    assert after[succeeded] == before.get(succeeded, 0) + 1
+    assert after[failed] == before.get(failed, 0) + 1
     assert after['serving_version_available{model_name="toy",version="12"}'] == 1
     assert not any("invented" in name for name in after)

@@ -1,4 +1,4 @@
-"""The embedded server against the official TF Serving messages, as a third party would call it."""
+"""The embedded server, called with TF Serving's official messages."""
 
 import grpc
 import numpy as np
@@ -40,26 +40,26 @@ def predict(channel, request):
     return prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict(request, timeout=30)
 
 
-def refusal(channel, request):
+def predict_error(channel, request):
     with pytest.raises(grpc.RpcError) as caught:
         predict(channel, request)
     return caught.value.code().name, caught.value.details()
 
 
-def test_predict_answers_all_outputs_of_the_newest_version(channel):
-    reply = predict(channel, request_for())
-    assert reply.model_spec.name == MODEL
-    assert reply.model_spec.version.value == 12
-    assert reply.model_spec.signature_name == "network"
-    assert set(reply.outputs) == {"lesion_probability", "lesion_mask", "threshold"}
+def test_predict_returns_all_outputs_of_the_newest_version(channel):
+    response = predict(channel, request_for())
+    assert response.model_spec.name == MODEL
+    assert response.model_spec.version.value == 12
+    assert response.model_spec.signature_name == "network"
+    assert set(response.outputs) == {"lesion_probability", "lesion_mask", "threshold"}
     expected = 0.5 * toy_probability(SLICES)
-    np.testing.assert_allclose(tf.make_ndarray(reply.outputs["lesion_probability"]), expected, atol=1e-6)
-    mask = tf.make_ndarray(reply.outputs["lesion_mask"])
+    np.testing.assert_allclose(tf.make_ndarray(response.outputs["lesion_probability"]), expected, atol=1e-6)
+    mask = tf.make_ndarray(response.outputs["lesion_mask"])
     assert mask.dtype == np.uint8
     np.testing.assert_array_equal(mask, expected >= THRESHOLD)
 
 
-def test_the_default_answer_is_in_typed_fields_and_the_flag_makes_it_content(channel, content_server):
+def test_outputs_are_typed_fields_by_default_and_bytes_with_tensor_content(channel, content_server):
     typed = predict(channel, request_for()).outputs["lesion_probability"]
     assert len(typed.float_val) == SLICES.size
     assert not typed.tensor_content
@@ -69,29 +69,29 @@ def test_the_default_answer_is_in_typed_fields_and_the_flag_makes_it_content(cha
     np.testing.assert_array_equal(tf.make_ndarray(content), tf.make_ndarray(typed))
 
 
-def test_a_request_in_typed_fields_is_read_as_well(channel):
+def test_inputs_can_be_typed_fields(channel):
     request = request_for()
     tensor = request.inputs["slices_hu"]
     tensor.ClearField("tensor_content")
     tensor.int_val.extend(SLICES.ravel().tolist())
-    answered = tf.make_ndarray(predict(channel, request).outputs["lesion_probability"])
-    np.testing.assert_allclose(answered, 0.5 * toy_probability(SLICES), atol=1e-6)
+    probability = tf.make_ndarray(predict(channel, request).outputs["lesion_probability"])
+    np.testing.assert_allclose(probability, 0.5 * toy_probability(SLICES), atol=1e-6)
 
 
-def test_without_a_signature_name_serving_default_takes_any_size(channel):
+def test_the_default_signature_accepts_any_size(channel):
     slices = np.zeros((2, 31, 17), np.int16)
-    reply = predict(channel, request_for(signature="", inputs={"slices_hu": slices}))
-    assert reply.model_spec.signature_name == "serving_default"
-    assert tf.make_ndarray(reply.outputs["lesion_mask"]).shape == (2, 31, 17)
+    response = predict(channel, request_for(signature="", inputs={"slices_hu": slices}))
+    assert response.model_spec.signature_name == "serving_default"
+    assert tf.make_ndarray(response.outputs["lesion_mask"]).shape == (2, 31, 17)
 
 
-def test_an_output_filter_is_kept_to(channel):
-    reply = predict(channel, request_for(outputs=["lesion_mask"]))
-    assert list(reply.outputs) == ["lesion_mask"]
+def test_an_output_filter_selects_outputs(channel):
+    response = predict(channel, request_for(outputs=["lesion_mask"]))
+    assert list(response.outputs) == ["lesion_mask"]
 
 
 @pytest.mark.parametrize(
-    ("request_", "code", "words"),
+    ("request_", "code", "message"),
     [
         (request_for(model="other"), "NOT_FOUND", "Servable not found for request: Latest(other)"),
         (request_for(version=99), "NOT_FOUND", "Servable not found for request: Specific(toy, 99)"),
@@ -125,52 +125,52 @@ def test_an_output_filter_is_kept_to(channel):
         (request_for(inputs={"slices_hu": SLICES[0]}), "INVALID_ARGUMENT", "[?,16,16] but [16,16]"),
     ],
 )
-def test_a_wrong_request_is_refused_as_tf_serving_does(channel, request_, code, words):
-    found, details = refusal(channel, request_)
-    assert found == code
-    assert words in details
+def test_errors_match_those_of_tf_serving(channel, request_, code, message):
+    actual_code, details = predict_error(channel, request_)
+    assert actual_code == code
+    assert message in details
 
 
-def test_a_request_without_inputs_or_model_is_refused(channel):
+def test_inputs_and_model_spec_are_required(channel):
     request = request_for()
     request.ClearField("inputs")
-    assert refusal(channel, request)[0] == "INVALID_ARGUMENT"
-    assert refusal(channel, predict_pb2.PredictRequest()) == ("INVALID_ARGUMENT", "Missing ModelSpec")
+    assert predict_error(channel, request)[0] == "INVALID_ARGUMENT"
+    assert predict_error(channel, predict_pb2.PredictRequest()) == ("INVALID_ARGUMENT", "Missing ModelSpec")
 
 
-def test_a_tensor_whose_bytes_do_not_fit_its_shape_is_refused(channel):
+def test_a_tensor_with_too_few_bytes_for_its_shape_is_an_error(channel):
     request = request_for()
     request.inputs["slices_hu"].tensor_content = b"\x00" * 10
-    assert refusal(channel, request) == ("INVALID_ARGUMENT", "tensor parsing error: slices_hu")
+    assert predict_error(channel, request) == ("INVALID_ARGUMENT", "tensor parsing error: slices_hu")
 
 
-def test_one_number_that_declares_a_terabyte_is_refused_before_it_is_allocated(channel):
+def test_one_number_with_a_terabyte_shape_is_an_error_before_allocation(channel):
     request = request_for()
     tensor = request.inputs["slices_hu"]
     tensor.ClearField("tensor_content")
     tensor.int_val.append(7)
     tensor.tensor_shape.dim[0].size = 1 << 32
-    code, details = refusal(channel, request)
+    code, details = predict_error(channel, request)
     assert code == "INVALID_ARGUMENT"
     assert "declares the shape [4294967296,16,16]" in details
 
 
-def test_messages_over_four_mebibytes_pass_both_ways(server):
+def test_messages_can_exceed_four_mebibytes(server):
     slices = np.zeros((5000, SIZE, SIZE), np.int16)
     unlimited = [("grpc.max_receive_message_length", -1)]
     with grpc.insecure_channel(server, options=unlimited) as channel:
-        reply = predict(channel, request_for(inputs={"slices_hu": slices}))
-    assert reply.ByteSize() > 5 << 20
-    assert tf.make_ndarray(reply.outputs["threshold"]).shape == (5000,)
+        response = predict(channel, request_for(inputs={"slices_hu": slices}))
+    assert response.ByteSize() > 5 << 20
+    assert tf.make_ndarray(response.outputs["threshold"]).shape == (5000,)
 
 
-def test_metadata_publishes_the_signatures(channel):
+def test_metadata_contains_the_signatures(channel):
     request = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=["signature_def"])
     request.model_spec.name = MODEL
-    reply = prediction_service_pb2_grpc.PredictionServiceStub(channel).GetModelMetadata(request, timeout=30)
-    assert reply.model_spec.version.value == 12
+    response = prediction_service_pb2_grpc.PredictionServiceStub(channel).GetModelMetadata(request, timeout=30)
+    assert response.model_spec.version.value == 12
     signatures = get_model_metadata_pb2.SignatureDefMap()
-    assert reply.metadata["signature_def"].Unpack(signatures)
+    assert response.metadata["signature_def"].Unpack(signatures)
     assert set(signatures.signature_def) == {"network", "serving_default"}
     network = signatures.signature_def["network"]
     assert network.method_name == "tensorflow/serving/predict"
@@ -181,7 +181,7 @@ def test_metadata_publishes_the_signatures(channel):
     ("model", "fields", "code"),
     [(MODEL, [], "INVALID_ARGUMENT"), (MODEL, ["no"], "INVALID_ARGUMENT"), ("other", ["signature_def"], "NOT_FOUND")],
 )
-def test_metadata_that_cannot_be_had_is_refused(channel, model, fields, code):
+def test_metadata_of_an_unknown_model_or_field_is_an_error(channel, model, fields, code):
     request = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=fields)
     request.model_spec.name = model
     with pytest.raises(grpc.RpcError) as caught:
@@ -197,7 +197,7 @@ def status(channel, model, version=None):
     return model_service_pb2_grpc.ModelServiceStub(channel).GetModelStatus(request, timeout=30)
 
 
-def test_status_says_that_the_version_is_available(channel):
+def test_status_of_a_loaded_version_is_available(channel):
     (entry,) = status(channel, MODEL).model_version_status
     assert entry.version == 12
     assert entry.state == get_model_status_pb2.ModelVersionStatus.AVAILABLE
@@ -205,10 +205,10 @@ def test_status_says_that_the_version_is_available(channel):
 
 
 @pytest.mark.parametrize(
-    ("model", "version", "words"),
+    ("model", "version", "message"),
     [("no", None, "Could not find any versions of model no"), (MODEL, 9, "Could not find version 9 of model toy")],
 )
-def test_status_of_what_was_never_loaded_is_not_found(channel, model, version, words):
+def test_status_of_an_unknown_model_or_version_is_not_found(channel, model, version, message):
     with pytest.raises(grpc.RpcError) as caught:
         status(channel, model, version)
-    assert (caught.value.code().name, caught.value.details()) == ("NOT_FOUND", words)
+    assert (caught.value.code().name, caught.value.details()) == ("NOT_FOUND", message)

@@ -1,6 +1,6 @@
-"""A soak: good and bad requests side by side while versions come and go, sound ones and damaged ones.
+"""Soak test: valid and invalid requests in parallel while versions are added and removed, some of them damaged.
 
-`SOAK_SECONDS=600 pytest -s tests/serving/test_soak.py` is the long one, before a release.
+Before a release, run it longer: `SOAK_SECONDS=600 pytest -s tests/serving/test_soak.py`.
 """
 
 import json
@@ -29,14 +29,14 @@ from tensorflow_serving.apis import (
 
 from serving.client.segmentation import SegmentationClient
 from serving.versions.model_config import ModelConfig, to_message
-from tests.serving.conftest import serving
+from tests.serving.conftest import run_serve, wait_until
 from tests.serving.toy import MODEL, SIZE, save_toy_model, toy_probability
 
 SOAK_S = float(os.environ.get("SOAK_SECONDS", "60"))
-PAUSE_S = 0.05  # between two requests of one client: the soak looks for what is lost, not for speed
+PAUSE_S = 0.05  # between two requests of one client: the test checks for lost requests, not for speed
 SLICES = np.random.default_rng(6).integers(-1400, 400, (4, SIZE, SIZE), np.int16)
 STATUS = get_model_status_pb2.GetModelStatusRequest(model_spec={"name": MODEL})
-BAD = [  # what is wrong, and how it is answered
+INVALID = [  # model spec, slices, input name, status
     ({"name": "other"}, SLICES, "slices_hu", "NOT_FOUND"),
     ({"signature_name": "no"}, SLICES, "slices_hu", "INVALID_ARGUMENT"),
     ({}, SLICES[:, :8], "slices_hu", "INVALID_ARGUMENT"),
@@ -46,7 +46,7 @@ BAD = [  # what is wrong, and how it is answered
 
 
 def gain(version: int) -> float:
-    """Odd versions are half as sure, so that an answer tells whose it is."""
+    """Return a version's gain; it differs between consecutive versions to tell their outputs apart."""
     return 0.5 if version % 2 else 1.0
 
 
@@ -59,16 +59,16 @@ def request(spec=None, slices=SLICES, name="slices_hu"):
 
 
 class Clients:
-    """Threads that ask until stopped, and check every answer as it comes: none is kept."""
+    """Threads that send requests until stopped and check every response."""
 
     def __init__(self, grpc_address: str, rest_address: str) -> None:
         self.counts: Counter[str] = Counter()
-        self.wrong: list[str] = []
-        self.newest = 0  # the version that answered last
+        self.errors: list[str] = []
+        self.newest = 0  # version of the last response
         self._grpc, self._rest = grpc_address, rest_address
         self._stop = threading.Event()
-        asks = [self.good, self.good, self.good, self.volume, self.rest, self.bad]
-        self._threads = [threading.Thread(target=self._repeat, args=(ask,)) for ask in asks]
+        requests = [self.valid, self.valid, self.valid, self.volume, self.rest, self.invalid]
+        self._threads = [threading.Thread(target=self._repeat, args=(send,)) for send in requests]
         for thread in self._threads:
             thread.start()
 
@@ -77,22 +77,22 @@ class Clients:
         for thread in self._threads:
             thread.join()
 
-    def _repeat(self, ask) -> None:
+    def _repeat(self, send) -> None:
         with grpc.insecure_channel(self._grpc) as channel:
             stub, number = prediction_service_pb2_grpc.PredictionServiceStub(channel), 0
             while not self._stop.wait(PAUSE_S):
                 self.counts["sent"] += 1
                 try:
-                    ask(stub, number)
-                    self.counts[ask.__name__] += 1
+                    send(stub, number)
+                    self.counts[send.__name__] += 1
                 except (Exception, pytest.fail.Exception) as error:
-                    self.wrong.append(f"{ask.__name__}: {error}")
+                    self.errors.append(f"{send.__name__}: {error}")
                 number += 1
 
-    def good(self, stub, number) -> None:
-        reply = stub.Predict(request(), timeout=30)
-        self.newest = reply.model_spec.version.value
-        probability = tf.make_ndarray(reply.outputs["lesion_probability"])
+    def valid(self, stub, number) -> None:
+        response = stub.Predict(request(), timeout=30)
+        self.newest = response.model_spec.version.value
+        probability = tf.make_ndarray(response.outputs["lesion_probability"])
         np.testing.assert_allclose(probability, gain(self.newest) * toy_probability(SLICES), atol=1e-6)
 
     def volume(self, stub, number) -> None:
@@ -107,81 +107,74 @@ class Clients:
                 urllib.request.urlopen(f"http://{self._rest}/v1/models/other:predict", body, timeout=30)
             caught.value.close()
             return
-        with urllib.request.urlopen(f"http://{self._rest}/v1/models/{MODEL}:predict", body, timeout=30) as reply:
-            (row,) = json.load(reply)["predictions"]
-        expected, found = toy_probability(SLICES[:1])[0], np.array(row["lesion_probability"])
-        assert any(np.allclose(found, factor * expected, atol=1e-6) for factor in (0.5, 1.0))
+        with urllib.request.urlopen(f"http://{self._rest}/v1/models/{MODEL}:predict", body, timeout=30) as response:
+            (row,) = json.load(response)["predictions"]
+        expected, probability = toy_probability(SLICES[:1])[0], np.array(row["lesion_probability"])
+        assert any(np.allclose(probability, factor * expected, atol=1e-6) for factor in (0.5, 1.0))
 
-    def bad(self, stub, number) -> None:
-        spec, slices, name, code = BAD[number % len(BAD)]
+    def invalid(self, stub, number) -> None:
+        spec, slices, name, code = INVALID[number % len(INVALID)]
         with pytest.raises(grpc.RpcError) as caught:
             stub.Predict(request(spec, slices, name), timeout=30)
         assert caught.value.code().name == code
-
-
-def until(condition, seconds=60.0):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def resident_mb(pid: int) -> float:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
-def show(source: Path, base: Path, number: int) -> None:
-    """A new version as an export shows it: copied aside, then renamed."""
+def publish(source: Path, base: Path, number: int) -> None:
+    """Add a version like an export does: copy it, then rename it."""
     shutil.copytree(source, base / f".{number}")
     (base / f".{number}").rename(base / str(number))
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(SOAK_S + 240)
-def test_a_soak_of_good_and_bad_requests_with_reloads_loses_no_answer_and_no_memory(tmp_path):
-    kinds, base = tmp_path / "kinds", tmp_path / "base"
+def test_reloads_under_mixed_requests_lose_no_response_and_leak_no_memory(tmp_path):
+    variants, base = tmp_path / "variants", tmp_path / "base"
     for parity in (0, 1):
-        save_toy_model(kinds / str(parity), gain=gain(parity))
-    (kinds / "damaged").mkdir()
-    (kinds / "damaged" / "saved_model.pb").write_bytes(b"no graph")
+        save_toy_model(variants / str(parity), gain=gain(parity))
+    (variants / "damaged").mkdir()
+    (variants / "damaged" / "saved_model.pb").write_bytes(b"no graph")
     base.mkdir()
-    show(kinds / "0", base, 2)
-    with serving("--model-base", base, "--model", MODEL, "--poll", 0.1, "--rest-port", 0) as (process, address):
+    publish(variants / "0", base, 2)
+    with run_serve("--model-base", base, "--model", MODEL, "--poll", 0.1, "--rest-port", 0) as (process, address):
         rest_address = re.fullmatch(r"REST and metrics on (\S+)\n", process.stdout.readline())[1]
         clients, memory = Clients(address, rest_address), []
         try:
             with grpc.insecure_channel(address) as channel:
                 reloads = _change_versions(
-                    kinds, base, clients, model_service_pb2_grpc.ModelServiceStub(channel), process.pid, memory
+                    variants, base, clients, model_service_pb2_grpc.ModelServiceStub(channel), process.pid, memory
                 )
         finally:
             clients.stop()
     quarters = [statistics.median(memory[len(memory) * n // 4 : len(memory) * (n + 1) // 4]) for n in range(4)]
-    print(f"\n{SOAK_S:.0f} s: {dict(clients.counts)}, {len(clients.wrong)} wrong, {reloads} new versions")
+    print(f"\n{SOAK_S:.0f} s: {dict(clients.counts)}, {len(clients.errors)} errors, {reloads} new versions")
     print("median MB of each quarter: " + " ".join(f"{quarter:.0f}" for quarter in quarters))
-    assert not clients.wrong[:5]
-    assert clients.counts["sent"] == sum(clients.counts[name] for name in ("good", "volume", "rest", "bad"))
+    assert not clients.errors[:5]
+    assert clients.counts["sent"] == sum(clients.counts[name] for name in ("valid", "volume", "rest", "invalid"))
     assert quarters[3] < 1.1 * quarters[1]
 
 
-def _change_versions(kinds, base, clients, models, pid, memory) -> int:
-    """Bring new versions until the time is up: by the folder, by request, and now and then a damaged one."""
+def _change_versions(variants, base, clients, models, pid, memory) -> int:
+    """Add versions until the time is up: by folder, by reload request, and every fifth a damaged one."""
     number, reloads, ends = 2, 0, time.monotonic() + SOAK_S
     while time.monotonic() < ends:
         number += 1
         if number % 5 == 0:
-            show(kinds / "damaged", base, number)
-            until(
+            publish(variants / "damaged", base, number)
+            wait_until(
                 lambda: any(entry.status.error_message for entry in models.GetModelStatus(STATUS).model_version_status)
             )
             shutil.rmtree(base / str(number))
             continue
-        show(kinds / str(number % 2), base, number)
+        publish(variants / str(number % 2), base, number)
         if number % 3 == 0:
             config = to_message([ModelConfig(MODEL, str(base), newest=1)])
-            reply = models.HandleReloadConfigRequest(model_management_pb2.ReloadConfigRequest(config=config))
-            assert reply.status.error_code == 0
-        until(lambda wanted=number: clients.newest == wanted)
+            response = models.HandleReloadConfigRequest(model_management_pb2.ReloadConfigRequest(config=config))
+            assert response.status.error_code == 0
+        wait_until(lambda version=number: clients.newest == version)
         for old in base.iterdir():
             if old.name != str(number):
                 shutil.rmtree(old)
@@ -189,8 +182,3 @@ def _change_versions(kinds, base, clients, models, pid, memory) -> int:
         memory.append(resident_mb(pid))
         time.sleep(1.0)
     return reloads
-
-
-def _refused(models) -> set[int]:
-    statuses = models.GetModelStatus(STATUS).model_version_status
-    return {entry.version for entry in statuses if "cannot be loaded" in entry.status.error_message}

@@ -1,4 +1,4 @@
-"""A toy network with the exported model's signatures, small enough to be checked by hand."""
+"""A toy network with the signatures of the exported model, simple enough to verify by hand."""
 
 from pathlib import Path
 
@@ -19,19 +19,19 @@ def save_toy_model(
 ) -> None:
     """Write a SavedModel whose probability is `gain` times that of `toy_probability`.
 
-    `work` makes it slow: so many products of 200×200 matrices, of about half a millisecond each.
+    `work` slows it down: the number of 200×200 matrix products, about half a millisecond each.
     """
     import tensorflow as tf
 
     class Toy(tf.Module):
-        def answer(self, slices_hu):
+        def segment(self, slices_hu):
             scaled = (tf.cast(slices_hu, tf.float32) + 1250.0) / 1500.0
             probability = gain * tf.clip_by_value(scaled, 0.0, 1.0)
             if work:
                 matrix = tf.fill((200, 200), tf.reduce_mean(scaled) * 1e-20)
                 for _ in tf.range(work):
                     matrix = tf.matmul(matrix, matrix)
-                probability += matrix[0, 0]  # 0, but the graph cannot know
+                probability += matrix[0, 0]  # 0, which the graph compiler does not know
             return {
                 "lesion_probability": probability,
                 "lesion_mask": tf.cast(probability >= threshold, tf.uint8),
@@ -40,7 +40,7 @@ def save_toy_model(
 
     toy = Toy()
     signatures = {
-        name: tf.function(toy.answer).get_concrete_function(tf.TensorSpec(shape, tf.int16, name="slices_hu"))
+        name: tf.function(toy.segment).get_concrete_function(tf.TensorSpec(shape, tf.int16, name="slices_hu"))
         for name, shape in {"network": (None, size, size), "serving_default": (None, None, None)}.items()
     }
     tf.saved_model.save(toy, str(folder), signatures=signatures)

@@ -1,4 +1,4 @@
-"""The overlays and options as `kubectl kustomize` writes them out."""
+"""The overlays and options, render by `kubectl kustomize`."""
 
 import functools
 import shutil
@@ -12,7 +12,7 @@ import yaml
 
 K8S = Path(__file__).parents[2] / "serving" / "k8s"
 OVERLAYS = ("local", "gcs", "gpu", "kserve")
-# Every combination that documentation names: an overlay, and the options added to it.
+# The documented combinations: an overlay and its options.
 COMBINATIONS = (
     *((overlay, ()) for overlay in OVERLAYS),
     ("local", ("tls",)),
@@ -23,15 +23,15 @@ Objects = tuple[dict[str, Any], ...]
 
 
 @functools.cache
-def rendered(overlay: str, options: tuple[str, ...] = ()) -> Objects:
-    """Render an overlay with options; the test is skipped where there is no kubectl."""
+def render(overlay: str, options: tuple[str, ...] = ()) -> Objects:
+    """Render an overlay with options; skip the test without kubectl."""
     if shutil.which("kubectl") is None:
-        pytest.skip("kubectl is not installed, which renders the overlays")
+        pytest.skip("kubectl is not installed")
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(shutil.copytree(K8S, Path(scratch) / "k8s")) / "overlays" / "chosen"
         folder.mkdir()
         components = [f"../../components/{option}" for option in options]
-        # The namespace binds the options' generated names to the overlay's references.
+        # The namespace lets kustomize resolve the options' generated names in the overlay's references.
         kustomization = {"resources": [f"../{overlay}"], "components": components, "namespace": "lung-infection"}
         (folder / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
         done = subprocess.run(["kubectl", "kustomize", folder], capture_output=True, text=True, check=False)
@@ -45,17 +45,17 @@ def of_kind(objects: Objects, kind: str) -> list[dict[str, Any]]:
 
 
 def pod_specs(objects: Objects) -> list[dict[str, Any]]:
-    """The pod specs in deployments and KServe's predictors, the latter without what is KServe's own."""
+    """Return the pod specs of deployments and of KServe's predictors, without KServe's own fields."""
     specs = [item["spec"]["template"]["spec"] for item in of_kind(objects, "Deployment")]
-    own = {"minReplicas", "maxReplicas", "scaleMetric", "scaleTarget"}
+    kserve_fields = {"minReplicas", "maxReplicas", "scaleMetric", "scaleTarget"}
     for service in of_kind(objects, "InferenceService"):
-        specs.append({name: value for name, value in service["spec"]["predictor"].items() if name not in own})
+        specs.append({name: value for name, value in service["spec"]["predictor"].items() if name not in kserve_fields})
     assert specs
     return specs
 
 
 def server(objects: Objects) -> dict[str, Any]:
-    """The container that serves."""
+    """Return the server's container."""
     (spec,) = pod_specs(objects)
     (container,) = spec["containers"]
     return container

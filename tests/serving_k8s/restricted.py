@@ -1,4 +1,4 @@
-"""The Pod Security Standard "restricted" as rules on a pod spec, and what we ask beyond it.
+"""The Pod Security Standard "restricted" as checks of a pod spec, and this project's additional rules.
 
 Source: https://kubernetes.io/docs/concepts/security/pod-security-standards/
 """
@@ -10,39 +10,39 @@ _VOLUMES = {"configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persist
 
 
 def violations(spec: dict[str, Any]) -> list[str]:
-    """What a pod spec breaks of "restricted", a line each."""
-    found = [f"{name} is set" for name in ("hostNetwork", "hostPID", "hostIPC") if spec.get(name)]
+    """List the violations of "restricted" in a pod spec."""
+    problems = [f"{name} is set" for name in ("hostNetwork", "hostPID", "hostIPC") if spec.get(name)]
     pod = spec.get("securityContext", {})
-    found += [f"pod: {what}" for what in _identity(pod, {})]
+    problems += [f"pod: {problem}" for problem in _check_identity(pod, {})]
     for volume in spec.get("volumes", []):
-        found += [f"volume {volume['name']} is a {kind}" for kind in set(volume) - {"name"} - _VOLUMES]
+        problems += [f"volume {volume['name']} is a {kind}" for kind in set(volume) - {"name"} - _VOLUMES]
     for container in _containers(spec):
-        found += [f"{container['name']}: {what}" for what in _container(container, pod)]
-    return found
+        problems += [f"{container['name']}: {problem}" for problem in _check_container(container, pod)]
+    return problems
 
 
-def beyond(spec: dict[str, Any]) -> list[str]:
-    """What a pod spec lacks of our own rules: nothing written to the root, no token, bounded memory, pinned images."""
-    found = [] if spec.get("automountServiceAccountToken") is False else ["the API token is mounted"]
+def project_violations(spec: dict[str, Any]) -> list[str]:
+    """List the violations of our rules: read-only root, no API token, a memory limit, requests, pinned images."""
+    problems = [] if spec.get("automountServiceAccountToken") is False else ["the API token is mounted"]
     for container in _containers(spec):
         name = container["name"]
         if container.get("securityContext", {}).get("readOnlyRootFilesystem") is not True:
-            found.append(f"{name}: the root file system is writable")
+            problems.append(f"{name}: the root file system is writable")
         resources = container.get("resources", {})
         if "memory" not in resources.get("limits", {}) or not {"cpu", "memory"} <= set(resources.get("requests", {})):
-            found.append(f"{name}: no memory limit, or no requests")
+            problems.append(f"{name}: no memory limit, or no requests")
         tag = container["image"].rsplit("/", 1)[-1].partition(":")[2]
         if not tag or tag == "latest":
-            found.append(f"{name}: {container['image']} is not pinned")
-    return found
+            problems.append(f"{name}: {container['image']} is not pinned")
+    return problems
 
 
 def _containers(spec: dict[str, Any]) -> list[dict[str, Any]]:
     return [*spec.get("initContainers", []), *spec["containers"], *spec.get("ephemeralContainers", [])]
 
 
-def _identity(context: dict[str, Any], above: dict[str, Any]) -> Iterator[str]:
-    effective = {**above, **context}
+def _check_identity(context: dict[str, Any], pod_context: dict[str, Any]) -> Iterator[str]:
+    effective = {**pod_context, **context}
     if effective.get("runAsNonRoot") is not True:
         yield "runAsNonRoot is not true"
     if effective.get("runAsUser") == 0:
@@ -51,9 +51,9 @@ def _identity(context: dict[str, Any], above: dict[str, Any]) -> Iterator[str]:
         yield "seccompProfile is not RuntimeDefault"
 
 
-def _container(container: dict[str, Any], pod: dict[str, Any]) -> Iterator[str]:
+def _check_container(container: dict[str, Any], pod_context: dict[str, Any]) -> Iterator[str]:
     context = container.get("securityContext", {})
-    yield from _identity(context, pod)
+    yield from _check_identity(context, pod_context)
     if context.get("privileged"):
         yield "is privileged"
     if context.get("allowPrivilegeEscalation") is not False:
@@ -66,4 +66,4 @@ def _container(container: dict[str, Any], pod: dict[str, Any]) -> Iterator[str]:
     if context.get("procMount", "Default") != "Default":
         yield "unmasks /proc"
     if any(port.get("hostPort") for port in container.get("ports", [])):
-        yield "takes a port of the node"
+        yield "uses a host port"

@@ -1,4 +1,4 @@
-"""Image, port, model name and paths in the manifests are those of the code that uses them."""
+"""Image, ports, model name and paths in the manifests match the code."""
 
 import inspect
 import re
@@ -10,9 +10,9 @@ from google.protobuf import text_format
 from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
 from pipelines.training import training
-from serving.client.segmentation import SegmentationClient
 from serving.arguments import DEFAULT_MODEL
-from serving.commands.serve import DEFAULT_PORT
+from serving.client.segmentation import SegmentationClient
+from serving.server.command import DEFAULT_PORT
 from serving.server.metrics import PATH as METRICS_PATH
 from serving.versions.model_config import from_message
 from tests.serving_k8s.rendering import (
@@ -22,7 +22,7 @@ from tests.serving_k8s.rendering import (
     flags,
     of_kind,
     pod_specs,
-    rendered,
+    render,
     server,
 )
 
@@ -31,43 +31,43 @@ WITH_CONFIG = ("local", "gcs", "gpu")
 MODEL = training.component_spec.inputs["model_name"].default
 
 
-def locked(package: str) -> str:
+def locked_version(package: str) -> str:
     lock = tomllib.loads((ROOT / "uv.lock").read_text())
     (version,) = (entry["version"] for entry in lock["package"] if entry["name"] == package)
     return version
 
 
-def test_the_command_line_and_the_pipeline_name_the_same_model():
+def test_the_command_line_and_the_pipeline_have_the_same_default_model():
     assert MODEL == DEFAULT_MODEL
 
 
 @pytest.mark.parametrize(("overlay", "options"), COMBINATIONS)
-def test_every_container_runs_the_serving_version_that_clients_are_locked_to(overlay, options):
-    for spec in pod_specs(rendered(overlay, options)):
+def test_the_image_version_matches_the_locked_serving_api(overlay, options):
+    for spec in pod_specs(render(overlay, options)):
         for container in [*spec.get("initContainers", []), *spec["containers"]]:
             name, _, tag = container["image"].partition(":")
             assert name == "tensorflow/serving"
-            assert tag.removesuffix("-gpu") == locked("tensorflow-serving-api")
+            assert tag.removesuffix("-gpu") == locked_version("tensorflow-serving-api")
             assert tag.endswith("-gpu") == (overlay == "gpu" and container in spec["containers"])
 
 
 @pytest.mark.parametrize("overlay", WITH_CONFIG)
-def test_the_served_model_is_the_pipelines(overlay):
-    text = config_file(rendered(overlay), "lung-infection-models", "models.config")
+def test_the_served_model_is_that_of_the_pipeline(overlay):
+    text = config_file(render(overlay), "lung-infection-models", "models.config")
     (model,) = from_message(text_format.Parse(text, ModelServerConfig()))
     assert model.name == MODEL
     assert model.base.endswith(f"/{MODEL}")
 
 
-def test_kserve_serves_the_same_model_from_the_same_bucket_as_gcs():
-    text = config_file(rendered("gcs"), "lung-infection-models", "models.config")
+def test_kserve_and_gcs_serve_the_same_model_from_the_same_bucket():
+    text = config_file(render("gcs"), "lung-infection-models", "models.config")
     (model,) = from_message(text_format.Parse(text, ModelServerConfig()))
-    given = flags(server(rendered("kserve")))
-    assert (given["model_name"], given["model_base_path"]) == (model.name, model.base)
+    server_flags = flags(server(render("kserve")))
+    assert (server_flags["model_name"], server_flags["model_base_path"]) == (model.name, model.base)
 
 
-def test_the_local_models_path_is_on_the_mounted_claim():
-    objects = rendered("local")
+def test_the_local_model_base_is_on_the_mounted_volume():
+    objects = render("local")
     (model,) = from_message(
         text_format.Parse(config_file(objects, "lung-infection-models", "models.config"), ModelServerConfig())
     )
@@ -81,12 +81,12 @@ def test_the_local_models_path_is_on_the_mounted_claim():
 
 
 @pytest.mark.parametrize("overlay", WITH_CONFIG)
-def test_ports_are_the_same_from_the_flags_to_the_services(overlay):
-    objects = rendered(overlay)
+def test_ports_of_flags_containers_and_services_match(overlay):
+    objects = render(overlay)
     container = server(objects)
-    given = flags(container)
+    server_flags = flags(container)
     declared = {port["name"]: port["containerPort"] for port in container["ports"]}
-    assert declared == {"grpc": int(given["port"]), "http": int(given["rest_api_port"])}
+    assert declared == {"grpc": int(server_flags["port"]), "http": int(server_flags["rest_api_port"])}
     assert declared["grpc"] == DEFAULT_PORT
     for service in of_kind(objects, "Service"):
         for port in service["spec"]["ports"]:
@@ -95,16 +95,16 @@ def test_ports_are_the_same_from_the_flags_to_the_services(overlay):
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
-def test_probes_ask_for_the_model_and_readiness_for_a_loaded_version(overlay):
-    container = server(rendered(overlay))
+def test_readiness_requires_a_loaded_version(overlay):
+    container = server(render(overlay))
     paths = {name: probe["httpGet"]["path"] for name, probe in container.items() if name.endswith("Probe")}
     assert paths["readinessProbe"] == f"/v1/models/{MODEL}/metadata"
     assert paths["livenessProbe"] == f"/v1/models/{MODEL}"
     assert paths.get("startupProbe", paths["readinessProbe"]) == paths["readinessProbe"]
 
 
-def test_metrics_are_exported_where_they_are_scraped():
-    objects = rendered("gcs", ("monitoring", "tls"))
+def test_prometheus_scrapes_the_path_and_port_of_the_metrics():
+    objects = render("gcs", ("monitoring", "tls"))
     assert f'path: "{METRICS_PATH}"' in config_file(objects, "lung-infection-server", "monitoring.config")
     (monitor,) = of_kind(objects, "ServiceMonitor")
     assert [endpoint["path"] for endpoint in monitor["spec"]["endpoints"]] == [METRICS_PATH]
@@ -114,9 +114,9 @@ def test_metrics_are_exported_where_they_are_scraped():
     assert deployment["spec"]["template"]["metadata"]["annotations"]["prometheus.io/path"] == METRICS_PATH
 
 
-def test_alerts_ask_for_metrics_that_the_server_has_and_for_this_model():
-    source = (ROOT / "serving" / "metrics.py").read_text()
-    (rule,) = of_kind(rendered("gcs", ("monitoring", "tls")), "PrometheusRule")
+def test_alerts_use_metrics_of_the_server_and_this_model():
+    source = (ROOT / "serving" / "server" / "metrics.py").read_text()
+    (rule,) = of_kind(render("gcs", ("monitoring", "tls")), "PrometheusRule")
     expressions = [entry["expr"] for group in rule["spec"]["groups"] for entry in group["rules"]]
     metrics = {name for text in expressions for name in re.findall(r":tensorflow:serving:[a-z_]+", text)}
     assert {name.removesuffix("_bucket") for name in metrics} <= set(re.findall(r":tensorflow:serving:[a-z_]+", source))
@@ -125,8 +125,8 @@ def test_alerts_ask_for_metrics_that_the_server_has_and_for_this_model():
 
 
 @pytest.mark.parametrize(("overlay", "options"), COMBINATIONS)
-def test_every_file_that_a_flag_names_is_mounted(overlay, options):
-    objects = rendered(overlay, options)
+def test_every_file_in_the_flags_is_mounted(overlay, options):
+    objects = render(overlay, options)
     container = server(objects)
     mounts = [mount["mountPath"] for mount in container["volumeMounts"]]
     for name, value in flags(container).items():
@@ -141,8 +141,8 @@ def test_every_file_that_a_flag_names_is_mounted(overlay, options):
 
 
 @pytest.mark.parametrize("overlay", WITH_CONFIG)
-def test_selectors_find_the_servers(overlay):
-    objects = rendered(overlay)
+def test_selectors_match_the_servers(overlay):
+    objects = render(overlay)
     (deployment,) = of_kind(objects, "Deployment")
     labels = deployment["spec"]["template"]["metadata"]["labels"].items()
     selectors = [
@@ -155,22 +155,22 @@ def test_selectors_find_the_servers(overlay):
     assert all(selector.items() <= labels for selector in selectors)
 
 
-def test_the_autoscaler_owns_the_number_of_servers():
-    (deployment,) = of_kind(rendered("gcs"), "Deployment")
+def test_the_deployment_leaves_replicas_to_the_autoscaler():
+    (deployment,) = of_kind(render("gcs"), "Deployment")
     assert "replicas" not in deployment["spec"]
 
 
-def test_a_batch_holds_every_chunk_of_our_client():
-    text = config_file(rendered("gpu"), "lung-infection-batching", "batching.config")
+def test_a_batch_can_hold_a_chunk_of_our_client():
+    text = config_file(render("gpu"), "lung-infection-batching", "batching.config")
     numbers = dict(re.findall(r"(\w+) \{ value: (\w+) \}", text))
     chunk_bytes = inspect.signature(SegmentationClient).parameters["chunk_bytes"].default
     grid = training.component_spec.inputs["image_size"].default
-    slices_in_a_chunk = chunk_bytes // (grid * grid * 4)  # a reply's probabilities are float32
-    assert int(numbers["max_batch_size"]) >= slices_in_a_chunk
+    chunk_slices = chunk_bytes // (grid * grid * 4)  # responses contain float32 probabilities
+    assert int(numbers["max_batch_size"]) >= chunk_slices
     assert numbers["enable_large_batch_splitting"] == "true"
     assert int(numbers["max_execution_batch_size"]) <= int(numbers["max_batch_size"])
 
 
 @pytest.mark.parametrize("overlay", ["local", "gcs"])
-def test_requests_of_different_sizes_are_never_joined_on_processors(overlay):
-    assert "enable_batching" not in flags(server(rendered(overlay)))
+def test_cpu_overlays_do_not_enable_batching(overlay):
+    assert "enable_batching" not in flags(server(render(overlay)))

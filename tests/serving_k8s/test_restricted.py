@@ -1,13 +1,13 @@
-"""Pod Security "restricted" throughout, by rules that are shown to bite."""
+"""Every pod meets the Pod Security Standard "restricted"; each rule detects its violation."""
 
 import copy
 
 import pytest
 
-from tests.serving_k8s.rendering import COMBINATIONS, of_kind, pod_specs, rendered
-from tests.serving_k8s.restricted import beyond, violations
+from tests.serving_k8s.rendering import COMBINATIONS, of_kind, pod_specs, render
+from tests.serving_k8s.restricted import project_violations, violations
 
-SOUND = {
+VALID_SPEC = {
     "automountServiceAccountToken": False,
     "securityContext": {"runAsNonRoot": True, "runAsUser": 10001, "seccompProfile": {"type": "RuntimeDefault"}},
     "containers": [
@@ -26,24 +26,24 @@ SOUND = {
 
 
 @pytest.mark.parametrize(("overlay", "options"), COMBINATIONS)
-def test_every_pod_keeps_to_restricted_and_to_our_rules(overlay, options):
-    for spec in pod_specs(rendered(overlay, options)):
+def test_every_pod_meets_restricted_and_our_rules(overlay, options):
+    for spec in pod_specs(render(overlay, options)):
         assert violations(spec) == []
-        assert beyond(spec) == []
+        assert project_violations(spec) == []
 
 
 @pytest.mark.parametrize("overlay", ["local", "gcs", "gpu"])
 def test_the_namespace_enforces_restricted(overlay):
-    (namespace,) = of_kind(rendered(overlay), "Namespace")
+    (namespace,) = of_kind(render(overlay), "Namespace")
     assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
 
 
-def test_a_sound_pod_breaks_nothing():
-    assert violations(SOUND) == beyond(SOUND) == []
+def test_a_valid_pod_has_no_violations():
+    assert violations(VALID_SPEC) == project_violations(VALID_SPEC) == []
 
 
 @pytest.mark.parametrize(
-    ("path", "value", "told"),
+    ("path", "value", "violation"),
     [
         (["hostNetwork"], True, "hostNetwork is set"),
         (["hostPID"], True, "hostPID is set"),
@@ -57,27 +57,27 @@ def test_a_sound_pod_breaks_nothing():
         (["containers", 0, "securityContext", "capabilities", "add"], ["SYS_ADMIN"], "adds capabilities"),
         (["containers", 0, "securityContext", "procMount"], "Unmasked", "unmasks /proc"),
         (["containers", 0, "securityContext", "runAsUser"], 0, "runs as root"),
-        (["containers", 0, "ports"], [{"containerPort": 8500, "hostPort": 8500}], "takes a port of the node"),
+        (["containers", 0, "ports"], [{"containerPort": 8500, "hostPort": 8500}], "uses a host port"),
     ],
 )
-def test_each_breach_of_restricted_is_told(path, value, told):
-    spec = copy.deepcopy(SOUND)
+def test_each_violation_of_restricted_is_reported(path, value, violation):
+    spec = copy.deepcopy(VALID_SPEC)
     *parents, last = path
-    place = spec
+    target = spec
     for name in parents:
-        place = place[name]
-    place[last] = value
-    assert any(told in line for line in violations(spec))
+        target = target[name]
+    target[last] = value
+    assert any(violation in line for line in violations(spec))
 
 
-def test_an_init_container_is_held_to_the_same_rules():
-    spec = copy.deepcopy(SOUND) | {"initContainers": [{"name": "first", "image": "x:1"}]}
+def test_init_containers_are_checked():
+    spec = copy.deepcopy(VALID_SPEC) | {"initContainers": [{"name": "first", "image": "x:1"}]}
     assert "first: may escalate privileges" in violations(spec)
-    assert "first: the root file system is writable" in beyond(spec)
+    assert "first: the root file system is writable" in project_violations(spec)
 
 
 @pytest.mark.parametrize("image", ["tensorflow/serving", "tensorflow/serving:latest", "registry:5000/serving"])
-def test_an_image_that_is_not_pinned_is_told(image):
-    spec = copy.deepcopy(SOUND)
+def test_an_unpinned_image_is_reported(image):
+    spec = copy.deepcopy(VALID_SPEC)
     spec["containers"][0]["image"] = image
-    assert beyond(spec) == [f"server: {image} is not pinned"]
+    assert project_violations(spec) == [f"server: {image} is not pinned"]

@@ -1,16 +1,16 @@
-"""Every object is one that the cluster's API takes, word for word."""
+"""Every object is valid in the schemas of the Kubernetes API and of the custom resources."""
 
 from typing import Any
 
 import pytest
 
-from tests.serving_k8s.rendering import COMBINATIONS, pod_specs, rendered
+from tests.serving_k8s.rendering import COMBINATIONS, pod_specs, render
 
 kubernetes_validate = pytest.importorskip("kubernetes_validate", reason="kubernetes-validate is not installed")
 
-VERSIONS = ("1.30", "1.33")  # what managed clusters run; the schemas between them only add
+VERSIONS = ("1.30", "1.33")  # oldest and newest of the managed clusters; the schemas between them only add fields
 
-# What the published CustomResourceDefinitions know of the objects we use; any other word is a mistake.
+# The fields of the published CustomResourceDefinitions in the objects we use.
 CUSTOM: dict[tuple[str, str], dict[str, set[str]]] = {
     ("monitoring.coreos.com/v1", "ServiceMonitor"): {
         "spec": {"selector", "endpoints", "namespaceSelector", "jobLabel"},
@@ -27,43 +27,43 @@ CUSTOM: dict[tuple[str, str], dict[str, set[str]]] = {
 
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize(("overlay", "options"), COMBINATIONS)
-def test_every_object_is_valid_by_the_published_schemas(overlay, options, version):
-    for item in rendered(overlay, options):
+def test_every_object_is_valid(overlay, options, version):
+    for item in render(overlay, options):
         custom = CUSTOM.get((item["apiVersion"], item["kind"]))
         if custom is None:
             kubernetes_validate.validate(item, version, strict=True)
         else:
-            assert unknown_words(item, custom) == []
+            assert unknown_fields(item, custom) == []
 
 
 @pytest.mark.parametrize(("overlay", "options"), COMBINATIONS)
-def test_every_pod_spec_is_valid_as_a_pod(overlay, options):
-    for spec in pod_specs(rendered(overlay, options)):
-        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "as-rendered"}, "spec": spec}
+def test_every_pod_spec_is_valid(overlay, options):
+    for spec in pod_specs(render(overlay, options)):
+        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "pod"}, "spec": spec}
         kubernetes_validate.validate(pod, VERSIONS[0], strict=True)
 
 
-def test_a_misspelt_word_is_refused():
+def test_a_misspelled_field_is_an_error():
     service = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "x"}, "spec": {"selektor": {}}}
     with pytest.raises(kubernetes_validate.ValidationError):
         kubernetes_validate.validate(service, VERSIONS[0], strict=True)
 
 
-def test_a_misspelt_word_in_a_custom_object_is_told():
+def test_a_misspelled_field_of_a_custom_resource_is_reported():
     item = {"spec": {"groups": [{"name": "x", "rules": [{"alarm": "y"}]}]}}
     custom = CUSTOM["monitoring.coreos.com/v1", "PrometheusRule"]
-    assert unknown_words(item, custom) == ["spec.groups[].rules[].alarm"]
+    assert unknown_fields(item, custom) == ["spec.groups[].rules[].alarm"]
 
 
-def unknown_words(item: dict[str, Any], known: dict[str, set[str]]) -> list[str]:
-    """Words at the places of `known` that it does not list."""
+def unknown_fields(item: dict[str, Any], known: dict[str, set[str]]) -> list[str]:
+    """List the fields at the paths of `known` that it does not contain."""
 
     def at(path: str) -> list[Any]:
-        places = [item]
+        nodes = [item]
         for name in path.split("."):
-            places = [place[name.removesuffix("[]")] for place in places]
+            nodes = [node[name.removesuffix("[]")] for node in nodes]
             if name.endswith("[]"):
-                places = [entry for place in places for entry in place]
-        return places
+                nodes = [entry for node in nodes for entry in node]
+        return nodes
 
-    return [f"{path}.{word}" for path, words in known.items() for place in at(path) for word in set(place) - words]
+    return [f"{path}.{field}" for path, fields in known.items() for node in at(path) for field in set(node) - fields]
