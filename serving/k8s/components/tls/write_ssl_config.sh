@@ -1,16 +1,15 @@
 #!/usr/bin/env bash
-# Writes TensorFlow Serving's SSLConfig, which holds the PEM texts themselves, from a folder as a
-# kubernetes.io/tls Secret mounts it. With an entry require_client_certificate in it, clients must show a
-# certificate that its ca.crt signed.
+# Writes TensorFlow Serving's SSLConfig, which contains the PEM texts, from a mounted kubernetes.io/tls Secret.
+# If the Secret has an entry require_client_certificate, clients need a certificate signed by its ca.crt.
 set -euo pipefail
 secret=$1 config=$2
 
-quoted() { # a file as the text format's string
+quoted() { # print a file as a string of the protobuf text format
   sed -e 's/\\/\\\\/g' -e 's/"/\\"/g' -e 's/\r$//' -e 's/$/\\n/' "$1" | tr -d '\n'
 }
 
 umask 077
-# Read before anything is written: inside printf, a file that is missing would pass as an empty one.
+# Read the files first: inside printf, a missing file would become an empty string.
 key=$(quoted "$secret/tls.key")
 certificate=$(quoted "$secret/tls.crt")
 {
