@@ -1,4 +1,4 @@
-"""Certificates of the server and of its clients, checked when they are read and not with the first request."""
+"""TLS certificates of servers and clients, validated when they are read, not on the first request."""
 
 import ssl
 from dataclasses import dataclass
@@ -12,12 +12,12 @@ from components.runtime.errors import InputError
 
 @dataclass(frozen=True)
 class ServerTls:
-    """What a server shows, and whom it lets in.
+    """A server's certificate, and the clients it accepts.
 
     Attributes:
-        certificate: PEM of the server's certificate and what it was signed with.
+        certificate: PEM of the server's certificate chain.
         key: PEM of its private key.
-        client_ca: PEM of the authority whose certificates clients must show; None lets everyone in.
+        client_ca: PEM of the authority that must have signed client certificates; None accepts every client.
     """
 
     certificate: Path
@@ -25,14 +25,18 @@ class ServerTls:
     client_ca: Path | None = None
 
     def for_grpc(self) -> Any:
-        """gRPC's credentials of a server; `InputError` for a file that is no such PEM."""
-        self.for_http()
-        ca = None if self.client_ca is None else _content(self.client_ca)
-        pair = _content(self.key), _content(self.certificate)
+        """Build gRPC server credentials.
+
+        Raises:
+            InputError: A file is missing or not a matching PEM.
+        """
+        self.for_http()  # validates the files; gRPC does not
+        ca = None if self.client_ca is None else _read(self.client_ca)
+        pair = _read(self.key), _read(self.certificate)
         return grpc.ssl_server_credentials([pair], ca, require_client_auth=ca is not None)
 
     def for_http(self) -> ssl.SSLContext:
-        """The same for the REST port."""
+        """Build the context for the REST port; raises as `for_grpc`."""
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         _load_pair(context, self.certificate, self.key)
         if self.client_ca is not None:
@@ -43,11 +47,11 @@ class ServerTls:
 
 @dataclass(frozen=True)
 class ClientTls:
-    """What a client trusts, and what it shows.
+    """The authority a client trusts, and its own certificate.
 
     Attributes:
-        ca: PEM of the authority that signed the server's certificate; None for the public ones.
-        certificate: PEM of the client's own certificate, where the server asks for one.
+        ca: PEM of the authority that signed the server's certificate; None for the public authorities.
+        certificate: PEM of the client's certificate, for servers that require one.
         key: PEM of its private key.
     """
 
@@ -56,40 +60,42 @@ class ClientTls:
     key: Path | None = None
 
     def credentials(self) -> Any:
-        """gRPC's credentials of a client.
+        """Build gRPC channel credentials.
 
         Raises:
-            InputError: A file is missing or no such PEM, or a certificate goes without its key.
+            InputError: A file is missing or not a matching PEM, or one of certificate and key is missing.
         """
         context = ssl.create_default_context()
         if self.ca is not None:
             _load_ca(context, self.ca)
-        if (self.certificate is None) != (self.key is None):
-            raise InputError("a client's certificate and its key go together; give both or none")
         if self.certificate is not None and self.key is not None:
             _load_pair(context, self.certificate, self.key)
+        elif self.certificate or self.key:
+            raise InputError(f"{self.certificate or self.key}: expected a client certificate and its key; give both")
         return grpc.ssl_channel_credentials(
-            *(None if path is None else _content(path) for path in (self.ca, self.key, self.certificate))
+            *(None if path is None else _read(path) for path in (self.ca, self.key, self.certificate))
         )
 
 
 def _load_pair(context: ssl.SSLContext, certificate: Path, key: Path) -> None:
-    _content(certificate), _content(key)
+    _read(certificate), _read(key)
     try:
         context.load_cert_chain(certificate, key)
     except ssl.SSLError as error:
-        raise InputError(f"{certificate}, {key}: no PEM certificate and its private key ({error.reason})") from error
+        raise InputError(
+            f"{certificate}, {key}: expected a PEM certificate and its private key ({error.reason})"
+        ) from error
 
 
 def _load_ca(context: ssl.SSLContext, ca: Path) -> None:
-    _content(ca)
+    _read(ca)
     try:
         context.load_verify_locations(ca)
     except ssl.SSLError as error:
-        raise InputError(f"{ca}: no PEM certificate of an authority ({error.reason})") from error
+        raise InputError(f"{ca}: expected the PEM certificate of an authority ({error.reason})") from error
 
 
-def _content(path: Path) -> bytes:
+def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:

@@ -1,6 +1,6 @@
 """The KFP interface of the collect-predictions step."""
 
-from typing import List
+from typing import List  # noqa: UP035 - kfp reads no other spelling
 
 from kfp import dsl
 
@@ -13,22 +13,20 @@ def collect_predictions(
     results: dsl.Output[dsl.Artifact],
     gallery: dsl.Output[dsl.HTML],
 ) -> None:
-    """Bring the parts together.
+    """Collect the predictions of all parts.
 
     Args:
         predictions: Masks, previews and tables of all parts.
         results: masks/ and summary.csv of all scans.
-        gallery: A page to look through them.
+        gallery: A page with a table and previews.
     """
     from pathlib import Path
 
     from components.runtime.step import step_process
 
     with step_process():
-        from components.predict import batch
+        from components.collect_predictions.collect import collect_parts
 
-        rows = batch.collect_predictions(
-            [Path(part.path) for part in predictions], Path(results.path), Path(gallery.path)
-        )
+        rows = collect_parts([Path(part.path) for part in predictions], Path(results.path), Path(gallery.path))
         results.metadata["scans"] = len(rows)
         results.metadata["failed"] = sum(bool(row["error"]) for row in rows)

@@ -1,1 +1,1 @@
-"""Scans without masks to lesion masks, a table of findings and a page to look through."""
+"""Predict lesion masks for one part of a batch of scans."""

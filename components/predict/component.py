@@ -1,4 +1,6 @@
-"""The KFP interfaces of batch prediction: deal the scans out, segment a part, bring all together."""
+"""The KFP interface of the predict step."""
+
+from typing import Optional
 
 from kfp import dsl
 
@@ -10,23 +12,23 @@ def predict(
     source: str,
     scans: str,
     predictions: dsl.Output[dsl.Artifact],
-    server: str = "",
-    model: str = "",
+    server: Optional[str] = None,  # noqa: UP045 - kfp reads no other spelling
+    model: Optional[str] = None,  # noqa: UP045
     model_name: str = "lung-infection",
-    version_label: str = "",
+    version_label: Optional[str] = None,  # noqa: UP045
     min_lesion_ml: float = 0.0,
 ) -> None:
-    """Segment one part of the scans; a scan that cannot be read is noted and does not stop the others.
+    """Segment one part of the scans; a scan that fails does not stop the others.
 
     Args:
-        source: Where the scans are.
-        scans: Their names, a JSON list.
+        source: Folder of the scans.
+        scans: Their file names, a JSON list.
         predictions: Masks, previews and a table.
-        server: host:port of a TensorFlow Serving endpoint (gRPC); empty where model is given.
-        model: A model base or version folder to call directly; empty where server is given.
-        model_name: The model's name on the server.
-        version_label: Version label on the server, such as stable; empty for the newest.
-        min_lesion_ml: Connected lesions under this volume are left out.
+        server: host:port of a TensorFlow Serving gRPC endpoint; none if model is set.
+        model: Model base or version folder to load without a server; none if server is set.
+        model_name: Name of the model on the server.
+        version_label: Version label on the server, such as stable; none for the newest version.
+        min_lesion_ml: Minimum volume of a connected lesion in mL; smaller ones are removed from the mask.
     """
     import json
     from pathlib import Path
@@ -34,8 +36,8 @@ def predict(
     from components.runtime.step import step_process
 
     with step_process():
-        from components.predict import batch
+        from components.predict.batch import ModelEndpoint, predict_part
 
-        served = batch.Served(server, model, model_name, version_label)
-        rows = batch.predict_part(source, json.loads(scans), served, Path(predictions.path), min_lesion_ml)
+        endpoint = ModelEndpoint(model_name, server or None, model or None, version_label or None)
+        rows = predict_part(source, json.loads(scans), endpoint, Path(predictions.path), min_lesion_ml)
         predictions.metadata["scans"] = len(rows)

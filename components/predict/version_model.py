@@ -1,42 +1,48 @@
-"""A version folder called in this process, for batches that need no server."""
+"""Segment volumes with a version loaded in this process, without a server."""
 
 from contextlib import ExitStack
 from typing import Self
 
 import numpy as np
 
-from components.ct.grid import axial_slices, volume_from_axial_slices
+from components.ct.grid import axial_slices
 from components.ct.inference import predict_slices
 from components.ct.volume import Volume
 from components.runtime.errors import InputError
-from serving.client.segmentation import Prediction
-from serving.versions.layout import local_copy, served_version
+from serving.client import Prediction
+from serving.versions.layout import SAVED_MODEL_PB, local_copy, served_version, version_number
 
 
 class VersionModel:
-    """The newest version under a model base, or one version folder itself; local or `gs://`.
+    """A version loaded from its folder; use it in a `with` block.
+
+    Args:
+        model: a version, or a model base, whose newest version is loaded; a folder or `gs://`.
 
     Raises:
         InputError: There is no version, its files differ from its manifest, or it has no signature `network`.
     """
 
     def __init__(self, model: str) -> None:
-        from serving.versions.saved_model import load_verified  # TensorFlow: ten seconds, not paid with a server
+        from serving.versions.saved_model import load_verified  # imports TensorFlow, which a server makes needless
 
-        folder = served_version(model)
-        if folder is None:
-            raise InputError(f"{model}: no version here; expected a model base or a version folder with saved_model.pb")
-        name = folder.rpartition("/")[2]
-        self.version = int(name) if name.isascii() and name.isdecimal() else None
-        self._files = ExitStack()
-        try:
-            self._model = load_verified(self._files.enter_context(local_copy(folder)))
-            self.size, self.threshold = self._model.image_size, self._model.threshold
-        except (OSError, ValueError) as error:
-            raise InputError(f"{folder}: no model that the export step of this project wrote ({error})") from error
+        version = served_version(model)
+        if version is None:
+            raise InputError(
+                f"{model}: no version here; expected a model base or a version folder with {SAVED_MODEL_PB}"
+            )
+        self.version = version_number(version)
+        with ExitStack() as files:
+            folder = files.enter_context(local_copy(version))
+            try:
+                self._model = load_verified(folder)
+                self.size, self.threshold = self._model.image_size, self._model.threshold
+            except (OSError, ValueError) as error:
+                raise InputError(f"{version}: expected a model that the export step wrote ({error})") from error
+            self._files = files.pop_all()
 
     def __enter__(self) -> Self:
-        """Keep the model until the `with` block ends."""
+        """Return the model; the `with` block removes downloaded files."""
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -49,7 +55,4 @@ class VersionModel:
         probability = np.empty(slices_hu.shape, np.float32)
         for part, values in predict_slices(self._model.lesion_probability, slices_hu, self.size):
             probability[part] = values
-        mask = (probability >= self.threshold).astype(np.uint8)
-        return Prediction(
-            volume_from_axial_slices(probability), volume_from_axial_slices(mask), self.threshold, self.version
-        )
+        return Prediction.from_slices(probability, self.threshold, self.version)

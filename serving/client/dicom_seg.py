@@ -1,4 +1,4 @@
-"""A predicted mask as a DICOM segmentation that a viewer lays over the series it came from."""
+"""Write a predicted mask as a DICOM segmentation, which viewers overlay on the series it refers to."""
 
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from components.ct.grid import axial_slices
 from components.runtime.errors import InputError
 from components.runtime.files import atomic_write
 
+_PRODUCT = "lung-ct-pipelines"
 _AXIAL = (1, 0, 0, 0, 1, 0)  # rows run to the patient's left, columns to the back
 
 
@@ -22,20 +23,21 @@ def write_segmentation(path: Path, series: Path, mask: NDArray[np.uint8]) -> Non
 
     Args:
         path: the file.
-        series: folder of the axial CT series that the mask was drawn on.
+        series: folder of the axial CT series that the mask belongs to.
         mask: one slice for each image of the series.
 
     Raises:
-        InputError: highdicom is missing, or the series is not axial, not the mask's, or lacks what a reference needs.
+        InputError: highdicom is not installed, or the series is not axial, does not fit the mask, or lacks attributes
+            that a segmentation refers to.
     """
     try:
         import highdicom as hd
     except ModuleNotFoundError as error:
         raise InputError("DICOM segmentations need highdicom; install the extra `seg`") from error
-    images = _images(series)
+    images = _read_images(series)
     frames = axial_slices(mask)
     if frames.shape != (len(images), images[0].Rows, images[0].Columns):
-        raise InputError(f"{series}: has {len(images)} images, which the mask of {len(frames)} slices does not fit")
+        raise InputError(f"{series}: has {len(images)} images; the mask has {len(frames)} slices or another grid")
     lesion = hd.seg.SegmentDescription(
         segment_number=1,
         segment_label="Lung lesion",
@@ -43,7 +45,7 @@ def write_segmentation(path: Path, series: Path, mask: NDArray[np.uint8]) -> Non
         segmented_property_type=codes.SCT.Lesion,
         algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
         algorithm_identification=hd.AlgorithmIdentificationSequence(
-            name="lung-ct-pipelines", version="1", family=codes.DCM.ArtificialIntelligence
+            name=_PRODUCT, version="1", family=codes.DCM.ArtificialIntelligence
         ),
     )
     try:
@@ -56,36 +58,30 @@ def write_segmentation(path: Path, series: Path, mask: NDArray[np.uint8]) -> Non
             series_number=900,
             sop_instance_uid=generate_uid(),
             instance_number=1,
-            manufacturer="lung-ct-pipelines",
-            manufacturer_model_name="lung-ct-pipelines",
+            manufacturer=_PRODUCT,
+            manufacturer_model_name=_PRODUCT,
             software_versions="1",
             device_serial_number="0",
         )
-    except (
-        AttributeError,
-        ValueError,
-        TypeError,
-    ) as error:  # what highdicom copies is missing, or not as the standard says
+    except (AttributeError, ValueError, TypeError) as error:  # an attribute to copy is missing or invalid
         reason = " ".join(str(error).split())
-        raise InputError(
-            f"{series}: a DICOM segmentation cannot refer to it ({reason}); take the NIfTI mask"
-        ) from error
+        raise InputError(f"{series}: a DICOM segmentation cannot refer to it ({reason}); use the NIfTI mask") from error
     with atomic_write(path) as temporary:
         segmentation.save_as(temporary)
 
 
-def _images(series: Path) -> list[Any]:
-    """The images of an axial series, from the feet up as the mask's slices run."""
+def _read_images(series: Path) -> list[Any]:
+    """Read the images of an axial series from the feet up, the order of the mask's slices."""
     images = []
     for file in sorted(series.iterdir()):
         try:
             images.append(pydicom.dcmread(file))
         except (InvalidDicomError, IsADirectoryError):
-            continue  # a DICOMDIR's neighbor, a note
+            continue  # other files beside the images
     images = [image for image in images if "ImagePositionPatient" in image]
     if not images:
-        raise InputError(f"{series}: holds no DICOM images")
+        raise InputError(f"{series}: no DICOM images here")
     for image in images:
         if not np.allclose(image.ImageOrientationPatient, _AXIAL, atol=1e-3):
-            raise InputError(f"{series}: is not axial; DICOM segmentations are written for axial series alone")
+            raise InputError(f"{series}: not axial; DICOM segmentations are written for axial series only")
     return sorted(images, key=lambda image: float(image.ImagePositionPatient[2]))

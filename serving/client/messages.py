@@ -1,14 +1,17 @@
-"""TF Serving's messages as far as a client needs them, without importing TensorFlow (which takes ten seconds).
+"""TF Serving's messages and tensors for a client, without importing TensorFlow (which takes ten seconds).
 
 Names, numbers and types are those of tensorflow/serving/apis/{model,predict,get_model_metadata}.proto and
-tensorflow/core/{framework/tensor,framework/tensor_shape,protobuf/meta_graph}.proto. Three things are declared
-otherwise, with the same bytes on the wire: maps are repeated entries, enums are int32, and the packed number
-fields of a tensor are bytes, so that numpy reads a million probabilities without a million Python floats.
+tensorflow/core/{framework/tensor,framework/tensor_shape,protobuf/meta_graph}.proto. Three declarations differ, with
+the same bytes on the wire: maps are repeated entries, enums are int32, and the packed number fields of a tensor are
+bytes, which numpy reads without creating a Python float per value.
 """
 
+import math
 from typing import Any
 
+import numpy as np
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from numpy.typing import NDArray
 
 _SCHEMA = {
     "Int64Value": ["int64 value = 1"],
@@ -49,12 +52,16 @@ _SCHEMA = {
     "SignatureDefEntry": ["string key = 1", "SignatureDef value = 2"],
     "SignatureDefMap": ["repeated SignatureDefEntry signature_def = 1"],
 }
-_PACKAGE = "lung_ct_client"  # its own, so that TensorFlow's generated classes can live in the same process
+# tensorflow/core/framework/types.proto
+_DTYPE_NUMBERS = {"float32": 1, "float64": 2, "int32": 3, "uint8": 4, "int16": 5, "int8": 6}
+_DTYPES = {number: np.dtype(name) for name, number in _DTYPE_NUMBERS.items()}
+
+_PACKAGE = "lung_ct_client"  # unlike TensorFlow's, whose generated classes may be in the same process
 _Field = descriptor_pb2.FieldDescriptorProto
 
 
 def _declare(schema: dict[str, list[str]]) -> dict[str, Any]:
-    """Turn `[repeated] type name = number` lines into message classes, in a pool of their own."""
+    """Turn `[repeated] type name = number` lines into message classes, in a separate descriptor pool."""
     file = descriptor_pb2.FileDescriptorProto(name=f"{_PACKAGE}.proto", package=_PACKAGE, syntax="proto3")
     for message_name, lines in schema.items():
         message = file.message_type.add(name=message_name)
@@ -79,3 +86,67 @@ PredictResponse = _messages["PredictResponse"]
 GetModelMetadataRequest = _messages["GetModelMetadataRequest"]
 GetModelMetadataResponse = _messages["GetModelMetadataResponse"]
 SignatureDefMap = _messages["SignatureDefMap"]
+
+
+class TensorError(ValueError):
+    """A tensor of an unsupported type, or whose bytes do not fit its shape."""
+
+
+def to_tensor(array: NDArray) -> Any:
+    """Convert an array to a TensorProto with `tensor_content`: little-endian bytes in row-major order."""
+    tensor = TensorProto(dtype=_DTYPE_NUMBERS[array.dtype.name], tensor_content=array.tobytes())
+    for size in array.shape:
+        tensor.tensor_shape.dim.add(size=size)
+    return tensor
+
+
+def to_array(tensor: Any) -> NDArray:
+    """Convert a TensorProto with `tensor_content` or a typed field (`float_val`, `int_val`) to an array.
+
+    As in TensorFlow, a typed field shorter than the shape repeats its last value.
+
+    Raises:
+        TensorError: The type is not supported, or the values do not fit the shape.
+    """
+    dtype = _DTYPES.get(tensor.dtype)
+    if dtype is None:
+        raise TensorError(f"tensor type number {tensor.dtype}: expected one of {sorted(_DTYPE_NUMBERS)}")
+    shape = tuple(dim.size for dim in tensor.tensor_shape.dim)
+    count = math.prod(shape)
+    if tensor.tensor_content:
+        values = _packed([tensor.tensor_content], dtype)
+    elif dtype == np.float32:
+        values = _packed(tensor.float_val, dtype)
+    elif dtype == np.float64:
+        values = _packed(tensor.double_val, dtype)
+    else:
+        values = _varints(b"".join(tensor.int_val)).astype(dtype)
+    if not tensor.tensor_content and 0 < len(values) < count:
+        values = np.concatenate([values, np.full(count - len(values), values[-1])])
+    if len(values) != count:
+        raise TensorError(f"tensor of shape {shape} holds {len(values)} values, expected {count}")
+    return values.reshape(shape)
+
+
+def _packed(chunks: Any, dtype: np.dtype) -> NDArray:
+    """Read a packed field of fixed-size numbers."""
+    data = b"".join(chunks)
+    if len(data) % dtype.itemsize:
+        raise TensorError(f"{len(data)} bytes: expected a multiple of {dtype.itemsize} for {dtype}")
+    return np.frombuffer(data, dtype.newbyteorder("<"))
+
+
+def _varints(data: bytes) -> NDArray[np.int64]:
+    """Read a packed field of varints: seven bits per byte, lowest first; the eighth bit marks continuation."""
+    octets = np.frombuffer(data, np.uint8)
+    if not len(octets):
+        return np.zeros(0, np.int64)
+    last = octets < 0x80
+    if not last[-1]:
+        raise TensorError("truncated varint")
+    ends = np.flatnonzero(last)
+    starts = np.concatenate([[0], ends[:-1] + 1])
+    place = np.arange(len(octets)) - np.repeat(starts, ends - starts + 1)
+    # Negative numbers take ten bytes; bits shifted past 63 are those that two's complement drops.
+    parts = (octets & 0x7F).astype(np.uint64) << np.minimum(7 * place, 63).astype(np.uint64)
+    return np.bitwise_or.reduceat(parts, starts).astype(np.int64)

@@ -1,4 +1,4 @@
-"""One scan to its mask on the scan's own grid, and what else is wanted of it."""
+"""Segment one scan file: read it, predict, and write a mask and other outputs on the scan's own grid."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
@@ -13,16 +13,16 @@ from components.runtime.errors import InputError
 from components.runtime.files import atomic_write
 from serving.client.segmentation import Prediction
 
-_ENDINGS = {"mask": NIFTI_SUFFIXES, "probability": NIFTI_SUFFIXES, "preview": (".png",), "segmentation": (".dcm",)}
+_SUFFIXES = {"mask": NIFTI_SUFFIXES, "probability": NIFTI_SUFFIXES, "preview": (".png",), "segmentation": (".dcm",)}
 Predict = Callable[[Volume], Prediction]
 
 
 @dataclass(frozen=True)
-class Outputs:
-    """The files to write for one scan; None for those not wanted.
+class OutputFiles:
+    """The files to write for one scan; None for those not requested.
 
     Attributes:
-        mask: NIfTI, 1 lesion and 0 none, on the scan's own grid.
+        mask: NIfTI, 1 lesion and 0 background, on the scan's own grid.
         probability: NIfTI, float32, on the same grid.
         preview: PNG of the slice with most lesion.
         segmentation: DICOM SEG, for a scan that is a DICOM series.
@@ -33,20 +33,20 @@ class Outputs:
     preview: Path | None = None
     segmentation: Path | None = None
 
-    def paths(self) -> dict[str, Path]:
-        """Those that are wanted, by name."""
-        named = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {name: path for name, path in named.items() if path is not None}
+    def requested(self) -> dict[str, Path]:
+        """The requested files by kind."""
+        paths = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {kind: path for kind, path in paths.items() if path is not None}
 
 
 @dataclass(frozen=True)
-class Segmented:
-    """What was found in one scan.
+class SegmentationResult:
+    """The findings in one scan.
 
     Attributes:
-        burden: how much lesion.
-        intensity: what the file's numbers were, before they were read as HU.
-        version: the model version that answered, where the server names it.
+        burden: lesion volume and extent.
+        intensity: what the file's values were before conversion to HU.
+        version: the model version that answered, if known.
     """
 
     burden: Burden
@@ -54,32 +54,31 @@ class Segmented:
     version: int | None
 
 
-def check_outputs(scan: Path, outputs: Outputs, force: bool) -> None:
-    """See to it, before any work, that the outputs can be written and nothing is lost by it.
+def check_outputs(scan: Path, outputs: OutputFiles, force: bool) -> None:
+    """Check before any work that the outputs can be written and overwrite nothing.
 
     Raises:
-        InputError: An output has another ending than its kind, is the scan or another output, lies in no folder,
-            or exists.
+        InputError: An output has the wrong suffix, is the scan or another output, has no folder, or exists.
     """
-    for name, output in outputs.paths().items():
-        endings = _ENDINGS[name]
-        if not output.name.endswith(endings):
-            raise InputError(f"{output}: give the {name} a name that ends in {' or '.join(endings)}")
-        if output.resolve() == scan.resolve():
-            raise InputError(f"{output}: is the scan itself; choose another name for the output")
-        if output.is_dir() or not output.parent.is_dir():
-            raise InputError(f"{output}: expected a file's name in a folder that exists")
-        if output.exists() and not force:
-            raise InputError(f"{output}: exists already; choose another name, or overwrite it with --force")
-    paths = list(outputs.paths().values())
+    for kind, path in outputs.requested().items():
+        suffixes = _SUFFIXES[kind]
+        if not path.name.endswith(suffixes):
+            raise InputError(f"{path}: expected a file name that ends in {' or '.join(suffixes)} for the {kind}")
+        if path.resolve() == scan.resolve():
+            raise InputError(f"{path}: is the scan itself; choose another name for the {kind}")
+        if path.is_dir() or not path.parent.is_dir():
+            raise InputError(f"{path}: expected a file name in an existing folder")
+        if path.exists() and not force:
+            raise InputError(f"{path}: exists already; choose another name, or overwrite it with --force")
+    paths = list(outputs.requested().values())
     if len({path.resolve() for path in paths}) < len(paths):
-        raise InputError(f"{outputs.mask}: is named for two outputs; give each its own name")
+        raise InputError(f"{outputs.mask}: two outputs have the same name; choose different names")
     if outputs.segmentation is not None and not scan.is_dir():
-        raise InputError(f"{scan}: a DICOM segmentation refers to a DICOM series; this is NIfTI, take its NIfTI mask")
+        raise InputError(f"{scan}: is NIfTI; a DICOM segmentation needs a DICOM series; write the NIfTI mask alone")
 
 
 def read_scan(scan: Path) -> tuple[Volume, Intensity]:
-    """Read a NIfTI file, or a folder that holds one DICOM series, as int16 HU.
+    """Read a NIfTI file, or a folder with one DICOM series, as int16 HU.
 
     Raises:
         InputError: It is neither, or cannot be read.
@@ -89,17 +88,17 @@ def read_scan(scan: Path) -> tuple[Volume, Intensity]:
     return read_ct(scan)
 
 
-def segment_scan(predict: Predict, scan: Path, outputs: Outputs, min_lesion_ml: float = 0.0) -> Segmented:
-    """Read a scan, predict, and write what is wanted.
+def segment_scan(predict: Predict, scan: Path, outputs: OutputFiles, min_lesion_ml: float = 0.0) -> SegmentationResult:
+    """Segment a scan and write the requested files.
 
     Args:
-        predict: a volume in HU to its prediction, such as `SegmentationClient.predict`.
+        predict: maps a volume in HU to its prediction, such as `SegmentationClient.predict`.
         scan: a NIfTI file or a folder with a DICOM series.
-        outputs: what to write.
-        min_lesion_ml: connected lesions under this volume are left out of the mask.
+        outputs: the files to write.
+        min_lesion_ml: smaller connected lesions are removed from the mask.
 
     Raises:
-        InputError: The scan cannot be read, or the server does not answer; nothing is written then.
+        InputError: The scan cannot be read, or the server does not answer; then no file is written.
     """
     volume, intensity = read_scan(scan)
     prediction = predict(volume)
@@ -115,6 +114,6 @@ def segment_scan(predict: Predict, scan: Path, outputs: Outputs, min_lesion_ml: 
 
         with atomic_write(outputs.preview) as temporary:
             temporary.write_bytes(preview_png(volume.voxels, mask, volume.spacing_mm))
-    # Last: a mask that is there says that all is.
+    # Last: an existing mask means that all outputs exist.
     write_on_file_grid(outputs.mask, mask, volume.file_grid)
-    return Segmented(measure_burden(mask, volume.voxel_ml), intensity, prediction.version)
+    return SegmentationResult(measure_burden(mask, volume.voxel_ml), intensity, prediction.version)

@@ -1,7 +1,7 @@
-"""A CT volume in, a lesion mask out, over TF Serving's gRPC API.
+"""Segment CT volumes over TF Serving's gRPC API.
 
-Slices travel as int16 HU on the network's own grid, 16 times fewer bytes than float32 slices of 512×512. The
-grid's size and the threshold come from the served model, so the client holds no copy of either.
+Slices travel as int16 HU on the network's own grid, 16 times fewer bytes than float32 slices of 512×512. The grid size
+and the threshold come from the served model; the client has no copy of either.
 """
 
 from collections import deque
@@ -17,13 +17,13 @@ from components.ct.inference import map_to_native
 from components.ct.volume import Volume
 from serving.client import messages
 from serving.client.endpoint import Endpoint, Method, ServingError
-from serving.client.tensors import TensorError, to_array, to_tensor
+from serving.client.messages import TensorError, to_array, to_tensor
 from serving.tls import ClientTls
 from serving.versions.contract import GRID_SIGNATURE, INPUT, PROBABILITY, THRESHOLD
 
-_DEFAULT_THRESHOLD = 0.5  # for a model that publishes none
+_DEFAULT_THRESHOLD = 0.5  # for a model without an output `threshold`
 _INT16 = 5  # tensorflow/core/framework/types.proto
-_VERSION_CHANGES = 3  # how often a volume starts again because its version was unloaded meanwhile
+_ATTEMPTS = 3  # per volume, when its version is unloaded meanwhile
 
 PREDICT = Method("/tensorflow.serving.PredictionService/Predict", messages.PredictRequest, messages.PredictResponse)
 _METADATA = Method(
@@ -35,13 +35,13 @@ _METADATA = Method(
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the model says of one volume.
+    """The model's output for one volume.
 
     Attributes:
         probability: (x, y, z) float32 in RAS+, on the scan's own voxels.
         mask: (x, y, z) uint8, 1 where `probability` is at least `threshold`.
         threshold: chosen on validation cases when the model was evaluated.
-        version: the model version that answered, where the server names it.
+        version: the model version that answered, if known.
     """
 
     probability: NDArray[np.float32]
@@ -49,10 +49,16 @@ class Prediction:
     threshold: float
     version: int | None
 
+    @classmethod
+    def from_slices(cls, probability: NDArray[np.float32], threshold: float, version: int | None) -> "Prediction":
+        """Build a prediction from the (n, h, w) probabilities of a volume's axial slices."""
+        mask = (probability >= threshold).astype(np.uint8)
+        return cls(volume_from_axial_slices(probability), volume_from_axial_slices(mask), threshold, version)
+
 
 @dataclass(frozen=True)
-class ServedNetwork:
-    """What the server says of the model version that a volume is sent to."""
+class NetworkMetadata:
+    """Version, grid size and output names of the signature `network` of a served model."""
 
     version: int | None
     grid_size: int
@@ -60,20 +66,20 @@ class ServedNetwork:
 
 
 class SegmentationClient:
-    """Segments volumes with a model that TF Serving, or a server that speaks as it does, has loaded.
+    """A client for a model on TF Serving or a compatible server; use it in a `with` block.
 
     Args:
         target: `host:port` of the server's gRPC endpoint.
         model: the model's name on the server.
-        version: a version number; by default the one that the server prefers, its newest.
-        label: a version label such as `stable`, instead of a number.
+        version: a version number; None for the server's newest.
+        version_label: a version label such as `stable`, instead of a number.
         tls: certificates; None for plaintext.
-        timeout_s: what one request may take, connection and retries included.
-        chunk_bytes: upper bound of a request's and of a reply's slices; at least one slice is sent.
-        in_flight: how many chunks are on their way at once.
+        timeout_s: limit for one request, connection and retries included.
+        chunk_bytes: upper bound of the slices in a request or reply; a chunk has at least one slice.
+        in_flight: number of chunks in flight at once.
 
     Raises:
-        ValueError: Both a version and a label are given.
+        ValueError: Both `version` and `version_label` are given.
     """
 
     def __init__(
@@ -82,25 +88,25 @@ class SegmentationClient:
         model: str,
         *,
         version: int | None = None,
-        label: str = "",
+        version_label: str | None = None,
         tls: ClientTls | None = None,
         timeout_s: float = 60.0,
         chunk_bytes: int = 2 << 20,
         in_flight: int = 3,
     ) -> None:
-        if version is not None and label:
-            raise ValueError("a version number or a label, not both")
+        if version is not None and version_label:
+            raise ValueError(f"version {version} and version label {version_label!r}: give one of them")
         self.target = target
         self.model = model
         self.version = version
-        self.label = label
+        self.version_label = version_label
         self.timeout_s = timeout_s
         self.chunk_bytes = chunk_bytes
         self.in_flight = in_flight
         self._endpoint = Endpoint(target, timeout_s, tls)
 
     def __enter__(self) -> Self:
-        """Stay connected until the `with` block ends."""
+        """Return the client; the `with` block closes it."""
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -108,27 +114,24 @@ class SegmentationClient:
         self.close()
 
     def close(self) -> None:
-        """Close the connection; requests under way are canceled."""
+        """Cancel pending requests and close the connection."""
         self._endpoint.close()
 
     def predict(self, scan: Volume) -> Prediction:
         """Segment a volume whose voxels are (x, y, z) int16 HU in RAS+.
 
         Raises:
-            ServingError: The server cannot be reached, refuses, or answers what it should not.
+            ServingError: The server cannot be reached, rejects a request, or sends an invalid reply.
         """
-        probability, threshold, version = self.predict_slices(axial_slices(scan.voxels))
-        mask = (probability >= threshold).astype(np.uint8)
-        return Prediction(volume_from_axial_slices(probability), volume_from_axial_slices(mask), threshold, version)
+        return Prediction.from_slices(*self.predict_slices(axial_slices(scan.voxels)))
 
-    def predict_slices(self, slices_hu: NDArray) -> tuple[NDArray[np.float32], float, int | None]:
+    def predict_slices(self, slices_hu: NDArray[np.int16]) -> tuple[NDArray[np.float32], float, int | None]:
         """Segment (n, h, w) axial slices in HU: probability (n, h, w), threshold and model version.
 
-        All slices are answered by one version, even while the server replaces it: where the version goes
-        away in between, the whole volume is sent again to its successor.
+        One version answers all slices. If the server unloads it meanwhile, the client sends the whole volume again.
         """
-        for attempts_left in reversed(range(_VERSION_CHANGES)):
-            network = self.served_network()
+        for attempts_left in reversed(range(_ATTEMPTS)):
+            network = self.fetch_metadata()
             try:
                 return self._predict_with(network, slices_hu)
             except ServingError as error:
@@ -137,8 +140,8 @@ class SegmentationClient:
                     raise
         raise AssertionError("the last attempt returns or raises")
 
-    def served_network(self) -> ServedNetwork:
-        """Ask the server which version answers now, and for the grid and the outputs of its network."""
+    def fetch_metadata(self) -> NetworkMetadata:
+        """Ask the server for the version that answers now, and its network's grid and outputs."""
         request = messages.GetModelMetadataRequest(
             model_spec=self._model_spec(self.version), metadata_field=["signature_def"]
         )
@@ -153,15 +156,15 @@ class SegmentationClient:
         outputs = frozenset(entry.key for entry in network.outputs) if network else frozenset()
         square = len(sizes) == 3 and sizes[1] == sizes[2] > 0
         if not (square and inputs[INPUT].dtype == _INT16 and PROBABILITY in outputs):
-            raise self._unexpected(
-                f"its model has no signature `{GRID_SIGNATURE}` that takes `{INPUT}` (n, size, size) int16 and "
-                f"returns `{PROBABILITY}`; serve a model that the export step of this project wrote"
+            raise self._error(
+                f"no signature `{GRID_SIGNATURE}` with input `{INPUT}` (n, size, size) int16 and output "
+                f"`{PROBABILITY}`; serve a model that the export step wrote"
             )
         version = reply.model_spec.version.value if reply.model_spec.HasField("version") else None
-        return ServedNetwork(version, sizes[1], outputs)
+        return NetworkMetadata(version, sizes[1], outputs)
 
     def _predict_with(
-        self, network: ServedNetwork, slices_hu: NDArray
+        self, network: NetworkMetadata, slices_hu: NDArray[np.int16]
     ) -> tuple[NDArray[np.float32], float, int | None]:
         probability = np.empty(slices_hu.shape, np.float32)
         threshold = _DEFAULT_THRESHOLD
@@ -179,21 +182,21 @@ class SegmentationClient:
                 grids, threshold = self._read(reply, network, lengths.popleft())
                 yield grids
 
-        reply_bytes = 4 * network.grid_size**2  # a slice of float32, twice the int16 of the request
+        reply_bytes = 4 * network.grid_size**2  # a float32 slice, twice the int16 slice of the request
         chunk_size = max(1, self.chunk_bytes // reply_bytes)
         for part, values in map_to_native(predict, slices_hu, network.grid_size, chunk_size):
             probability[part] = values
         return probability, threshold, network.version
 
-    def _request(self, network: ServedNetwork, grids_hu: NDArray[np.int16]) -> Any:
-        wanted = [PROBABILITY, *({THRESHOLD} & network.outputs)]
-        request = messages.PredictRequest(model_spec=self._model_spec(network.version), output_filter=wanted)
+    def _request(self, network: NetworkMetadata, grids_hu: NDArray[np.int16]) -> Any:
+        output_filter = [PROBABILITY, *({THRESHOLD} & network.outputs)]
+        request = messages.PredictRequest(model_spec=self._model_spec(network.version), output_filter=output_filter)
         request.model_spec.signature_name = GRID_SIGNATURE
         request.inputs.add(key=INPUT, value=to_tensor(grids_hu))
         return request
 
-    def _read(self, reply: Any, network: ServedNetwork, n_slices: int) -> tuple[NDArray, float]:
-        """Take the (n, size, size) probabilities and the threshold out of a reply."""
+    def _read(self, reply: Any, network: NetworkMetadata, n_slices: int) -> tuple[NDArray, float]:
+        """Read the (n, size, size) probabilities and the threshold of a reply."""
         outputs = {entry.key: entry.value for entry in reply.outputs}
         threshold = _DEFAULT_THRESHOLD
         try:
@@ -201,20 +204,21 @@ class SegmentationClient:
             if THRESHOLD in network.outputs:
                 threshold = float(to_array(outputs[THRESHOLD]).flat[0])
         except (KeyError, IndexError, TensorError) as error:
-            raise self._unexpected(f"the reply to a prediction is not as its metadata says ({error})") from error
-        if grids.shape != (n_slices, network.grid_size, network.grid_size):
-            raise self._unexpected(f"`{PROBABILITY}` came back for {n_slices} slices with shape {grids.shape}")
+            raise self._error(f"the reply does not match the model's metadata ({error})") from error
+        expected = (n_slices, network.grid_size, network.grid_size)
+        if grids.shape != expected:
+            raise self._error(f"`{PROBABILITY}` has shape {grids.shape}; expected {expected}")
         if not (np.isfinite(grids).all() and np.isfinite(threshold)):
-            raise self._unexpected("it answered numbers that are not finite")
+            raise self._error("the reply contains NaN or infinity")
         return grids, threshold
 
     def _model_spec(self, version: int | None) -> Any:
         spec = messages.ModelSpec(name=self.model)
         if version is not None:
             spec.version.value = version
-        elif self.label:
-            spec.version_label = self.label
+        elif self.version_label:
+            spec.version_label = self.version_label
         return spec
 
-    def _unexpected(self, what: str) -> ServingError:
-        return ServingError(f"{self.target}, model {self.model}: {what}", "INTERNAL")
+    def _error(self, reason: str) -> ServingError:
+        return ServingError(f"{self.target}, model {self.model}: {reason}", "INTERNAL")

@@ -1,4 +1,4 @@
-"""`predict`: a scan, or a folder of them, to masks."""
+"""`lung-ct predict`: segment a scan, or a folder of scans, with a served model."""
 
 import argparse
 from pathlib import Path
@@ -11,162 +11,142 @@ from serving.arguments import add_model, milliliters, seconds, version
 
 def add_to(commands: Any) -> None:
     """Add the subcommand."""
-    predict = commands.add_parser(
+    parser = commands.add_parser(
         "predict",
         help="segment scans with a served model",
-        description="Send chest CTs to a server that speaks TF Serving's gRPC API and write the lesion masks "
-        "as NIfTI, with each scan's own shape and affine.",
+        description="Send chest CT scans to a server with TF Serving's gRPC API, and write the lesion masks as NIfTI "
+        "with each scan's own shape and affine.",
     )
-    predict.set_defaults(run=_predict)
-    predict.add_argument(
+    parser.set_defaults(run=_predict)
+    add = parser.add_argument
+    add(
         "scan",
         type=Path,
         metavar="SCAN",
         help="the CT: .nii or .nii.gz in HU or 8-bit windowed, a folder with a DICOM series, or a folder of scans",
     )
-    predict.add_argument(
+    add(
         "-o",
         "--output",
         type=Path,
         required=True,
         metavar="MASK",
-        help="the mask to write: 1 lesion, 0 none; for a folder of scans, the folder to write masks and summary.csv to",
+        help="the mask to write: 1 lesion, 0 background; for a folder of scans, a folder for masks and summary.csv",
     )
-    _add_outputs(predict)
-    _add_server(predict)
-
-
-def _add_outputs(predict: argparse.ArgumentParser) -> None:
-    predict.add_argument(
-        "--probability",
-        nargs="?",
-        const=True,
-        metavar="FILE",
-        help="also write the lesion probability of each voxel (FILE is for a single scan)",
-    )
-    predict.add_argument(
-        "--preview",
-        nargs="?",
-        const=True,
-        metavar="PNG",
-        help="also draw the slice with most lesion (PNG is for a single scan)",
-    )
-    predict.add_argument(
-        "--dicom-seg",
-        nargs="?",
-        const=True,
-        metavar="DCM",
-        help="also write a DICOM segmentation, for DICOM input (needs the extra `seg`)",
-    )
-    predict.add_argument(
+    optional = {"nargs": "?", "const": True}
+    add("--probability", **optional, metavar="FILE", help="also write the lesion probability; FILE for a single scan")
+    add("--preview", **optional, metavar="PNG", help="also draw the slice with most lesion; PNG for a single scan")
+    add("--dicom-seg", **optional, metavar="DCM", help="also write DICOM SEG, for DICOM input (needs the extra `seg`)")
+    add(
         "--min-lesion-ml",
         type=milliliters,
         default=0.0,
         metavar="ML",
-        help="leave out connected lesions under this volume (default: none)",
+        help="remove connected lesions under this volume (default: none)",
     )
-    predict.add_argument("--force", action="store_true", help="overwrite outputs that exist")
+    add("--force", action="store_true", help="overwrite existing outputs")
+    _add_server(parser)
 
 
-def _add_server(predict: argparse.ArgumentParser) -> None:
-    predict.add_argument("--server", required=True, metavar="HOST:PORT", help="the server's gRPC address")
-    add_model(predict)
-    which = predict.add_mutually_exclusive_group()
-    which.add_argument("--version", type=version, metavar="N", help="model version (default: the newest)")
-    which.add_argument("--label", default="", metavar="LABEL", help="version label, such as stable")
-    predict.add_argument(
+def _add_server(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--server", required=True, metavar="HOST:PORT", help="the server's gRPC address")
+    add_model(parser)
+    selection = parser.add_mutually_exclusive_group()
+    selection.add_argument("--version", type=version, metavar="N", help="model version (default: the newest)")
+    selection.add_argument("--label", metavar="LABEL", help="version label, such as stable")
+    add(
         "--timeout",
         type=seconds,
         default=60.0,
         metavar="SECONDS",
-        help="what one request of some dozen slices may take, retries included (default: %(default)g)",
+        help="limit for one request of some dozen slices, retries included (default: %(default)g)",
     )
-    predict.add_argument("--tls", action="store_true", help="use TLS, with the public certificate authorities")
-    predict.add_argument("--ca", type=Path, metavar="PEM", help="use TLS, trusting this certificate authority alone")
-    predict.add_argument("--client-certificate", type=Path, metavar="PEM", help="certificate to show to the server")
-    predict.add_argument("--client-key", type=Path, metavar="PEM", help="its private key")
+    add("--tls", action="store_true", help="use TLS with the public certificate authorities")
+    add("--ca", type=Path, metavar="PEM", help="use TLS and trust only this certificate authority")
+    add("--client-certificate", type=Path, metavar="PEM", help="certificate that identifies this client")
+    add("--client-key", type=Path, metavar="PEM", help="private key of the client certificate")
 
 
-def _predict(chosen: argparse.Namespace) -> None:
+def _predict(arguments: argparse.Namespace) -> None:
     from components.ct.scan_folder import is_dicom_series
 
-    if chosen.scan.is_dir() and not is_dicom_series(chosen.scan):
-        _predict_folder(chosen)
+    if arguments.scan.is_dir() and not is_dicom_series(arguments.scan):
+        _predict_folder(arguments)
     else:
-        _predict_one(chosen)
+        _predict_scan(arguments)
 
 
-def _predict_one(chosen: argparse.Namespace) -> None:
-    from serving.client.scan_files import Outputs, check_outputs, segment_scan
+def _predict_scan(arguments: argparse.Namespace) -> None:
+    from serving.client.scan_files import OutputFiles, check_outputs, segment_scan
 
-    outputs = Outputs(
-        mask=chosen.output,
-        probability=_named(chosen.probability, "--probability"),
-        preview=_named(chosen.preview, "--preview"),
-        segmentation=_named(chosen.dicom_seg, "--dicom-seg"),
+    outputs = OutputFiles(
+        mask=arguments.output,
+        probability=_path(arguments.probability, "--probability"),
+        preview=_path(arguments.preview, "--preview"),
+        segmentation=_path(arguments.dicom_seg, "--dicom-seg"),
     )
-    check_outputs(chosen.scan, outputs, chosen.force)
-    with _client(chosen) as client:
-        found = segment_scan(client.predict, chosen.scan, outputs, chosen.min_lesion_ml)
-    if found.intensity is Intensity.WINDOWED:
+    check_outputs(arguments.scan, outputs, arguments.force)
+    with _client(arguments) as client:
+        result = segment_scan(client.predict, arguments.scan, outputs, arguments.min_lesion_ml)
+    if result.intensity is Intensity.WINDOWED:
         print(f"note: the scan is 8-bit; its values were read as HU from {WINDOW_HU[0]:g} to {WINDOW_HU[1]:g}")
-    answered = f"{chosen.model} version {found.version}" if found.version is not None else chosen.model
-    print(
-        f"{chosen.output}: {found.burden.lesion_ml:.1f} mL of lesion in {found.burden.slices_affected} of "
-        f"{found.burden.slices} slices, by {answered}"
-    )
+    model = arguments.model if result.version is None else f"{arguments.model} version {result.version}"
+    print(f"{arguments.output}: {_describe(result.burden)}, by {model}")
 
 
-def _predict_folder(chosen: argparse.Namespace) -> None:
+def _predict_folder(arguments: argparse.Namespace) -> None:
     from tqdm import tqdm
 
-    from serving.client.scan_folders import (
-        SUMMARY,
-        check_all_outputs,
-        outputs_for,
-        scans_by_case,
-        segment_all,
-        write_summary,
-    )
+    from serving.client import scan_folders
 
-    for given in (chosen.probability, chosen.preview, chosen.dicom_seg):
-        if isinstance(given, str):
-            raise InputError(f"{given}: for a folder of scans give the option alone; each case gets its own file")
-    if chosen.output.is_file():
-        raise InputError(f"{chosen.output}: is a file; for a folder of scans name a folder to write to")
-    wanted = bool(chosen.probability), bool(chosen.preview), bool(chosen.dicom_seg)
-    work = [
-        (case, scan, outputs_for(case, chosen.output, *wanted)) for case, scan in scans_by_case(chosen.scan).items()
+    options = {"probability": arguments.probability, "preview": arguments.preview, "segmentation": arguments.dicom_seg}
+    for value in options.values():
+        if isinstance(value, str):
+            raise InputError(f"{value}: for a folder of scans give the option without a name; each case gets a file")
+    if arguments.output.is_file():
+        raise InputError(f"{arguments.output}: is a file; expected a folder, as the input is a folder of scans")
+    requested = {name: bool(value) for name, value in options.items()}
+    tasks = [
+        scan_folders.plan_task(case, scan, arguments.output, **requested)
+        for case, scan in scan_folders.scans_by_case(arguments.scan).items()
     ]
-    chosen.output.mkdir(parents=True, exist_ok=True)
-    summary = chosen.output / SUMMARY
-    check_all_outputs([(scan, outputs) for _, scan, outputs in work], summary, chosen.force)
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    summary = arguments.output / scan_folders.SUMMARY
+    scan_folders.check_all_outputs(tasks, summary, arguments.force)
     rows = []
-    with _client(chosen) as client:
-        # On a terminal a bar, elsewhere nothing of it.
-        for row in tqdm(segment_all(client.predict, work, chosen.min_lesion_ml), total=len(work), disable=None):
+    with _client(arguments) as client:
+        results = scan_folders.segment_scans(client.predict, tasks, arguments.min_lesion_ml)
+        for row in tqdm(results, total=len(tasks), disable=None):  # None: a bar on a terminal alone
             rows.append(row)
-            found = row.error or f"{row.lesion_ml:.1f} mL of lesion in {row.slices_affected} of {row.slices} slices"
-            tqdm.write(f"{row.case}: {found}")
-            write_summary(summary, rows)
+            tqdm.write(f"{row.case}: {row.error or _describe(row)}")
+            scan_folders.write_summary(summary, rows)
     failed = [row.case for row in rows if row.error]
     print(f"{summary}: {len(rows) - len(failed)} of {len(rows)} scans segmented")
     if failed:
-        raise InputError(f"{len(failed)} of {len(rows)} scans failed: {', '.join(failed)}; {summary} says why")
+        raise InputError(f"{len(failed)} of {len(rows)} scans failed: {', '.join(failed)}; see {summary}")
 
 
-def _client(chosen: argparse.Namespace) -> Any:
-    from serving.client.segmentation import SegmentationClient
+def _describe(burden: Any) -> str:
+    return f"{burden.lesion_ml:.1f} mL of lesion in {burden.slices_affected} of {burden.slices} slices"
+
+
+def _client(arguments: argparse.Namespace) -> Any:
+    from serving.client import SegmentationClient
     from serving.tls import ClientTls
 
-    encrypted = chosen.tls or chosen.ca or chosen.client_certificate or chosen.client_key
-    tls = ClientTls(chosen.ca, chosen.client_certificate, chosen.client_key) if encrypted else None
+    paths = arguments.ca, arguments.client_certificate, arguments.client_key
     return SegmentationClient(
-        chosen.server, chosen.model, version=chosen.version, label=chosen.label, timeout_s=chosen.timeout, tls=tls
+        arguments.server,
+        arguments.model,
+        version=arguments.version,
+        version_label=arguments.label,
+        timeout_s=arguments.timeout,
+        tls=ClientTls(*paths) if arguments.tls or any(paths) else None,
     )
 
 
-def _named(given: str | bool | None, option: str) -> Path | None:
-    if given is True:
-        raise InputError(f"{option}: for a single scan name the file to write")
-    return Path(given) if isinstance(given, str) else None
+def _path(value: str | bool | None, option: str) -> Path | None:
+    if value is True:
+        raise InputError(f"{option}: expected a file name, as the input is a single scan")
+    return Path(value) if isinstance(value, str) else None

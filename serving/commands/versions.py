@@ -17,7 +17,9 @@ def add_to(commands: Any) -> None:
     subcommands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def add(name: str, run: Any, help: str) -> argparse.ArgumentParser:
-        command: argparse.ArgumentParser = subcommands.add_parser(name, help=help, description=f"{help[0].upper()}{help[1:]}.")
+        command: argparse.ArgumentParser = subcommands.add_parser(
+            name, help=help, description=f"{help[0].upper()}{help[1:]}."
+        )
         command.set_defaults(run=run)
         return command
 

@@ -19,8 +19,8 @@ from components.predict.version_model import VersionModel
 from serving.client import messages
 from serving.client.endpoint import Endpoint, ServingError
 from serving.client.segmentation import PREDICT
-from serving.client.tensors import to_tensor
-from serving.versions.tensor_names import GRID_SIGNATURE, INPUT, PROBABILITY
+from serving.client.messages import to_tensor
+from serving.versions.contract import GRID_SIGNATURE, INPUT, PROBABILITY
 from tests.bench.serving_setup import MODEL, SIZE, export_network, print_table, server
 
 BATCH = 32

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from kfp import compiler
 
-from components.predict.batch import Served, plan_parts, predict_part
+from components.plan_parts.plan import divide_scans
+from components.predict.batch import ModelEndpoint, predict_part
 from components.runtime.errors import InputError
 from pipelines.batch_prediction import batch_prediction
 from pipelines.local.runs import run_batch_prediction
@@ -30,49 +31,49 @@ def source(scan, tmp_path) -> Path:  # noqa: F811
     return folder
 
 
-def test_scans_are_dealt_out_and_no_part_is_empty(source):
-    assert plan_parts(str(source), 2) == ['["a.nii.gz", "c.nii.gz"]', '["b.nii.gz"]']
-    assert len(plan_parts(str(source), 9)) == 3
-    with pytest.raises(InputError, match="is no folder"):
-        plan_parts(str(source / "nowhere"), 2)
+def test_scans_are_divided_round_robin_and_no_part_is_empty(source):
+    assert divide_scans(str(source), 2) == ['["a.nii.gz", "c.nii.gz"]', '["b.nii.gz"]']
+    assert len(divide_scans(str(source), 9)) == 3
+    with pytest.raises(InputError, match="nowhere: not a folder"):
+        divide_scans(str(source / "nowhere"), 2)
 
 
-def test_a_server_and_the_version_folder_itself_draw_the_same_masks(server, model_folder, source, tmp_path):  # noqa: F811
-    names = ["a.nii.gz", "c.nii.gz"]
-    for name, served in {
-        "served": Served(server, "", MODEL),
-        "direct": Served("", str(model_folder), MODEL),
-        "one": Served("", str(model_folder / "12"), MODEL),
+def test_a_server_and_a_version_folder_predict_the_same_masks(server, model_folder, source, tmp_path):  # noqa: F811
+    masks = []
+    for name, endpoint in {
+        "server": ModelEndpoint(MODEL, server),
+        "model base": ModelEndpoint(MODEL, model=str(model_folder)),
+        "version": ModelEndpoint(MODEL, model=str(model_folder / "12")),
     }.items():
-        good, bad = predict_part(str(source), names, served, tmp_path / name, 0.0)
+        good, bad = predict_part(str(source), ["a.nii.gz", "c.nii.gz"], endpoint, tmp_path / name, 0.0)
         assert (good.case, good.error, good.model_version) == ("a", "", 12)
         assert "c.nii.gz" in bad.error
-    masks = [np.asarray(nib.load(tmp_path / name / "a_mask.nii.gz").dataobj) for name in ("served", "direct", "one")]
+        masks.append(np.asarray(nib.load(tmp_path / name / "a_mask.nii.gz").dataobj))
     np.testing.assert_array_equal(masks[0], masks[1])
     np.testing.assert_array_equal(masks[0], masks[2])
 
 
-def test_scans_and_versions_may_lie_in_cloud_storage(model_folder, source, gcs, tmp_path):  # noqa: F811
+def test_scans_and_versions_may_be_in_cloud_storage(model_folder, source, gcs, tmp_path):  # noqa: F811
     for name in ("a.nii.gz", "b.nii.gz"):
         gcs.put(f"scans/{name}", (source / name).read_bytes())
     for path in (file for file in (model_folder / "12").rglob("*") if file.is_file()):
         gcs.put(f"models/toy/12/{path.relative_to(model_folder / '12')}", path.read_bytes())
-    gcs.put("models/toy/13/variables/half", b"an upload under way")
-    scans, model = f"gs://{BUCKET}/scans", f"gs://{BUCKET}/models/toy"
-    assert plan_parts(scans, 2) == ['["a.nii.gz"]', '["b.nii.gz"]']
-    (row,) = predict_part(scans, ["b.nii.gz"], Served("", model, MODEL), tmp_path / "out", 0.0)
+    gcs.put("models/toy/13/variables/half", b"an unfinished upload")
+    scans, endpoint = f"gs://{BUCKET}/scans", ModelEndpoint(MODEL, model=f"gs://{BUCKET}/models/toy")
+    assert divide_scans(scans, 2) == ['["a.nii.gz"]', '["b.nii.gz"]']
+    (row,) = predict_part(scans, ["b.nii.gz"], endpoint, tmp_path / "out", 0.0)
     assert (row.case, row.error, row.model_version) == ("b", "", 12)
 
 
-def test_a_part_without_a_single_mask_fails(server, source, tmp_path):  # noqa: F811
-    with pytest.raises(InputError, match=r"none of 1 scans was segmented.*c\.nii\.gz"):
-        predict_part(str(source), ["c.nii.gz"], Served(server, "", MODEL), tmp_path / "out", 0.0)
+def test_a_part_whose_scans_all_fail_is_an_error(server, source, tmp_path):  # noqa: F811
+    with pytest.raises(InputError, match=r"all 1 scans .*c\.nii\.gz"):
+        predict_part(str(source), ["c.nii.gz"], ModelEndpoint(MODEL, server), tmp_path / "out", 0.0)
 
 
-@pytest.mark.parametrize("served", [Served("", "", MODEL), Served("host:1", "folder", MODEL)])
-def test_either_a_server_or_a_folder_answers(served, source, tmp_path):
-    with pytest.raises(InputError, match="either server"):
-        predict_part(str(source), ["a.nii.gz"], served, tmp_path / "out", 0.0)
+@pytest.mark.parametrize("endpoint", [ModelEndpoint(MODEL), ModelEndpoint(MODEL, "host:1", "folder")])
+def test_exactly_one_of_server_and_model_is_required(endpoint, source, tmp_path):
+    with pytest.raises(InputError, match=r"server .*model"):
+        predict_part(str(source), ["a.nii.gz"], endpoint, tmp_path / "out", 0.0)
 
 
 def test_it_compiles(tmp_path):

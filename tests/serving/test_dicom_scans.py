@@ -1,4 +1,4 @@
-"""DICOM series on the command line: alone, in a folder beside NIfTI files, and with a segmentation as the answer."""
+"""`lung-ct predict` on DICOM series, alone and beside NIfTI files, and on 8-bit scans."""
 
 import csv
 import shutil
@@ -18,7 +18,7 @@ ROWS, COLUMNS, SLICES = 24, 20, 5
 
 @pytest.fixture
 def series(tmp_path):
-    """Air with a bright block near the patient's right, front and feet; with what references to it need."""
+    """Air with a bright block near the patient's right, front and feet, with the attributes a segmentation needs."""
     hu = np.full((SLICES, ROWS, COLUMNS), -1100)
     hu[1:3, 2:8, 3:9] = 240
     study, frame = generate_uid(), generate_uid()
@@ -33,24 +33,24 @@ def series(tmp_path):
 
 
 def predict(server, scan, output, *more):
-    """Run `predict`; the message it ends with, or None."""
+    """Run `predict` and return its error message, or None."""
     try:
         main(["predict", str(scan), "-o", str(output), "--server", server, "--model", MODEL, *map(str, more)])
-    except SystemExit as ended:
-        return ended.code
+    except SystemExit as exit_:
+        return exit_.code
     return None
 
 
-def test_a_series_gives_a_mask_a_segmentation_and_a_picture(server, series, tmp_path, capsys):
+def test_a_series_gets_a_mask_a_segmentation_and_a_preview(server, series, tmp_path, capsys):
     mask, seg, png = tmp_path / "mask.nii.gz", tmp_path / "seg.dcm", tmp_path / "p.png"
     assert predict(server, series, mask, "--dicom-seg", seg, "--preview", png) is None
     assert "in 2 of 5 slices" in capsys.readouterr().out
     written = pydicom.dcmread(seg)
     assert (written.Modality, written.NumberOfFrames, written.PatientID) == ("SEG", 2, "4711")
-    drawn = nib.load(mask)
-    assert int(np.asarray(drawn.dataobj).sum()) == int(written.pixel_array.sum()) > 0
-    # The block's center in millimeters of DICOM's axes, whose x and y run against NIfTI's.
-    center = nib.affines.apply_affine(drawn.affine, np.argwhere(np.asarray(drawn.dataobj)).mean(axis=0))
+    predicted = nib.load(mask)
+    assert int(np.asarray(predicted.dataobj).sum()) == int(written.pixel_array.sum()) > 0
+    # The block's center in millimeters of DICOM's axes, whose x and y are opposite to NIfTI's.
+    center = nib.affines.apply_affine(predicted.affine, np.argwhere(np.asarray(predicted.dataobj)).mean(axis=0))
     np.testing.assert_allclose(center * (-1, -1, 1), (-10 + 5.5 * 0.8, -20 + 4.5 * 0.5, 30 + 1.5 * 2.5), atol=0.4)
     assert png.read_bytes().startswith(b"\x89PNG")
     assert b"Meier" not in mask.read_bytes()
@@ -65,14 +65,14 @@ def test_a_folder_may_hold_series_and_nifti_files(server, series, scan, tmp_path
     assert (rows["walk-in"]["slices_affected"], rows["walk-in"]["slices"]) == ("2", "5")
 
 
-def test_a_series_that_nothing_can_refer_to_is_told_and_leaves_no_output(server, tmp_path):
+def test_a_series_without_the_attributes_for_a_segmentation_leaves_no_output(server, tmp_path):
     bare = write_series(tmp_path / "bare", np.zeros((SLICES, ROWS, COLUMNS)))
-    told = predict(server, bare, tmp_path / "mask.nii.gz", "--dicom-seg", tmp_path / "seg.dcm")
-    assert told.startswith(f"error: {bare}: a DICOM segmentation cannot refer to it")
+    message = predict(server, bare, tmp_path / "mask.nii.gz", "--dicom-seg", tmp_path / "seg.dcm")
+    assert message.startswith(f"error: {bare}: a DICOM segmentation cannot refer to it")
     assert [path.name for path in tmp_path.iterdir()] == ["bare"]
 
 
-def test_an_eight_bit_scan_is_read_as_in_training_and_an_unknown_range_is_refused(server, scan, tmp_path, capsys):
+def test_an_eight_bit_scan_is_converted_to_hu_and_an_unknown_range_is_an_error(server, scan, tmp_path, capsys):
     source = nib.load(scan)
     hu = np.asarray(source.dataobj)
     windowed = np.clip(np.rint((hu + 1250.0) * 255 / 1500), 0, 255).astype(np.uint8)
@@ -81,11 +81,10 @@ def test_an_eight_bit_scan_is_read_as_in_training_and_an_unknown_range_is_refuse
         out = tmp_path / f"{name}_mask.nii.gz", "--probability", tmp_path / f"{name}_p.nii.gz"
         assert predict(server, tmp_path / f"{name}.nii.gz", *out) is None
     assert "the scan is 8-bit" in capsys.readouterr().out
-    likely = [nib.load(tmp_path / f"{name}_p.nii.gz").get_fdata() for name in ("scan", "windowed")]
-    np.testing.assert_allclose(likely[0], likely[1], atol=0.01)  # a gray level is 6 HU
-    # Gray levels of no known window: neither HU nor 0 to 255.
+    probabilities = [nib.load(tmp_path / f"{name}_p.nii.gz").get_fdata() for name in ("scan", "windowed")]
+    np.testing.assert_allclose(*probabilities, atol=0.01)  # a gray level is 6 HU
+    # Neither HU nor 0 to 255.
     nib.save(nib.Nifti1Image(windowed.astype(np.int16) // 4 + 400, source.affine), tmp_path / "unknown.nii.gz")
-    told = predict(server, tmp_path / "unknown.nii.gz", tmp_path / "u.nii.gz")
-    assert told is not None
-    assert "unknown.nii.gz" in told
+    message = predict(server, tmp_path / "unknown.nii.gz", tmp_path / "u.nii.gz")
+    assert "unknown.nii.gz" in message
     assert not (tmp_path / "u.nii.gz").exists()

@@ -1,4 +1,4 @@
-"""DICOM segmentations, read back by pydicom alone."""
+"""DICOM segmentations, read back with pydicom."""
 
 import numpy as np
 import pydicom
@@ -14,7 +14,7 @@ ROWS, COLUMNS, SLICES = 6, 8, 5
 
 @pytest.fixture
 def series(tmp_path):
-    """An axial series whose file names run from the head down."""
+    """An axial series with file names in order from head to feet."""
     folder = tmp_path / "series"
     folder.mkdir()
     study, frame, uid = generate_uid(), generate_uid(), generate_uid()
@@ -39,9 +39,9 @@ def series(tmp_path):
     return folder
 
 
-def test_each_frame_refers_to_the_image_that_it_lies_on(series, tmp_path):
+def test_each_frame_has_the_position_of_its_image(series, tmp_path):
     mask = np.zeros((COLUMNS, ROWS, SLICES), np.uint8)
-    # The patient's right, front and lowest voxel: in a DICOM image the first column and row.
+    # The patient's rightmost, foremost and lowest voxel is in the first column and row of a DICOM image.
     mask[COLUMNS - 1, ROWS - 1, 0] = mask[COLUMNS - 2, 0, 3] = 1
     mask[0, :, 3] = 1
     write_segmentation(tmp_path / "seg.dcm", series, mask)
@@ -57,15 +57,15 @@ def test_each_frame_refers_to_the_image_that_it_lies_on(series, tmp_path):
     assert frames[-12.5].sum() == ROWS + 1
 
 
-def test_a_mask_of_another_size_is_refused(series, tmp_path):
+def test_a_mask_of_another_size_is_an_error(series, tmp_path):
     with pytest.raises(InputError, match="has 5 images"):
         write_segmentation(tmp_path / "seg.dcm", series, np.zeros((COLUMNS, ROWS, 4), np.uint8))
     assert not (tmp_path / "seg.dcm").exists()
 
 
-def test_a_tilted_series_is_refused(series, tmp_path):
+def test_a_tilted_series_is_an_error(series, tmp_path):
     image = pydicom.dcmread(series / "0.dcm")
     image.ImageOrientationPatient = [1, 0, 0, 0, 0.9, 0.436]
     image.save_as(series / "0.dcm")
-    with pytest.raises(InputError, match="is not axial"):
+    with pytest.raises(InputError, match="series: not axial"):
         write_segmentation(tmp_path / "seg.dcm", series, np.zeros((COLUMNS, ROWS, SLICES), np.uint8))

@@ -1,7 +1,7 @@
-"""Golden volumes: what the evaluation computes in its own process is what a doctor gets over gRPC.
+"""Golden volumes: evaluate, in its own process, and a gRPC client get the same prediction.
 
-The network is the default recipe's, untrained: its weights are random and its probabilities crowd around the
-threshold, where a difference shows in the mask before it would with a trained one.
+The network is the default recipe's, untrained: its probabilities crowd around the threshold, where a difference
+changes the mask sooner than with a trained network.
 """
 
 from pathlib import Path
@@ -15,8 +15,7 @@ from components.ct.inference import keras_network, predict_slices
 from components.ct.intensity import read_ct
 from components.ct.phantom import write_cohort
 from components.export.parity import MASK_AGREEMENT, TOLERANCE
-from components.export.signatures import ServedModel
-from components.export.warmup import write_warmup_requests
+from components.export.signatures import ServedModel, write_warmup_requests
 from components.train.network import build_network
 from serving.client.segmentation import SegmentationClient
 from serving.versions.manifest import write_manifest
@@ -34,7 +33,7 @@ def network() -> keras.Model:
 
 @pytest.fixture(scope="module")
 def address(network, tmp_path_factory):
-    """A server process over an export of the network."""
+    """Address of a server process with an export of the network."""
     base = tmp_path_factory.mktemp("golden")
     ServedModel(network, SIZE, THRESHOLD).save(base / "1")
     write_warmup_requests(base / "1", NAME, SIZE)
@@ -51,28 +50,28 @@ def phantoms(tmp_path_factory) -> dict[str, Path]:
     return {read_ct(path)[1].name: path for path in sorted((folder / "scans").iterdir())}
 
 
-def assert_the_same_answer(path, network, address):
+def assert_same_prediction(path, network, address):
     volume, _ = read_ct(path)
     slices = axial_slices(volume.voxels)
     probability = np.empty(slices.shape, np.float32)
-    for part, found in predict_slices(keras_network(network), slices, SIZE):
-        probability[part] = found
+    for part, values in predict_slices(keras_network(network), slices, SIZE):
+        probability[part] = values
     expected = volume_from_axial_slices(probability)
     with SegmentationClient(address, NAME) as client:
         served = client.predict(volume)
     assert np.abs(served.probability - expected).max() <= TOLERANCE
     mask = expected >= THRESHOLD
-    assert 0.01 < mask.mean() < 0.99  # else any two masks would agree
+    assert 0.01 < mask.mean() < 0.99  # or any two masks would agree
     assert (served.mask.astype(bool) == mask).mean() >= MASK_AGREEMENT
 
 
 @pytest.mark.parametrize("intensity", ["HU", "WINDOWED"])
-def test_a_phantom_is_served_as_it_is_evaluated(phantoms, intensity, network, address):
-    assert_the_same_answer(phantoms[intensity], network, address)
+def test_a_phantom_gets_the_same_prediction_from_the_server(phantoms, intensity, network, address):
+    assert_same_prediction(phantoms[intensity], network, address)
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not REAL.is_dir(), reason="the real chest CTs are not on this machine")
 @pytest.mark.parametrize("name", ["cip_ct64", "elastix_baseline", "imlab_id001"])
-def test_a_real_scan_is_served_as_it_is_evaluated(name, network, address):
-    assert_the_same_answer(REAL / f"{name}.nii.gz", network, address)
+def test_a_real_scan_gets_the_same_prediction_from_the_server(name, network, address):
+    assert_same_prediction(REAL / f"{name}.nii.gz", network, address)

@@ -1,4 +1,4 @@
-"""The client's own messages against the official ones: the same names, numbers and bytes."""
+"""The client's messages against the official ones: same names, numbers and bytes."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from hypothesis.extra import numpy as hnp
 from tensorflow_serving.apis import get_model_metadata_pb2, model_pb2, predict_pb2
 
 from serving.client import messages
-from serving.client.tensors import TensorError, to_array, to_tensor
+from serving.client.messages import TensorError, to_array, to_tensor
 from serving.server.tensors import write_as_content, write_as_fields
 
 OFFICIAL = [
@@ -19,7 +19,7 @@ OFFICIAL = [
     get_model_metadata_pb2.GetModelMetadataRequest,
     get_model_metadata_pb2.GetModelMetadataResponse,
     get_model_metadata_pb2.SignatureDefMap,
-    tf.compat.v1.MetaGraphDef,  # which leads to SignatureDef and TensorInfo
+    tf.compat.v1.MetaGraphDef,  # refers to SignatureDef and TensorInfo
 ]
 DTYPES = ["float32", "float64", "int32", "uint8", "int16", "int8"]
 ARRAYS = st.sampled_from(DTYPES).flatmap(
@@ -28,13 +28,13 @@ ARRAYS = st.sampled_from(DTYPES).flatmap(
 
 
 def official_fields():
-    found, queue = {}, [message.DESCRIPTOR for message in OFFICIAL]
+    fields, queue = {}, [message.DESCRIPTOR for message in OFFICIAL]
     while queue:
         message = queue.pop()
-        if message.name not in found:
-            found[message.name] = {field.name: field for field in message.fields}
+        if message.name not in fields:
+            fields[message.name] = {field.name: field for field in message.fields}
             queue += [field.message_type for field in message.fields if field.message_type]
-    return found
+    return fields
 
 
 @pytest.mark.parametrize("name", sorted(set(messages._SCHEMA) - {"InputsEntry", "TensorInfoEntry"}))
@@ -46,7 +46,7 @@ def test_every_field_has_the_official_number(name):
         assert (official[field].message_type is not None) == (kind in messages._SCHEMA)
 
 
-def test_a_request_is_read_by_the_official_message():
+def test_the_official_message_reads_a_request():
     slices = np.arange(24, dtype=np.int16).reshape(2, 3, 4) - 12
     spec = messages.ModelSpec(name="m", signature_name="network", version={"value": 7})
     request = messages.PredictRequest(model_spec=spec, output_filter=["a", "b"])
@@ -59,7 +59,7 @@ def test_a_request_is_read_by_the_official_message():
 
 
 @given(ARRAYS)
-def test_both_forms_of_a_reply_are_read_alike(array):
+def test_both_tensor_forms_of_a_reply_give_the_same_array(array):
     for write in (write_as_content, write_as_fields):
         proto = tf.compat.v1.make_tensor_proto(0)
         proto.Clear()
@@ -70,7 +70,7 @@ def test_both_forms_of_a_reply_are_read_alike(array):
         np.testing.assert_array_equal(read, array)
 
 
-def test_one_value_for_a_whole_shape_is_repeated_as_tensorflow_does():
+def test_a_single_value_fills_the_shape():
     tensor = tf.make_tensor_proto(0.75, shape=(2, 3))
     assert len(tensor.float_val) == 1
     read = to_array(messages.TensorProto.FromString(tensor.SerializeToString()))
@@ -81,12 +81,12 @@ def test_one_value_for_a_whole_shape_is_repeated_as_tensorflow_does():
     ("proto", "words"),
     [
         (tf.make_tensor_proto("text"), "type number 7"),
-        (messages.TensorProto(dtype=1, tensor_content=b"abc"), "no whole number of float32"),
+        (messages.TensorProto(dtype=1, tensor_content=b"abc"), "3 bytes.*float32"),
         (messages.TensorProto(dtype=1, tensor_content=b"abcdefgh"), "holds 2 values, expected 1"),
-        (messages.TensorProto(dtype=4, int_val=[b"\x80"]), "cut short"),
+        (messages.TensorProto(dtype=4, int_val=[b"\x80"]), "truncated"),
         (messages.TensorProto(dtype=1), "holds 0 values, expected 1"),
     ],
 )
-def test_a_tensor_that_contradicts_itself_is_no_array(proto, words):
+def test_an_inconsistent_tensor_is_an_error(proto, words):
     with pytest.raises(TensorError, match=words):
         to_array(messages.TensorProto.FromString(proto.SerializeToString()))

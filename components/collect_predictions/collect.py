@@ -1,0 +1,69 @@
+"""Collect the predictions of all parts: masks, one summary, and a gallery page."""
+
+import csv
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from components.report.page import write_page
+from serving.client.scan_folders import MASK_SUFFIX, SUMMARY
+
+_MAX_PREVIEW_BYTES = 6 << 20  # a page that the Kubeflow UI shows without strain
+
+
+def collect_parts(parts: Sequence[Path], results: Path, page: Path) -> list[dict[str, str]]:
+    """Merge the parts into `results/masks/` and `results/summary.csv`, and write the gallery.
+
+    Args:
+        parts: folders that the predict step wrote.
+        results: the folder to write to.
+        page: the HTML file of the gallery.
+
+    Returns:
+        The rows of the summary as text, most lesion first.
+    """
+    (results / "masks").mkdir(parents=True, exist_ok=True)
+    rows: list[dict[str, str]] = []
+    previews: dict[str, bytes] = {}
+    for part in parts:
+        with (part / SUMMARY).open(newline="") as file:
+            rows += csv.DictReader(file)
+        for mask in part.glob(f"*{MASK_SUFFIX}"):
+            shutil.copyfile(mask, results / "masks" / mask.name)
+        previews |= {png.stem: png.read_bytes() for png in part.glob("*.png")}
+    rows.sort(key=lambda row: (-float(row["lesion_ml"] or -1), row["case"]))
+    with (results / SUMMARY).open("w", newline="") as file:
+        table = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        table.writeheader()
+        table.writerows(rows)
+    write_gallery(page, rows, previews)
+    return rows
+
+
+def write_gallery(path: Path, rows: Sequence[Mapping[str, str]], previews: Mapping[str, bytes]) -> None:
+    """Write a page with a table of all scans, and the previews of those with most lesion.
+
+    Args:
+        path: the HTML file.
+        rows: the summary, in the order of the page.
+        previews: PNG by case; those beyond `_MAX_PREVIEW_BYTES` in total are left out.
+    """
+    shown: list[tuple[Mapping[str, str], bytes]] = []
+    total_bytes = 0
+    for row in rows:
+        png = previews.get(row["case"])
+        if png is None:
+            continue
+        total_bytes += len(png)
+        if total_bytes > _MAX_PREVIEW_BYTES:
+            break
+        shown.append((row, png))
+    write_page(
+        path,
+        Path(__file__).parent / "gallery.html.jinja",
+        rows=rows,
+        shown=shown,
+        failed=sum(bool(row["error"]) for row in rows),
+        with_lesion=sum(float(row["lesion_ml"] or 0) > 0 for row in rows),
+        omitted=len(previews) - len(shown),
+    )

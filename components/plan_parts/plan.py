@@ -1,0 +1,36 @@
+"""Divide the scans of a source into parts of about equal work."""
+
+import json
+from pathlib import Path
+
+from components.ct.scan_folder import is_nifti_name
+from components.runtime.errors import InputError
+from components.storage.gcs import list_names
+from components.storage.gcs_uri import is_gcs_uri
+from serving.client.scan_folders import scans_by_case
+
+
+def divide_scans(source: str, parts: int) -> list[str]:
+    """Find the scans of a source and divide them round-robin.
+
+    Args:
+        source: a folder of NIfTI files and DICOM series, or `gs://bucket/prefix` of NIfTI files.
+        parts: the most parts; every part has a scan.
+
+    Returns:
+        The file names of each part, relative to the source, as a JSON list.
+
+    Raises:
+        InputError: The source has no scans.
+    """
+    if is_gcs_uri(source):
+        names = [name for name in list_names(source) if is_nifti_name(name) and "/" not in name]
+        if not names:
+            raise InputError(f"{source}: no scans here; expected .nii or .nii.gz objects")
+    else:
+        if not Path(source).is_dir():
+            raise InputError(f"{source}: not a folder; expected a folder of scans, or gs://bucket/prefix")
+        names = [path.name for path in scans_by_case(Path(source)).values()]
+    parts = max(1, min(parts, len(names)))
+    # Round-robin: names that sort together are often alike in size.
+    return [json.dumps(names[part::parts]) for part in range(parts)]
