@@ -1,4 +1,4 @@
-"""What the rows need: the servers, and the small cohorts and models of other rooms' own tests."""
+"""Fixtures of other test packages: servers, small cohorts and models."""
 
 from tests.ingest.conftest import cohort, save
 from tests.ingest.test_sources import mirror

@@ -19,6 +19,7 @@ import pytest
 from components.ct.cases import TABLE
 from components.ingest.ingest import ingest
 from components.ingest.sources import FetchOptions
+from components.ingest.zenodo import Archive, Record
 from components.runtime.errors import InputError
 from components.storage.gcs import ObjectExistsError, upload_folder
 from tests.ingest.test_sources import SHORT_RETRIES, zip_bytes
@@ -66,7 +67,7 @@ def test_row_01_wrong_bytes_twice_over_http_fail_with_both_digests(mirror, file_
     assert message.startswith(f"{file_server.url}/{SCANS}: ")
     assert "twice" in message
     assert hashlib.sha256(b"PK wrong bytes").hexdigest() in message
-    assert mirror.record.sha256[SCANS] in message
+    assert mirror.record.archives["ct_scans"].sha256 in message
     assert len(file_server.requests) == 2
 
 
@@ -184,8 +185,8 @@ def symbolic_link():
 def serve_scans(mirror, file_server, content):
     """Serve an archive of scans with a matching digest."""
     file_server.files[SCANS] = content
-    digests = {**mirror.record.sha256, SCANS: hashlib.sha256(content).hexdigest()}
-    return replace(mirror, record=replace(mirror.record, sha256=digests), cache=None)
+    archives = {**mirror.record.archives, "ct_scans": Archive(SCANS, hashlib.sha256(content).hexdigest())}
+    return replace(mirror, record=Record(file_server.url, archives), cache=None)
 
 
 @pytest.mark.parametrize("member", ["../evil.nii", "/tmp/evil.nii", "..\\evil.nii", symbolic_link()])

@@ -12,7 +12,7 @@ import pytest
 from components.ct.cases import TABLE, read_cases
 from components.ingest.ingest import ingest
 from components.ingest.sources import FetchOptions
-from components.ingest.zenodo import COVID_CT_SEG
+from components.ingest.zenodo import COVID_CT_SEG, Archive, Record
 from components.runtime.errors import InputError
 from components.storage.gcs import download_prefix, upload_folder
 from components.storage.http import RetryPolicy
@@ -51,16 +51,17 @@ def mirror(file_server, tmp_path) -> FetchOptions:
         masks = {f"{name}.nii": nifti_bytes(mask_of(*labels)) for name in names}
         file_server.files[archive] = zip_bytes(masks | {"__MACOSX/._x.nii": b"junk"})
     file_server.files["COVID-19-CT-Seg_20cases.zip"] = zip_bytes(scans)
-    digests = {name: hashlib.sha256(content).hexdigest() for name, content in file_server.files.items()}
-    return FetchOptions(
-        tmp_path / "cache", replace(COVID_CT_SEG, base_url=file_server.url, sha256=digests), SHORT_RETRIES
-    )
+    archives = {
+        folder: Archive(name, hashlib.sha256(file_server.files[name]).hexdigest())
+        for folder, (name, _) in COVID_CT_SEG.archives.items()
+    }
+    return FetchOptions(tmp_path / "cache", Record(file_server.url, archives), SHORT_RETRIES)
 
 
 def test_the_published_record_has_a_digest_for_each_archive():
     assert COVID_CT_SEG.base_url == "https://zenodo.org/records/3757476/files"
-    assert {COVID_CT_SEG.scans, *COVID_CT_SEG.masks.values()} == COVID_CT_SEG.sha256.keys()
-    assert all(len(digest) == 64 for digest in COVID_CT_SEG.sha256.values())
+    assert len({archive.name for archive in COVID_CT_SEG.archives.values()}) == 4
+    assert all(len(archive.sha256) == 64 for archive in COVID_CT_SEG.archives.values())
 
 
 def test_zenodo_gives_paired_cases_with_sites_and_patients(mirror, tmp_path):
