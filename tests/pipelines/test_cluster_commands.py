@@ -35,7 +35,7 @@ def test_submit_with_wait_prints_the_link_the_progress_and_the_end(api, lung_ct,
 
 def test_a_failed_run_exits_with_its_reason(api, lung_ct):
     api.states = [{"state": "FAILED", "error": {"message": "train: out of memory"}}]
-    with pytest.raises(SystemExit, match="error: run run-1 .*FAILED: train: out of memory"):
+    with pytest.raises(SystemExit, match=r"error: run run-1 .*FAILED: train: out of memory"):
         lung_ct("submit", "--wait", "--poll", "0")
 
 

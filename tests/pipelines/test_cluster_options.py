@@ -100,7 +100,7 @@ def test_options_replace_the_resources_of_a_step(tmp_path):
 
 
 def test_an_unknown_step_is_an_error():
-    with pytest.raises(InputError, match="slise: .*expected one of identify, ingest"):
+    with pytest.raises(InputError, match=r"slise: .*expected one of identify, ingest"):
         for_cluster(training, ClusterOptions(cpu={"slise": "16"}))
 
 

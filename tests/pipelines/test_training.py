@@ -1,4 +1,4 @@
-"""Whole training runs: both sides of the gate, judged by what is on disk afterwards."""
+"""Whole training runs with either verdict, checked by their files."""
 
 import json
 import os
@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 def run(runs: Path, *parameters: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "pipelines.cli", "local", "--runs", str(runs), *parameters]
+    command = [sys.executable, "-m", "pipelines.cli", "run", "--runs", str(runs), *parameters]
     return subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | {"COLUMNS": "80"})
 
 
@@ -25,26 +25,26 @@ def summary(runs: Path) -> dict:
 SMALL = ["source=phantom:5", "epochs=1", "image_size=32"]
 
 
-def test_a_passed_gate_ends_in_a_version_and_a_mask_on_the_scans_own_grid(tmp_path):
+def test_a_passed_gate_publishes_a_version_that_segments_a_scan_on_its_grid(tmp_path):
     done = run(tmp_path, *SMALL, "min_dice=0", "view_3d=true")
     assert done.returncode == 0, done.stdout + done.stderr
-    found = summary(tmp_path)
-    assert found["verdict"] == "pass"
-    assert np.isfinite(found["test_dice"])
-    version = Path(found["model_version_dir"])
+    result = summary(tmp_path)
+    assert result["verdict"] == "pass"
+    assert np.isfinite(result["test_dice"])
+    version = Path(result["model_version_dir"])
     assert version.name == "1"
     assert version.parent.name == "lung-infection"
     assert (version / "saved_model.pb").is_file()
     assert (version / "assets.extra" / "tf_serving_warmup_requests").is_file()
-    assert Path(found["report"]).read_text().lstrip().lower().startswith("<!doctype html>")
-    mask_path = Path(found["predicted_mask"])
+    assert Path(result["report"]).read_text().lstrip().lower().startswith("<!doctype html>")
+    mask_path = Path(result["predict_mask"])
     (scan_path,) = (tmp_path / "latest" / "artifacts").glob(f"*/ingest/cases/scans/{mask_path.name}")
     mask, scan = nib.load(mask_path), nib.load(scan_path)
     assert mask.shape == scan.shape
     np.testing.assert_allclose(mask.affine, scan.affine)
     steps = ["identify", "ingest", "validate", "require-valid", "slice", "train", "evaluate", "export", "predict"]
-    # Nothing depends on the view: kfp runs it before the export or after.
-    assert [step for step in found["seconds"] if step != "view-3d"] == steps
+    # kfp runs view-3d before or after export.
+    assert [step for step in result["seconds"] if step != "view-3d"] == steps
     assert "Worst test case in 3-D" in (tmp_path / "latest" / "reports" / "view-3d.html").read_text()
     (identified,) = (tmp_path / "latest" / "artifacts").glob("*/identify/executor_output.json")
     (ingested,) = (tmp_path / "latest" / "artifacts").glob("*/ingest/executor_output.json")
@@ -52,32 +52,32 @@ def test_a_passed_gate_ends_in_a_version_and_a_mask_on_the_scans_own_grid(tmp_pa
     assert json.loads(ingested.read_text())["artifacts"]["cases"]["artifacts"][0]["metadata"]["source_digest"] == digest
 
 
-def test_a_refused_gate_succeeds_publishes_nothing_and_says_why(tmp_path):
+def test_a_failed_gate_publishes_nothing_and_reports_the_reasons(tmp_path):
     done = run(tmp_path, *SMALL, "min_dice=0.99")
     assert done.returncode == 0, done.stdout + done.stderr
-    found = summary(tmp_path)
-    assert found["verdict"] == "fail"
-    assert found["model_version_dir"] is None
-    assert found["predicted_mask"] is None
-    assert found["reasons"]
-    assert all(reason in done.stdout for reason in found["reasons"])
+    result = summary(tmp_path)
+    assert result["verdict"] == "fail"
+    assert result["model_version_dir"] is None
+    assert result["predict_mask"] is None
+    assert result["reasons"]
+    assert all(reason in done.stdout for reason in result["reasons"])
     assert not (tmp_path / "latest" / "models").exists()
     assert not list(tmp_path.rglob("saved_model.pb"))
-    assert "view-3d" not in found["seconds"]  # off unless it is asked for
+    assert "view-3d" not in result["seconds"]  # off by default
 
 
 @pytest.mark.parametrize(
-    ("parameters", "line"),
+    ("parameters", "fact"),
     [
         (["source=no/such/folder"], "no/such/folder"),
         (["source=phantom:2"], "at least 3"),
         (["source=phantom:5", "image_size=100"], "multiple of 16"),
     ],
 )
-def test_a_users_mistake_ends_in_one_line_that_names_the_step(tmp_path, parameters, line):
+def test_an_input_error_exits_with_one_line(tmp_path, parameters, fact):
     done = run(tmp_path, *parameters)
     assert done.returncode == 1
     (message,) = done.stderr.strip().splitlines()
     assert message.startswith("error: ")
-    assert line in message
+    assert fact in message
     assert "Traceback" not in done.stdout
