@@ -9,7 +9,7 @@ that server anonymously.
 
 import base64
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -25,7 +25,7 @@ from google.cloud.storage.retry import DEFAULT_RETRY
 from components.runtime.errors import InputError
 from components.runtime.files import atomic_write
 from components.storage.gcs_uri import GcsUri
-from components.storage.progress import Progress
+from components.storage.progress import transfer_progress
 
 CONNECT_TIMEOUT_S, READ_TIMEOUT_S = 10, 60
 DEADLINE_S = 180.0  # for the retries of one object
@@ -91,14 +91,18 @@ def download_prefix(
     location = GcsUri.parse(uri)
     blobs = _included_blobs(location, include, deadline_s)
     total_bytes = sum(blob.size for blob in blobs.values())
-    with Progress(f"{uri}: {len(blobs)} objects", total_bytes) as progress, ThreadPoolExecutor(workers) as pool:
-        downloads = [
-            pool.submit(_download, location.join(name), blob, folder / name, deadline_s, progress)
+    with (
+        transfer_progress(f"{uri}: {len(blobs)} objects", total_bytes) as progress,
+        ThreadPoolExecutor(workers) as pool,
+    ):
+        downloads = {
+            pool.submit(_download, location.join(name), blob, folder / name, deadline_s): blob.size
             for name, blob in blobs.items()
-        ]
+        }
         try:
-            for download in downloads:
+            for download in as_completed(downloads):
                 download.result()
+                progress.update(downloads[download])
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
@@ -177,19 +181,18 @@ def _included_blobs(location: GcsUri, include: Callable[[str], bool], deadline_s
     return blobs
 
 
-def _download(uri: str, blob: storage.Blob, path: Path, deadline_s: float, progress: Progress) -> None:
-    if not (path.is_file() and path.stat().st_size == blob.size and crc32c_of(path) == blob.crc32c):
-        with _translate_api_errors(uri), atomic_write(path) as temporary:
-            for _ in range(2):
-                crc32c = _fetch(uri, blob, temporary, deadline_s)
-                if crc32c == blob.crc32c:
-                    break
-            else:
-                raise InputError(
-                    f"{uri}: fetched twice, its CRC32C is {crc32c}; expected {blob.crc32c} as listed; check the "
-                    "network, or upload the object again"
-                )
-    progress.add(blob.size)
+def _download(uri: str, blob: storage.Blob, path: Path, deadline_s: float) -> None:
+    if path.is_file() and path.stat().st_size == blob.size and crc32c_of(path) == blob.crc32c:
+        return
+    with _translate_api_errors(uri), atomic_write(path) as temporary:
+        for _ in range(2):
+            crc32c = _fetch(uri, blob, temporary, deadline_s)
+            if crc32c == blob.crc32c:
+                return
+        raise InputError(
+            f"{uri}: fetched twice, its CRC32C is {crc32c}; expected {blob.crc32c} as listed; check the network, or "
+            "upload the object again"
+        )
 
 
 def _fetch(uri: str, blob: storage.Blob, path: Path, deadline_s: float) -> str:

@@ -12,10 +12,11 @@ from pathlib import Path
 
 import requests
 import urllib3
+from tqdm import tqdm
 
 from components.runtime.errors import InputError
 from components.runtime.files import sha256_of
-from components.storage.progress import Progress
+from components.storage.progress import transfer_progress
 
 _BLOCK_BYTES = 1 << 16
 _TRANSIENT_STATUSES = {408, 425, 429, 500, 502, 503, 504}  # RFC 9110 and 6585
@@ -102,8 +103,8 @@ def _fetch(url: str, partial: Path, name: str, policy: RetryPolicy) -> None:
     started = last_byte = time.monotonic()
     deadline = started + policy.deadline_s
     received, attempt = _size(partial), 0
-    with Progress(name) as progress, requests.Session() as session:
-        progress.add(received)
+    with transfer_progress(name) as progress, requests.Session() as session:
+        progress.update(received)
         while True:
             try:
                 return _request_rest(session, url, partial, progress, policy, deadline)
@@ -123,7 +124,7 @@ def _fetch(url: str, partial: Path, name: str, policy: RetryPolicy) -> None:
 
 
 def _request_rest(
-    session: requests.Session, url: str, partial: Path, progress: Progress, policy: RetryPolicy, deadline: float
+    session: requests.Session, url: str, partial: Path, progress: tqdm, policy: RetryPolicy, deadline: float
 ) -> None:
     """Request the missing bytes and append them."""
     received = _size(partial)
@@ -150,7 +151,7 @@ def _request_rest(
                 partial.unlink(missing_ok=True)
                 raise TransientError("the server sent another range than requested")
         elif received:  # the server ignores ranges and sends the whole file
-            progress.add(-received)
+            progress.update(-received)
             received = 0
         _receive(response, partial, received, progress, deadline)
 
@@ -165,16 +166,16 @@ def _check_status(url: str, response: requests.Response) -> None:
         raise InputError(f"{url}: the server answered {status} {response.reason}; check the address{login}")
 
 
-def _receive(response: requests.Response, partial: Path, offset: int, progress: Progress, deadline: float) -> None:
+def _receive(response: requests.Response, partial: Path, offset: int, progress: tqdm, deadline: float) -> None:
     """Write the response body after the first `offset` bytes of `partial`."""
     expected, received = int(response.headers.get("Content-Length") or 0), 0
-    progress.set_total(offset + expected)
+    progress.total = offset + expected
     with partial.open("ab" if offset else "wb") as file:
         try:
             # read1 returns available bytes; read would block until a slow server fills the whole block.
             while block := response.raw.read1(_BLOCK_BYTES, decode_content=False):
                 file.write(block)
-                progress.add(len(block))
+                progress.update(len(block))
                 received += len(block)
                 if time.monotonic() > deadline:
                     raise TransientError("the deadline has passed")

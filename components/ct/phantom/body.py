@@ -1,4 +1,4 @@
-"""One patient's body around the lungs: skin, fat, muscle, bones, heart and great vessels."""
+"""The body around the lungs: skin, fat, muscle, bones, heart and great vessels."""
 
 from dataclasses import dataclass
 
@@ -11,26 +11,26 @@ from components.ct.phantom.scan import Scan, Slices, ellipse, noise, paint
 
 @dataclass(frozen=True)
 class Body:
-    """One patient's measures, in mm and HU."""
+    """Body dimensions of one patient, in mm and HU."""
 
     half_width: float
     half_depth: float
     fat: float
     lung_height: float
     heart: float
-    blood_hu: float  # 40 without contrast agent
+    blood_hu: float  # 40 without contrast
     lung_hu: float
     fluid_y: float  # pleural fluid collects behind this plane
-    entropy: tuple[int, int]  # the cohort's seed and the patient: what is random in the anatomy
+    entropy: tuple[int, int]  # cohort seed and patient index, for the random anatomy
 
     @property
     def spine_y(self) -> float:
-        """Where the middle of the vertebrae lies."""
+        """Center of the vertebrae."""
         return self.half_depth - self.fat - 35
 
     @classmethod
     def draw(cls, seed: int, patient: int) -> "Body":
-        """Draw the measures of one patient of a cohort."""
+        """Draw the dimensions of one patient."""
         rng = default_rng([seed, patient, 0])
         half_width = rng.uniform(148, 185)
         return cls(
@@ -47,14 +47,14 @@ class Body:
 
 
 def to_cavity(scan: Scan, body: Body) -> Slices:
-    """Signed distance to the inside of the rib cage, narrower towards the neck."""
+    """Signed distance to the inside of the rib cage, which narrows toward the neck."""
     half_x, half_y = body.half_width - body.fat - 19, body.half_depth - body.fat - 17
     narrowing = 0.3 * np.clip(scan.z / body.lung_height - 0.45, 0, 1) ** 1.5
     return ellipse(scan, 0, -4, half_x, half_y, 2.3) - narrowing * half_y
 
 
 def to_heart(scan: Scan, body: Body) -> Slices:
-    """Signed distance to the heart: an ellipsoid, its apex to the left and front, its top in the middle."""
+    """Signed distance to the heart, an ellipsoid with its apex to the left and front."""
     z = scan.z - 0.24 * body.lung_height
     x, y = scan.x - 20 + 18 * np.clip(z / 58, 0, 1), scan.y + 22 - 14 * np.clip(z / 58, 0, 1)
     along, across = 0.85 * x - 0.53 * y, 0.53 * x + 0.85 * y
@@ -62,7 +62,7 @@ def to_heart(scan: Scan, body: Body) -> Slices:
 
 
 def draw_soft_tissue(scan: Scan, body: Body) -> Slices:
-    """Everything but lungs and bones, in HU: table, skin, fat, muscle, heart, great vessels, stomach."""
+    """Draw everything but lungs and bones in HU: table, skin, fat, muscle, heart, great vessels, stomach."""
     rng = default_rng([*body.entropy, 3])
     hu = np.full(scan.shape, AIR_HU, np.float32)
     skin = ellipse(scan, 0, 0, body.half_width, body.half_depth, 2.4) + 4 * noise(scan, rng, 70)
@@ -73,7 +73,7 @@ def draw_soft_tissue(scan: Scan, body: Body) -> Slices:
     muscle = np.minimum(np.maximum(skin - body.fat, cavity + 18) + 3 * streaks, skin - 5)
     paint(hu, scan, muscle, 48 + 8 * streaks)
     in_front = np.minimum(cavity, 26 - np.abs(scan.x) + 8 * streaks)
-    paint(hu, scan, np.minimum(in_front, scan.z - 30), -85)  # mediastinal fat, then what lies in it
+    paint(hu, scan, np.minimum(in_front, scan.z - 30), -85)  # mediastinal fat, before its contents
     paint(hu, scan, heart, 45)
     paint(hu, scan, heart - 9 + 4 * streaks, body.blood_hu)
     spine_y = body.spine_y
@@ -86,7 +86,7 @@ def draw_soft_tissue(scan: Scan, body: Body) -> Slices:
 
 
 def add_bones(hu: Slices, scan: Scan, body: Body) -> None:
-    """Paint ribs that slope down to the front, shoulder blades, sternum, vertebrae with discs and arches."""
+    """Paint ribs, shoulder blades, sternum, and vertebrae with discs and arches."""
     cavity, spine_y, side = to_cavity(scan, body), body.spine_y, np.abs(scan.x)
     marrow = 190 + 50 * noise(scan, default_rng([*body.entropy, 4]), 9)
     slope = (scan.z - 0.5 * scan.y) % 25 - 12.5

@@ -1,4 +1,4 @@
-"""A whole cohort on disk: which case is scanned how, what the scanner adds, and what the files store."""
+"""The cohort on disk: acquisition parameters, scanner artifacts and file formats."""
 
 from pathlib import Path
 
@@ -9,56 +9,55 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from components.ct.grid import volume_from_axial_slices
-from components.ct.intensity import apply_window
+from components.ct.intensity import FLOOR_HU, apply_window
 from components.ct.phantom.body import Body, add_bones, draw_soft_tissue
 from components.ct.phantom.lesions import add_lesions
-from components.ct.phantom.lungs import Lungs, add_main_airways, draw_lungs, draw_parenchyma
+from components.ct.phantom.lungs import Lungs, add_main_airways, add_trees, draw_lungs, draw_parenchyma
 from components.ct.phantom.scan import Scan, Slices
-from components.ct.phantom.trees import add_trees
 from components.ct.volume import FileGrid, write_on_file_grid
 from components.runtime.errors import InputError
 from components.runtime.files import atomic_write
 
-SLICE_SPACING_MM = (1.5, 3.0, 6.0, 1.0, 5.0, 2.0, 4.0)  # by case, in turn
+# Settings cycle over the cases.
+SLICE_SPACING_MM = (1.5, 3.0, 6.0, 1.0, 5.0, 2.0, 4.0)
 ORIENTATIONS = ("LAS", "LPS", "LAS", "LAS", "LAS", "RAS", "LAS", "LAS", "LAS", "PSR", "LAS")
-LESION_SHARE_OF_LUNG = (0.08, 0.20, 0.05, 0.12, 0.06, 0.45, 0.05, 0.15)  # by case, in turn
-A_FEW_VOXELS = 4  # the index of the case that has hardly any lesion, as radiopaedia_29_86490_1 has
-TWO_SCANS = (2, 3)  # the indices of one patient's two scans: 6 mm raw and 1 mm windowed slices
+LESION_SHARE_OF_LUNG = (0.08, 0.20, 0.05, 0.12, 0.06, 0.45, 0.05, 0.15)
+FEW_VOXELS_CASE = 4  # has hardly any lesion, as radiopaedia_29_86490_1
+SAME_PATIENT_CASES = (2, 3)  # 6 mm raw and 1 mm windowed slices
 
 
 def write_cohort(folder: Path, cases: int, seed: int) -> None:
-    """Write `cases` synthetic scans, their lesion masks and the table of patients.
+    """Write `scans/phantom_001.nii.gz` …, `infection_masks/` with the same names, and `patients.csv`.
 
-    Writes `scans/phantom_001.nii.gz` …, `infection_masks/` with the same names, and `patients.csv`
-    (`case_id,patient_id`). Scans are int16 HU or uint8 windowed, masks uint8 0/1. From 4 cases on, one
-    patient has two scans; from 5 on, one case has a lesion of a few voxels.
+    Scans are int16 HU or uint8 windowed, masks uint8 0/1. From 4 cases on, one patient has two scans; from 5 on, one
+    case has a lesion of a few voxels.
 
     Raises:
-        InputError: `cases` < 1, `seed` < 0, or `folder` already holds scans of another cohort.
+        InputError: `cases` < 1, `seed` < 0, or `folder` holds scans of another cohort.
     """
     if cases < 1 or seed < 0:
-        raise InputError(f"phantom: cases={cases}, seed={seed}; expected at least 1 case and a seed from 0 on")
+        raise InputError(f"phantom: cases={cases}, seed={seed}; expected at least 1 case and a seed of at least 0")
     names = [f"phantom_{index + 1:03d}" for index in range(cases)]
     for part in ("scans", "infection_masks"):
         (folder / part).mkdir(parents=True, exist_ok=True)
-        found = {path.name for path in (folder / part).iterdir() if not path.name.startswith(".")}
-        if foreign := found - {f"{name}.nii.gz" for name in names}:
-            raise InputError(f"{folder / part} holds {min(foreign)}, not of this cohort; name an empty folder")
+        existing = {path.name for path in (folder / part).iterdir() if not path.name.startswith(".")}
+        if foreign := existing - {f"{name}.nii.gz" for name in names}:
+            raise InputError(f"{folder / part}: holds {min(foreign)}; expected an empty folder")
     for index, name in enumerate(names):
         scan, stored, mask = _draw_case(index, seed)
         _write(folder / "scans" / f"{name}.nii.gz", stored, scan)
         _write(folder / "infection_masks" / f"{name}.nii.gz", mask, scan)
-    rows = [f"{name},patient_{_patient(index) + 1:03d}\n" for index, name in enumerate(names)]
+    rows = [f"{name},patient_{_patient_index(index) + 1:03d}\n" for index, name in enumerate(names)]
     with atomic_write(folder / "patients.csv") as temporary:
         temporary.write_text("case_id,patient_id\n" + "".join(rows))
 
 
-def _patient(index: int) -> int:
-    return index if index < TWO_SCANS[1] else index - 1
+def _patient_index(case: int) -> int:
+    return case if case < SAME_PATIENT_CASES[1] else case - 1
 
 
 def _write(path: Path, slices: NDArray, scan: Scan) -> None:
-    """Write (z, rows, columns) slices in the scan's own orientation; the same bytes for the same input."""
+    """Write (z, rows, columns) slices in the orientation of the scan."""
     voxels = volume_from_axial_slices(slices)
     dz, dy, dx = scan.spacing_mm
     affine = np.diag([dx, dy, dz, 1.0])
@@ -69,15 +68,15 @@ def _write(path: Path, slices: NDArray, scan: Scan) -> None:
 
 
 def _draw_case(index: int, seed: int) -> tuple[Scan, NDArray, NDArray[np.uint8]]:
-    """Scan one case: its voxel grid, the numbers a file would store, and the mask, as (z, rows, columns)."""
-    body = Body.draw(seed, _patient(index))
+    """Return the voxel grid of a case, its stored values, and its mask, as (z, rows, columns)."""
+    body = Body.draw(seed, _patient_index(index))
     rng = default_rng([seed, index, 1])
     scan = _draw_scan(rng, index, body)
     hu = draw_soft_tissue(scan, body)
     add_bones(hu, scan, body)
     lungs = draw_lungs(scan, body)
     parenchyma = draw_parenchyma(scan, body, lungs, rng)
-    share_of_lung = None if index == A_FEW_VOXELS else LESION_SHARE_OF_LUNG[index % len(LESION_SHARE_OF_LUNG)]
+    share_of_lung = None if index == FEW_VOXELS_CASE else LESION_SHARE_OF_LUNG[index % len(LESION_SHARE_OF_LUNG)]
     mask = add_lesions(parenchyma, scan, lungs, share_of_lung, rng)
     add_trees(parenchyma, scan, body)
     hu += scan.inside(lungs.border) * (parenchyma - hu)
@@ -87,9 +86,9 @@ def _draw_case(index: int, seed: int) -> tuple[Scan, NDArray, NDArray[np.uint8]]
 
 
 def _draw_scan(rng: Generator, index: int, body: Body) -> Scan:
-    """Choose matrix, field of view and slab. The pixel is 0.6 to 0.9 mm on a 512 matrix, larger on fewer."""
+    """Draw matrix, field of view and slab; pixels scale to 0.6 to 0.9 mm on a 512 matrix."""
     columns = int(rng.choice([128, 144, 160, 176, 192]))
-    oblong = index % 6 == 3  # the data set has one 630×401 volume among its 630×630
+    oblong = index % 6 == 3  # the data set has one 630×401 volume
     rows = round(columns * 0.66) if oblong else columns
     field_mm = np.clip(2 * body.half_width * rng.uniform(1.08 if oblong else 1.0, 1.18), 310, 460)
     pixel_mm = round(float(field_mm) / columns, 4)
@@ -113,20 +112,20 @@ def _draw_scan(rng: Generator, index: int, body: Body) -> Scan:
 
 
 def _blur_by_motion(hu: Slices, lungs: Lungs, rng: Generator) -> None:
-    """Let heart and diaphragm move during the scan: a double contour that fades upwards, in place."""
+    """Add motion of heart and diaphragm in place: a double contour that fades upward."""
     pixels = int(rng.choice([0, 1, 2]))
     ghost = (np.roll(hu, pixels, 1) + np.roll(hu, -pixels, 1)) / 2
     hu += 0.6 * np.exp(-np.abs(lungs.above_diaphragm) / 25) * (ghost - hu)
 
 
 def _acquire(hu: Slices, scan: Scan, rng: Generator) -> NDArray:
-    """Blur, add noise that is correlated as a reconstruction's is, and store int16 HU or 8-bit windowed."""
+    """Blur, add noise with the correlation of a reconstruction, and store int16 HU or 8-bit windowed values."""
     sharp = rng.uniform(0.45, 0.75)
     hu = gaussian_filter(hu, (0.4, sharp, sharp), truncate=3)
     grain = gaussian_filter(rng.standard_normal(scan.shape, np.float32), (0, 0.6, 0.6), truncate=3)
     hu += rng.uniform(10, 45) / grain.std() * grain
-    if rng.random() < 0.5:  # some scanners fill what lies outside the circular field of view
-        hu[:, (scan.y**2 + scan.x**2)[0] > (scan.x.max() - scan.x.min()) ** 2 / 4] = -1024
+    if rng.random() < 0.5:  # padding outside the circular field of view
+        hu[:, (scan.y**2 + scan.x**2)[0] > (scan.x.max() - scan.x.min()) ** 2 / 4] = FLOOR_HU
     if not scan.windowed:
-        return np.rint(np.clip(hu, -1024, 3071)).astype(np.int16)
+        return np.rint(np.clip(hu, FLOOR_HU, 3071)).astype(np.int16)
     return np.rint(apply_window(hu) * 255).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""The lesions of one scan: ground glass and consolidation below the pleura, and the mask a reader would draw."""
+"""Lesions: subpleural ground glass and consolidation, and the mask that a reader would draw."""
 
 import numpy as np
 from numpy.random import Generator
@@ -11,10 +11,10 @@ from components.ct.phantom.scan import Scan, Slices, noise
 def add_lesions(
     parenchyma: Slices, scan: Scan, lungs: Lungs, share_of_lung: float | None, rng: Generator
 ) -> NDArray[np.uint8]:
-    """Thicken the lung where it is infected, and draw the mask as a reader does: a smoother line.
+    """Increase the density of infected lung in place, and return the mask with a smoother outline, as readers draw it.
 
-    Lesions are the points above one level of a landscape: hills around subpleural seeds, a rise towards the
-    pleura, and noise. The level is the quantile that gives the wanted share of the lung.
+    Lesions are the points of a landscape above a level. The landscape has hills around subpleural seed points, a rise
+    toward the pleura, and noise; the level is the quantile of the requested share of the lung.
     """
     lung = np.flatnonzero(lungs.border > -scan.spacing_mm[2])
     inside = lungs.border.ravel()[lung] > 0
@@ -29,11 +29,11 @@ def add_lesions(
     above = rng.choice([0.5, 0.7, 1.1]) if share_of_lung else 0.8
     core = level + above + 0.3 * noise(scan, rng, 14).ravel()[lung]
     ground_glass = rng.uniform(-520, -370) + 50 * noise(scan, rng, 20).ravel()[lung]
-    ground_glass += rng.choice([20, 60]) * noise(scan, rng, 4).ravel()[lung]  # fine, or a crazy paving
+    ground_glass += rng.choice([20, 60]) * noise(scan, rng, 4).ravel()[lung]  # fine, or crazy paving
     consolidation = rng.uniform(-90, 30)
     hu = parenchyma.ravel()[lung]
     hu += (np.clip(ground_glass, -620, -280) - hu) * _sigmoid((ragged - level) / softness)
-    spared = np.exp(-((lungs.depth.ravel()[lung] / 7) ** 2))  # below the pleura even dense lesions stay hazy
+    spared = np.exp(-((lungs.depth.ravel()[lung] / 7) ** 2))  # dense lesions stay hazy below the pleura
     hu += (consolidation - hu) * _sigmoid((ragged - core) / softness) * (1 - 0.85 * spared)
     parenchyma.ravel()[lung] = hu
     return mask
@@ -44,18 +44,18 @@ def _sigmoid(value: Slices) -> Slices:
 
 
 def _landscape(scan: Scan, lungs: Lungs, lung: NDArray[np.intp], share_of_lung: float | None, rng: Generator) -> Slices:
-    """Height of the lesions' landscape at the flat indices `lung`, without unit."""
+    """Dimensionless height of the lesion landscape at the flat indices `lung`."""
     where = np.unravel_index(lung, scan.shape)
     points = [axis.ravel()[index] for axis, index in zip((scan.z, scan.y, scan.x), where, strict=True)]
     depth = lungs.depth.ravel()[lung]
-    likely = np.exp(-depth / 9) * np.exp(points[1] / 90) * (lungs.border.ravel()[lung] > 4)
+    weight = np.exp(-depth / 9) * np.exp(points[1] / 90) * (lungs.border.ravel()[lung] > 4)
     count = 1 if share_of_lung is None else int(rng.integers(10, 28))
-    seeds = rng.choice(lung.size, count, replace=False, p=likely / likely.sum())
+    centers = rng.choice(lung.size, count, replace=False, p=weight / weight.sum())
     hills = np.full(lung.size, -np.inf, np.float32)
-    for seed in seeds:
+    for center in centers:
         radius = rng.uniform(9, 12) if share_of_lung is None else rng.lognormal(2.75, 0.4)
-        away = sum((axis - axis[seed]) ** 2 for axis in points)
-        np.maximum(hills, -np.sqrt(away) / radius, out=hills)
+        squared_mm = sum((axis - axis[center]) ** 2 for axis in points)
+        np.maximum(hills, -np.sqrt(squared_mm) / radius, out=hills)
     if share_of_lung is not None:
         hills += 0.4 * noise(scan, rng, 18).ravel()[lung] + 0.6 * np.exp(-depth / 9)
     return hills
