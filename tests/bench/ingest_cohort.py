@@ -1,4 +1,4 @@
-"""A cohort at the size of real scans: 512×512×200 voxels, noisy as a CT is, so that its files compress like one."""
+"""A synthetic cohort of 512×512×200 voxels per scan, with the noise and compression ratio of a real CT."""
 
 import os
 from pathlib import Path
@@ -10,22 +10,22 @@ from components.ct.cases import Case, write_cases
 from components.runtime.files import sha256_of
 
 SHAPE = (512, 512, 200)
-_DISTINCT = 4  # further cases are links to the files of these
+_DISTINCT = 4  # further cases are hard links to these
 
 
 def write_cohort(folder: Path, cases: int) -> list[Case]:
-    """Write scans and masks as nibabel does by default, and their case table."""
+    """Write scans and masks with nibabel's defaults, and the case table."""
     table = []
     for index in range(cases):
         names = f"scans/case_{index}.nii.gz", f"masks/case_{index}.nii.gz"
-        first = f"scans/case_{index % _DISTINCT}.nii.gz", f"masks/case_{index % _DISTINCT}.nii.gz"
+        originals = f"scans/case_{index % _DISTINCT}.nii.gz", f"masks/case_{index % _DISTINCT}.nii.gz"
         if index < _DISTINCT:
             for name, voxels in zip(names, _chest(index), strict=True):
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 nib.save(nib.Nifti1Image(voxels, np.diag([-0.7, 0.7, 1.5, 1.0])), folder / name)
         else:
-            for name, written in zip(names, first, strict=True):
-                os.link(folder / written, folder / name)
+            for name, original in zip(names, originals, strict=True):
+                os.link(folder / original, folder / name)
         digests = [sha256_of(folder / name) for name in names]
         table.append(Case(f"case_{index}", f"patient_{index}", "bench", *names, "hu", *digests))
     write_cases(folder, table)
@@ -33,7 +33,7 @@ def write_cohort(folder: Path, cases: int) -> list[Case]:
 
 
 def _chest(seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """A body with two lungs and a lesion in one, and its mask."""
+    """Return a body with two lungs and a lesion in one, and its mask."""
     draw = np.random.default_rng(seed)
     x, y = np.ogrid[-1 : 1 : 1j * SHAPE[0], -1 : 1 : 1j * SHAPE[1]]
     scan, mask = np.empty(SHAPE, np.int16, order="F"), np.zeros(SHAPE, np.uint8, order="F")

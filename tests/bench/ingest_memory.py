@@ -1,6 +1,6 @@
-"""Whether memory grows with the cohort: `python -m tests.bench.ingest_memory`. Each number is a process of its own.
+"""Memory against the size of the cohort: `python -m tests.bench.ingest_memory`.
 
-Peak resident memory of the whole process, its libraries included, over 4 and over 16 cases of 512×512×200 voxels.
+Peak resident memory of a process per number, libraries included, for 4 and for 16 cases of 512×512×200 voxels.
 """
 
 import os
@@ -16,7 +16,7 @@ from components.ct.cases import write_cases
 from tests.bench.ingest_cohort import write_cohort
 
 WORKERS = 2
-LIMIT_GB = 1.2  # for each worker
+LIMIT_GB = 1.2  # per worker
 
 
 def main() -> None:
@@ -30,11 +30,11 @@ def main() -> None:
             for case in table[:4]:
                 os.link(folder / "16" / name / f"{case.case_id}.nii.gz", folder / "4" / name / f"{case.case_id}.nii.gz")
         write_cases(folder / "4", table[:4])
-        print(f"peak memory in GB, {WORKERS} workers, cases of 512×512×200; at most {LIMIT_GB} a worker\n")
-        print(f"{'step':10}{'4 cases':>10}{'16 cases':>10}{'16 / 4':>10}{'a worker':>10}")
+        print(f"peak memory in GB, {WORKERS} workers, cases of 512×512×200; at most {LIMIT_GB} per worker\n")
+        print(f"{'step':10}{'4 cases':>10}{'16 cases':>10}{'16 / 4':>10}{'per worker':>12}")
         for step in ("ingest", "validate", "slice"):
             few, many = (_peak_gb(step, folder / cases) for cases in ("4", "16"))
-            print(f"{step:10}{few:10.2f}{many:10.2f}{many / few:10.2f}{many / WORKERS:10.2f}", flush=True)
+            print(f"{step:10}{few:10.2f}{many:10.2f}{many / few:10.2f}{many / WORKERS:12.2f}", flush=True)
 
 
 def _peak_gb(step: str, folder: Path) -> float:
@@ -44,7 +44,7 @@ def _peak_gb(step: str, folder: Path) -> float:
 
 
 def _run(step: str, folder: Path) -> None:
-    """Do one step in this process, and print the most memory it held."""
+    """Run one step in this process, and print its peak memory in GB."""
     out = folder.with_name(f"out_{step}")
     if step == "ingest":
         from components.ingest.ingest import ingest
@@ -53,8 +53,7 @@ def _run(step: str, folder: Path) -> None:
     elif step == "validate":
         from components.validate.validate import Outputs, validate
 
-        outputs = Outputs(*(out / name for name in ("accepted", "facts", "profile", "data_docs", "report.html")))
-        validate(folder, outputs, workers=WORKERS)
+        validate(folder, Outputs.inside(out), workers=WORKERS)
     else:
         from components.slice.slicing import slice_cohort
 

@@ -1,6 +1,6 @@
-"""What one case of 512×512×200 voxels costs in ingest, validate and slice: `python -m tests.bench.pipeline_scale`.
+"""Cost of a case of 512×512×200 voxels in ingest, validate and slice: `python -m tests.bench.pipeline_scale`.
 
-Clock and processor seconds, and bytes written, a case: the figures behind the scale table of docs/operations.md.
+Prints wall seconds, CPU seconds and megabytes written per case, for the scale table of docs/operations.md.
 """
 
 import sys
@@ -16,24 +16,23 @@ from tests.bench.ingest_cohort import write_cohort
 
 
 def main(cases: int) -> None:
-    """Write a cohort, run the steps on it, and print a line each."""
+    """Write a cohort, run each step on it, and print its costs."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         source, copies, shards = folder / "source", folder / "cases", folder / "shards"
         write_cohort(source, cases)
         (source / "masks").rename(source / "infection_masks")
-        outputs = Outputs(*(folder / name for name in ("accepted", "facts", "profile", "data_docs", "report")))
         steps: dict[str, tuple[Callable[[], object], Path]] = {
             "ingest": (lambda: ingest(str(source), copies), copies),
-            "validate": (lambda: validate(copies, outputs), folder / "report"),
+            "validate": (lambda: validate(copies, Outputs.inside(folder)), folder / "report"),
             "slice": (lambda: slice_cohort(copies, copies, shards), shards),
         }
         for name, (step, output) in steps.items():
-            clock, busy = time.perf_counter(), time.process_time()
+            wall_s, cpu_s = time.perf_counter(), time.process_time()
             step()
-            clock, busy = time.perf_counter() - clock, time.process_time() - busy
-            seconds = f"{clock / cases:6.2f} s  {busy / cases:6.2f} CPU s"
-            print(f"{name:9} {seconds}  {_megabytes(output) / cases:7.2f} MB a case", flush=True)
+            wall_s, cpu_s = time.perf_counter() - wall_s, time.process_time() - cpu_s
+            seconds = f"{wall_s / cases:6.2f} s  {cpu_s / cases:6.2f} CPU s"
+            print(f"{name:9} {seconds}  {_megabytes(output) / cases:7.2f} MB per case", flush=True)
 
 
 def _megabytes(path: Path) -> float:

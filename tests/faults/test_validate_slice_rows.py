@@ -59,7 +59,7 @@ def test_row_28_slice_refuses_the_cohort_without_require_valid(small_cohort, tmp
 
 
 def test_row_29_a_threshold_that_no_slice_meets_is_reported(small_cohort, tmp_path):
-    with pytest.raises(CohortError, match="999 lesion pixels.*min_lesion_pixels"):
+    with pytest.raises(CohortError, match=r"999 lesion pixels.*min_lesion_pixels"):
         slice_cohort(small_cohort, small_cohort, tmp_path / "shards", image_size=32, min_lesion_pixels=999)
     assert not (tmp_path / "shards").exists()
 
