@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from components.collect_predictions.gallery import write_gallery
+from components.collect_predictions.collect import write_gallery
 from components.report.plots import plot_training_curves
 from components.train.recipe import select_recipe
 from components.train.record import Training, write_report
