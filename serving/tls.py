@@ -1,6 +1,7 @@
 """TLS certificates of servers and clients, validated when they are read, not on the first request."""
 
 import ssl
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,11 +26,7 @@ class ServerTls:
     client_ca: Path | None = None
 
     def for_grpc(self) -> Any:
-        """Build gRPC server credentials.
-
-        Raises:
-            InputError: A file is missing or not a matching PEM.
-        """
+        """Build gRPC server credentials; raise `InputError` for a missing or unsuitable file."""
         self.for_http()  # validates the files; gRPC does not
         ca = None if self.client_ca is None else _read(self.client_ca)
         pair = _read(self.key), _read(self.certificate)
@@ -60,11 +57,7 @@ class ClientTls:
     key: Path | None = None
 
     def credentials(self) -> Any:
-        """Build gRPC channel credentials.
-
-        Raises:
-            InputError: A file is missing or not a matching PEM, or one of certificate and key is missing.
-        """
+        """Build gRPC channel credentials; raise `InputError` for a missing or unsuitable file."""
         context = ssl.create_default_context()
         if self.ca is not None:
             _load_ca(context, self.ca)
@@ -78,21 +71,20 @@ class ClientTls:
 
 
 def _load_pair(context: ssl.SSLContext, certificate: Path, key: Path) -> None:
-    _read(certificate), _read(key)
-    try:
-        context.load_cert_chain(certificate, key)
-    except ssl.SSLError as error:
-        raise InputError(
-            f"{certificate}, {key}: expected a PEM certificate and its private key ({error.reason})"
-        ) from error
+    _load(context.load_cert_chain, "a PEM certificate and its private key", certificate, key)
 
 
 def _load_ca(context: ssl.SSLContext, ca: Path) -> None:
-    _read(ca)
+    _load(context.load_verify_locations, "the PEM certificate of an authority", ca)
+
+
+def _load(load: Callable[..., None], expected: str, *paths: Path) -> None:
+    for path in paths:
+        _read(path)
     try:
-        context.load_verify_locations(ca)
+        load(*paths)
     except ssl.SSLError as error:
-        raise InputError(f"{ca}: expected the PEM certificate of an authority ({error.reason})") from error
+        raise InputError(f"{', '.join(map(str, paths))}: expected {expected} ({error.reason})") from error
 
 
 def _read(path: Path) -> bytes:

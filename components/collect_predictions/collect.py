@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from components.report.page import write_page
-from serving.client.scan_folders import MASK_SUFFIX, SUMMARY
+from serving.client.scans import MASK_SUFFIX, SUMMARY
 
 _MAX_PREVIEW_BYTES = 6 << 20  # a page that the Kubeflow UI shows without strain
 

@@ -16,7 +16,7 @@ BATCH_SIZE = 32  # slices per call: enough to keep a processor busy
 # allocation, which costs as much as the computation.
 _INVERT_SIZE = 8
 
-# (n, size, size) int16 HU -> lesion probabilities of that shape, or with a last axis of 1.
+# (BATCH_SIZE, size, size) int16 HU -> lesion probabilities of that shape, or with a last axis of 1.
 Network = Callable[[NDArray[np.int16]], Any]
 # Batches of (n, size, size) int16 HU -> finite probabilities (n, size, size) for each batch, in order.
 PredictGrids = Callable[[Iterator[NDArray[np.int16]]], Iterator[NDArray[np.float32]]]
@@ -30,19 +30,7 @@ def keras_network(model: Any) -> Network:
 def predict_slices(
     network: Network, slices_hu: NDArray[np.int16], size: int
 ) -> Iterator[tuple[slice, NDArray[np.float32]]]:
-    """Predict the lesion probability of axial slices with a network in this process.
-
-    Args:
-        network: called with `BATCH_SIZE` slices.
-        slices_hu: (n, h, w) slices of any size.
-        size: edge of the network's grid.
-
-    Yields:
-        A range of slices and their probabilities on their own pixels, as `map_to_native` does.
-
-    Raises:
-        InputError: the network returns NaN or infinity.
-    """
+    """Predict (n, h, w) axial slices with a network in this process; yields and raises as the two functions below."""
     return map_to_native(partial(predict_grids, network), slices_hu, size, BATCH_SIZE)
 
 
@@ -51,7 +39,7 @@ def map_to_native(
 ) -> Iterator[tuple[slice, NDArray[np.float32]]]:
     """Fit slices to the network's grid, predict them in batches, and invert the fit.
 
-    Memory stays bounded: batches are fitted when `predict` takes them, and no whole volume of probabilities is held.
+    Batches are fitted as `predict` takes them, and no whole volume of probabilities is held in memory.
 
     Args:
         predict: maps batches of grid slices to their probabilities; may take several batches ahead.
@@ -73,16 +61,9 @@ def map_to_native(
 
 
 def predict_grids(network: Network, batches: Iterable[NDArray[np.int16]]) -> Iterator[NDArray[np.float32]]:
-    """Run a network on batches of grid slices, one batch ahead of the caller.
+    """Run a network on batches of up to `BATCH_SIZE` grid slices, one batch ahead of the caller.
 
     A network leaves processors idle now and then; the caller's work fills them.
-
-    Args:
-        network: always called with `BATCH_SIZE` slices.
-        batches: (n, size, size) int16 with n up to `BATCH_SIZE`.
-
-    Yields:
-        (n, size, size) float32 from 0 to 1 for each batch.
 
     Raises:
         InputError: the network returns NaN or infinity.

@@ -7,21 +7,18 @@ from components.ct.scan_folder import is_nifti_name
 from components.runtime.errors import InputError
 from components.storage.gcs import list_names
 from components.storage.gcs_uri import is_gcs_uri
-from serving.client.scan_folders import scans_by_case
+from serving.client.scans import scans_by_case
 
 
 def divide_scans(source: str, parts: int) -> list[str]:
-    """Find the scans of a source and divide them round-robin.
+    """Find the scans of a source and divide them into at most `parts` parts, none of them empty.
 
     Args:
         source: a folder of NIfTI files and DICOM series, or `gs://bucket/prefix` of NIfTI files.
-        parts: the most parts; every part has a scan.
+        parts: the most parts.
 
     Returns:
         The file names of each part, relative to the source, as a JSON list.
-
-    Raises:
-        InputError: The source has no scans.
     """
     if is_gcs_uri(source):
         names = [name for name in list_names(source) if is_nifti_name(name) and "/" not in name]

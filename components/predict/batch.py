@@ -11,9 +11,7 @@ from components.predict.version_model import VersionModel
 from components.runtime.errors import InputError
 from components.storage.gcs import download_prefix
 from components.storage.gcs_uri import is_gcs_uri
-from serving.client import SegmentationClient
-from serving.client.scan_files import Predict
-from serving.client.scan_folders import SUMMARY, SummaryRow, plan_task, scans_by_case, segment_scans, write_summary
+from serving.client import SegmentationClient, scans
 
 _log = logging.getLogger(__name__)
 
@@ -35,37 +33,24 @@ class ModelEndpoint:
     version_label: str | None = None
 
     @contextmanager
-    def connect(self) -> Iterator[Predict]:
-        """Connect to the server or load the model; yield its predict function.
-
-        Raises:
-            InputError: Neither or both of `server` and `model` are given, or the model cannot be loaded.
-        """
-        if self.server and self.model:
-            raise InputError(f"server {self.server} and model {self.model}: expected one of them")
-        if self.server:
+    def connect(self) -> Iterator[scans.Predict]:
+        """Connect to the server or load the model, and yield its predict function."""
+        if self.server and not self.model:
             with SegmentationClient(self.server, self.name, version_label=self.version_label) as client:
                 yield client.predict
-        elif self.model:
-            with VersionModel(self.model) as model:
-                yield model.predict
+        elif self.model and not self.server:
+            with VersionModel(self.model) as version:
+                yield version.predict
         else:
-            raise InputError("no model: expected either server (host:port) or model (a version folder)")
+            raise InputError(f"server {self.server} and model {self.model}: expected exactly one of them")
 
 
 def predict_part(
     source: str, names: Sequence[str], endpoint: ModelEndpoint, output: Path, min_lesion_ml: float
-) -> list[SummaryRow]:
-    """Segment some scans of a source and write masks, previews and a summary.
+) -> list[scans.SummaryRow]:
+    """Segment some scans of a source, named relative to it, and write masks, previews and a summary to `output`.
 
     A scan that fails becomes a row with an error.
-
-    Args:
-        source: a folder of scans, or `gs://bucket/prefix`.
-        names: file names relative to the source.
-        endpoint: the model that predicts.
-        output: the folder to write to.
-        min_lesion_ml: smaller connected lesions are removed from the masks.
 
     Raises:
         InputError: The model is not available, or every scan failed.
@@ -77,13 +62,16 @@ def predict_part(
         if is_gcs_uri(source):
             folder = Path(scratch)
             download_prefix(source, folder, include=lambda name: name in set(names))
-        scans = {case: scan for case, scan in scans_by_case(folder).items() if scan.name in set(names)}
-        tasks = [plan_task(case, scan, output, preview=True) for case, scan in scans.items()]
+        tasks = [
+            scans.ScanTask(case, scan, scans.OutputFiles.in_folder(output, case, "preview"))
+            for case, scan in scans.scans_by_case(folder).items()
+            if scan.name in set(names)
+        ]
         with endpoint.connect() as predict:
-            for row in segment_scans(predict, tasks, min_lesion_ml):
+            for row in scans.segment_scans(predict, tasks, min_lesion_ml):
                 rows.append(row)
-                _log.info("%d/%d %s: %s", len(rows), len(tasks), row.case, row.error or f"{row.lesion_ml:.1f} mL")
+                _log.info("%d/%d %s: %s", len(rows), len(tasks), row.case, row)
     if all(row.error for row in rows):
         raise InputError(f"all {len(rows)} scans failed; the first: {rows[0].error}")
-    write_summary(output / SUMMARY, rows)
+    scans.write_summary(output / scans.SUMMARY, rows)
     return rows

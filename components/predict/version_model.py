@@ -1,7 +1,6 @@
 """Segment volumes with a version loaded in this process, without a server."""
 
-from contextlib import ExitStack
-from typing import Self
+from contextlib import AbstractContextManager, ExitStack
 
 import numpy as np
 
@@ -13,7 +12,7 @@ from serving.client import Prediction
 from serving.versions.layout import SAVED_MODEL_PB, local_copy, served_version, version_number
 
 
-class VersionModel:
+class VersionModel(AbstractContextManager["VersionModel"]):
     """A version loaded from its folder; use it in a `with` block.
 
     Args:
@@ -40,10 +39,6 @@ class VersionModel:
             except (OSError, ValueError) as error:
                 raise InputError(f"{version}: expected a model that the export step wrote ({error})") from error
             self._files = files.pop_all()
-
-    def __enter__(self) -> Self:
-        """Return the model; the `with` block removes downloaded files."""
-        return self
 
     def __exit__(self, *_: object) -> None:
         """Remove downloaded files."""

@@ -4,10 +4,10 @@ Slices travel as int16 HU on the network's own grid, 16 times fewer bytes than f
 and the threshold come from the served model; the client has no copy of either.
 """
 
-from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, Self
+from contextlib import AbstractContextManager
+from dataclasses import KW_ONLY, dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,14 +58,15 @@ class Prediction:
 
 @dataclass(frozen=True)
 class NetworkMetadata:
-    """Version, grid size and output names of the signature `network` of a served model."""
+    """The signature `network` of a served model."""
 
     version: int | None
     grid_size: int
     outputs: frozenset[str]
 
 
-class SegmentationClient:
+@dataclass(eq=False)
+class SegmentationClient(AbstractContextManager["SegmentationClient"]):
     """A client for a model on TF Serving or a compatible server; use it in a `with` block.
 
     Args:
@@ -82,32 +83,20 @@ class SegmentationClient:
         ValueError: Both `version` and `version_label` are given.
     """
 
-    def __init__(
-        self,
-        target: str,
-        model: str,
-        *,
-        version: int | None = None,
-        version_label: str | None = None,
-        tls: ClientTls | None = None,
-        timeout_s: float = 60.0,
-        chunk_bytes: int = 2 << 20,
-        in_flight: int = 3,
-    ) -> None:
-        if version is not None and version_label:
-            raise ValueError(f"version {version} and version label {version_label!r}: give one of them")
-        self.target = target
-        self.model = model
-        self.version = version
-        self.version_label = version_label
-        self.timeout_s = timeout_s
-        self.chunk_bytes = chunk_bytes
-        self.in_flight = in_flight
-        self._endpoint = Endpoint(target, timeout_s, tls)
+    target: str
+    model: str
+    _: KW_ONLY
+    version: int | None = None
+    version_label: str | None = None
+    tls: ClientTls | None = None
+    timeout_s: float = 60.0
+    chunk_bytes: int = 2 << 20
+    in_flight: int = 3
 
-    def __enter__(self) -> Self:
-        """Return the client; the `with` block closes it."""
-        return self
+    def __post_init__(self) -> None:  # noqa: D105
+        if self.version is not None and self.version_label:
+            raise ValueError(f"version {self.version} and version label {self.version_label!r}: give one of them")
+        self._endpoint = Endpoint(self.target, self.timeout_s, self.tls)
 
     def __exit__(self, *_: object) -> None:
         """Close the connection."""
@@ -166,24 +155,20 @@ class SegmentationClient:
     def _predict_with(
         self, network: NetworkMetadata, slices_hu: NDArray[np.int16]
     ) -> tuple[NDArray[np.float32], float, int | None]:
+        reply_bytes = 4 * network.grid_size**2  # a float32 slice, twice the int16 slice of the request
+        chunk_size = max(1, self.chunk_bytes // reply_bytes)
         probability = np.empty(slices_hu.shape, np.float32)
         threshold = _DEFAULT_THRESHOLD
 
         def predict(chunks: Iterator[NDArray[np.int16]]) -> Iterator[NDArray[np.float32]]:
             nonlocal threshold
-            lengths: deque[int] = deque()
-
-            def requests() -> Iterator[Any]:
-                for grids_hu in chunks:
-                    lengths.append(len(grids_hu))
-                    yield self._request(network, grids_hu)
-
-            for reply in self._endpoint.calls(PREDICT, requests(), self.in_flight):
-                grids, threshold = self._read(reply, network, lengths.popleft())
+            remaining = len(slices_hu)
+            requests = (self._request(network, grids_hu) for grids_hu in chunks)
+            for reply in self._endpoint.calls(PREDICT, requests, self.in_flight):
+                grids, threshold = self._read(reply, network, min(remaining, chunk_size))
+                remaining -= len(grids)
                 yield grids
 
-        reply_bytes = 4 * network.grid_size**2  # a float32 slice, twice the int16 slice of the request
-        chunk_size = max(1, self.chunk_bytes // reply_bytes)
         for part, values in map_to_native(predict, slices_hu, network.grid_size, chunk_size):
             probability[part] = values
         return probability, threshold, network.version

@@ -78,7 +78,7 @@ def _predict(arguments: argparse.Namespace) -> None:
 
 
 def _predict_scan(arguments: argparse.Namespace) -> None:
-    from serving.client.scan_files import OutputFiles, check_outputs, segment_scan
+    from serving.client.scans import OutputFiles, ScanTask, check_outputs, segment_scan
 
     outputs = OutputFiles(
         mask=arguments.output,
@@ -86,19 +86,20 @@ def _predict_scan(arguments: argparse.Namespace) -> None:
         preview=_path(arguments.preview, "--preview"),
         segmentation=_path(arguments.dicom_seg, "--dicom-seg"),
     )
-    check_outputs(arguments.scan, outputs, arguments.force)
+    task = ScanTask(arguments.scan.name, arguments.scan, outputs)
+    check_outputs([task], arguments.force)
     with _client(arguments) as client:
-        result = segment_scan(client.predict, arguments.scan, outputs, arguments.min_lesion_ml)
-    if result.intensity is Intensity.WINDOWED:
+        row = segment_scan(client.predict, task, arguments.min_lesion_ml)
+    if row.intensity == Intensity.WINDOWED:
         print(f"note: the scan is 8-bit; its values were read as HU from {WINDOW_HU[0]:g} to {WINDOW_HU[1]:g}")
-    model = arguments.model if result.version is None else f"{arguments.model} version {result.version}"
-    print(f"{arguments.output}: {_describe(result.burden)}, by {model}")
+    version = "" if row.model_version is None else f" version {row.model_version}"
+    print(f"{arguments.output}: {row}, by {arguments.model}{version}")
 
 
 def _predict_folder(arguments: argparse.Namespace) -> None:
     from tqdm import tqdm
 
-    from serving.client import scan_folders
+    from serving.client import scans
 
     options = {"probability": arguments.probability, "preview": arguments.preview, "segmentation": arguments.dicom_seg}
     for value in options.values():
@@ -106,29 +107,25 @@ def _predict_folder(arguments: argparse.Namespace) -> None:
             raise InputError(f"{value}: for a folder of scans give the option without a name; each case gets a file")
     if arguments.output.is_file():
         raise InputError(f"{arguments.output}: is a file; expected a folder, as the input is a folder of scans")
-    requested = {name: bool(value) for name, value in options.items()}
+    kinds = [kind for kind, value in options.items() if value]
     tasks = [
-        scan_folders.plan_task(case, scan, arguments.output, **requested)
-        for case, scan in scan_folders.scans_by_case(arguments.scan).items()
+        scans.ScanTask(case, scan, scans.OutputFiles.in_folder(arguments.output, case, *kinds))
+        for case, scan in scans.scans_by_case(arguments.scan).items()
     ]
     arguments.output.mkdir(parents=True, exist_ok=True)
-    summary = arguments.output / scan_folders.SUMMARY
-    scan_folders.check_all_outputs(tasks, summary, arguments.force)
+    summary = arguments.output / scans.SUMMARY
+    scans.check_outputs(tasks, arguments.force, summary)
     rows = []
     with _client(arguments) as client:
-        results = scan_folders.segment_scans(client.predict, tasks, arguments.min_lesion_ml)
-        for row in tqdm(results, total=len(tasks), disable=None):  # None: a bar on a terminal alone
+        results = scans.segment_scans(client.predict, tasks, arguments.min_lesion_ml)
+        for row in tqdm(results, total=len(tasks), disable=None):  # None: a bar on a terminal only
             rows.append(row)
-            tqdm.write(f"{row.case}: {row.error or _describe(row)}")
-            scan_folders.write_summary(summary, rows)
+            tqdm.write(f"{row.case}: {row}")
+            scans.write_summary(summary, rows)
     failed = [row.case for row in rows if row.error]
     print(f"{summary}: {len(rows) - len(failed)} of {len(rows)} scans segmented")
     if failed:
         raise InputError(f"{len(failed)} of {len(rows)} scans failed: {', '.join(failed)}; see {summary}")
-
-
-def _describe(burden: Any) -> str:
-    return f"{burden.lesion_ml:.1f} mL of lesion in {burden.slices_affected} of {burden.slices} slices"
 
 
 def _client(arguments: argparse.Namespace) -> Any:

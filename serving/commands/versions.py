@@ -7,8 +7,9 @@ from typing import Any
 from components.runtime.errors import InputError
 from components.storage.gcs_uri import is_gcs_uri
 from serving.arguments import add_model, version
-
-DEFAULT_LABEL = "stable"
+from serving.versions.layout import SIGNATURE, complete_versions
+from serving.versions.manifest import verify
+from serving.versions.signing import sign, verify_signature
 
 
 def add_to(commands: Any) -> None:
@@ -16,50 +17,35 @@ def add_to(commands: Any) -> None:
     parser = commands.add_parser("versions", help="list, verify, sign, promote and roll back the versions of a model")
     subcommands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    def add(name: str, run: Any, help: str) -> argparse.ArgumentParser:
-        command: argparse.ArgumentParser = subcommands.add_parser(
-            name, help=help, description=f"{help[0].upper()}{help[1:]}."
-        )
+    def add(name: str, run: Any, text: str) -> Any:
+        command = subcommands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
         command.set_defaults(run=run)
         return command
 
     _add_model_base(add("list", _list, "list versions, version labels and the ledger of changes"))
-    verify = add("verify", _verify, "compare a version's files with its SHA-256 manifest")
-    verify.add_argument("version", type=Path, metavar="DIR", help="a version folder, such as models/lung-infection/3")
-    verify.add_argument("--public-key", type=Path, metavar="PEM", help="also require a signature by this key's owner")
-    sign = add("sign", _sign, "sign a version's files with an elliptic curve key (needs the extra `signing`)")
-    sign.add_argument("version", type=Path, metavar="DIR", help="a version folder")
-    sign.add_argument("--key", type=Path, required=True, metavar="PEM", help="the private key")
+    verifying = add("verify", _verify, "compare a version's files with its SHA-256 manifest")
+    verifying.add_argument("version", type=Path, metavar="DIR", help="version folder, such as models/lung-infection/3")
+    verifying.add_argument("--public-key", type=Path, metavar="PEM", help="also require a signature by the key's owner")
+    signing = add("sign", _sign, "sign a version's files with an elliptic curve key (needs the extra `signing`)")
+    signing.add_argument("version", type=Path, metavar="DIR", help="version folder")
+    signing.add_argument("--key", type=Path, required=True, metavar="PEM", help="private key")
     promote = add("promote", _promote, "point a version label at a version, in the models.config of TensorFlow Serving")
-    _add_model_base(promote)
-    promote.add_argument("--version", type=version, required=True, metavar="N", help="the version")
-    _add_change(promote)
     rollback = add("rollback", _rollback, "point a version label back at the version before the present one")
-    _add_model_base(rollback)
-    _add_change(rollback)
+    promote.add_argument("--version", type=version, required=True, metavar="N", help="version number")
+    for command in (promote, rollback):
+        _add_model_base(command)
+        command.add_argument("--label", default="stable", help="version label (default: %(default)s)")
+        command.add_argument("--why", required=True, metavar="TEXT", help="reason, for the ledger")
+        command.add_argument("--who", metavar="NAME", help="who decided, for the ledger (default: the user)")
 
 
 def _add_model_base(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--model-base", required=True, metavar="DIR", help="the folder of version folders, or gs://bucket/prefix"
-    )
+    parser.add_argument("--model-base", required=True, metavar="DIR", help="folder of versions, or gs://bucket/prefix")
     add_model(parser)
-    parser.add_argument(
-        "--config", type=Path, metavar="FILE", help="the models.config (default: models.config in the folder)"
-    )
-
-
-def _add_change(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--label", default=DEFAULT_LABEL, metavar="LABEL", help="version label, such as canary (default: %(default)s)"
-    )
-    parser.add_argument("--why", required=True, metavar="TEXT", help="the reason, for the ledger")
-    parser.add_argument("--who", metavar="NAME", help="who decided, for the ledger (default: the user)")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="default: models.config in the model base")
 
 
 def _list(arguments: argparse.Namespace) -> None:
-    from serving.versions.layout import complete_versions
-
     labels = _version_labels(arguments)
     by_version: dict[int, list[str]] = {number: [] for number in complete_versions(labels.base)}
     for label, number in labels.current().items():
@@ -76,9 +62,6 @@ def _list(arguments: argparse.Namespace) -> None:
 
 
 def _verify(arguments: argparse.Namespace) -> None:
-    from serving.versions.manifest import verify
-    from serving.versions.signing import verify_signature
-
     files = verify(arguments.version)
     signed = ""
     if arguments.public_key is not None:
@@ -88,10 +71,6 @@ def _verify(arguments: argparse.Namespace) -> None:
 
 
 def _sign(arguments: argparse.Namespace) -> None:
-    from serving.versions.layout import SIGNATURE
-    from serving.versions.manifest import verify
-    from serving.versions.signing import sign
-
     verify(arguments.version)
     sign(arguments.version, arguments.key)
     print(f"{arguments.version / SIGNATURE}: written")
@@ -112,11 +91,9 @@ def _report(labels: Any, change: Any) -> None:
 
 
 def _version_labels(arguments: argparse.Namespace) -> Any:
-    from serving.versions.labels import VersionLabels
+    from serving.versions.labels import VersionLabels  # imports TensorFlow's messages
 
-    if arguments.config is None and is_gcs_uri(arguments.model_base):
-        raise InputError(
-            f"{arguments.model_base}: in Cloud Storage; expected a local models.config to write; name it with --config"
-        )
-    config = arguments.config or Path(arguments.model_base) / "models.config"
-    return VersionLabels(config, arguments.model, arguments.model_base)
+    base = arguments.model_base
+    if arguments.config is None and is_gcs_uri(base):
+        raise InputError(f"{base}: in Cloud Storage; expected a local models.config to write; name it with --config")
+    return VersionLabels(arguments.config or Path(base) / "models.config", arguments.model, base)

@@ -16,13 +16,7 @@ THRESHOLD = "threshold"
 
 
 def write_contract(saved_model: Path, size: int, threshold: float) -> None:
-    """Write the contract as JSON beside a SavedModel.
-
-    Args:
-        saved_model: the version folder.
-        size: edge of the network's grid.
-        threshold: probability at or above which a pixel is lesion.
-    """
+    """Write the contract as JSON beside a SavedModel whose network has a `size`×`size` grid."""
     slices = {
         "name": INPUT,
         "dtype": "int16",

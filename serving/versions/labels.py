@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from components.runtime.errors import InputError
 from components.storage.gcs_uri import is_gcs_uri
@@ -22,6 +22,7 @@ from serving.versions.manifest import verify
 from serving.versions.model_config import ModelConfig, read_model_config, write_model_config
 
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
+Action = Literal["promote", "rollback"]
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Change:
     when: str
     who: str
     why: str
-    action: Literal["promote", "rollback"]
+    action: Action
     model: str
     label: str
     from_version: int | None
@@ -42,13 +43,7 @@ class Change:
 
 
 class VersionLabels:
-    """The version labels of one model in a `models.config`.
-
-    Args:
-        config_file: the `models.config`, created if missing.
-        model: the model's name.
-        base: folder of its version folders, or `gs://bucket/prefix`.
-    """
+    """The version labels of one model in a `models.config`, which is created if missing."""
 
     def __init__(self, config_file: Path, model: str, base: str) -> None:
         self.config_file = config_file
@@ -98,16 +93,15 @@ class VersionLabels:
             raise InputError(f"{self.ledger_file}: not a ledger of promotions: {error}") from error
         return [change for change in changes if change.model == self.model]
 
-    def _point(
-        self, version: int, label: str, why: str, who: str | None, action: Literal["promote", "rollback"]
-    ) -> Change:
+    def _point(self, version: int, label: str, why: str, who: str | None, action: Action) -> Change:
         folders = complete_versions(self.base)
         if version not in folders:
             available = ", ".join(map(str, folders)) or "none"
             raise InputError(f"{self.base}: has no version {version}; available: {available}")
         with local_copy(folders[version]) as folder:
             verify(folder)
-            verdict = _read_verdict(folder)
+            path = folder / ASSETS_EXTRA / VERDICT
+            verdict = json.loads(path.read_text()) if path.is_file() else {}
         config = self._config()
         change = Change(
             when=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -118,7 +112,9 @@ class VersionLabels:
             label=label,
             from_version=config.labels.get(label),
             to_version=version,
-            **verdict,
+            verdict=verdict.get("verdict"),
+            test_dice=verdict.get("test_dice"),
+            model_sha256=verdict.get("model_sha256"),
         )
         labels = {**config.labels, label: version}
         # Ledger first: a recorded change that did not happen is visible, an unrecorded one is lost.
@@ -143,10 +139,3 @@ class VersionLabels:
         with self.config_file.with_suffix(".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
-
-
-def _read_verdict(version: Path) -> dict[str, Any]:
-    """Read the facts of a version's verdict that the ledger records; None for each without a verdict."""
-    path = version / ASSETS_EXTRA / VERDICT
-    content = json.loads(path.read_text()) if path.is_file() else {}
-    return {key: content.get(key) for key in ("verdict", "test_dice", "model_sha256")}

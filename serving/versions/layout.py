@@ -65,25 +65,16 @@ def complete_versions(model_base: str) -> dict[int, str]:
 
 
 def served_version(base: str) -> str | None:
-    """Find the version that TF Serving serves by default; None if there is none yet.
+    """Return a version's path or URI, given that of the version or of a model base, whose newest one TF Serving serves.
 
-    Args:
-        base: a version, or a model base, whose newest complete version is served; a path or `gs://bucket/prefix`.
-
-    Returns:
-        The version's path or URI.
-
-    Raises:
-        InputError: The bucket does not exist or cannot be read.
+    Returns None if there is no complete version; raises `InputError` if a bucket cannot be read.
     """
     base = base.rstrip("/")
     if not base:
         return None
-    is_version = SAVED_MODEL_PB in list_names(base) if is_gcs_uri(base) else (Path(base) / SAVED_MODEL_PB).is_file()
-    if is_version:
+    if SAVED_MODEL_PB in list_names(base) if is_gcs_uri(base) else (Path(base) / SAVED_MODEL_PB).is_file():
         return base
-    versions = complete_versions(base)
-    return versions[max(versions)] if versions else None
+    return next(reversed(complete_versions(base).values()), None)
 
 
 def version_number(version: str) -> int | None:

@@ -34,16 +34,13 @@ def verify(version: Path) -> int:
     for line in path.read_text().splitlines():
         digest, separator, name = line.partition("  ")
         if not separator or len(digest) != 64:
-            raise InputError(
-                f"{path}: line {len(expected) + 1} is malformed; expected digest and name; export the model again"
-            )
+            raise InputError(f"{path}: line {len(expected) + 1}: expected digest and name; export the model again")
         expected[name] = digest
     files = _files(version)
     problems = [f"{name} is missing" for name in sorted(set(expected) - set(files))]
     problems += [f"{name} was added" for name in sorted(set(files) - set(expected))]
-    problems += [
-        f"{name} was changed" for name in files if name in expected and expected[name] != sha256_of(version / name)
-    ]
+    known = (name for name in files if name in expected)
+    problems += [f"{name} was changed" for name in known if sha256_of(version / name) != expected[name]]
     if problems:
         raise InputError(
             f"{version}: files differ from the manifest: {join_problems(problems)}; do not serve it, export it again"

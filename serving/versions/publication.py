@@ -5,6 +5,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from components.runtime.errors import InputError
@@ -48,12 +49,12 @@ def publish(model_base: str, write: Callable[[Path], None]) -> str:
         shutil.rmtree(staging, ignore_errors=True)
 
 
+# Both retry if another export takes the number in the meantime.
 def _rename_to_next_version(staging: Path, base: Path) -> Path:
     while True:
         try:
             return staging.rename(base / _next_number(str(base)))
-        except OSError as error:
-            # Another export took the number in the meantime; rename never replaces a folder with content.
+        except OSError as error:  # rename never replaces a folder with content
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
 
@@ -61,11 +62,9 @@ def _rename_to_next_version(staging: Path, base: Path) -> Path:
 def _upload_as_next_version(folder: Path, model_base: str) -> str:
     while True:
         version = f"{model_base}/{_next_number(model_base)}"
-        try:
+        with suppress(ObjectExistsError):
             upload_folder(folder, version, last=SAVED_MODEL_PB)
-        except ObjectExistsError:
-            continue  # another export took the number in the meantime
-        return version
+            return version
 
 
 def _next_number(model_base: str) -> str:

@@ -22,12 +22,7 @@ class SignatureError(ValueError):
 
 
 def load_verified(folder: Path) -> "SavedModel":
-    """Load a version, after comparing its files with its manifest if it has one.
-
-    Raises:
-        InputError: The files differ from the manifest.
-        Exception: TensorFlow cannot load them; the type depends on the damage.
-    """
+    """Load a version, after comparing its files with its manifest if it has one."""
     if (folder / MANIFEST).is_file():
         verify(folder)
     return SavedModel(folder)
@@ -36,32 +31,27 @@ def load_verified(folder: Path) -> "SavedModel":
 class SavedModel:
     """A SavedModel in memory.
 
+    TensorFlow raises exceptions of many types for a folder it cannot load.
+
     Attributes:
         signatures: SignatureDef by name, as GetModelMetadata publishes them.
     """
 
     def __init__(self, folder: Path) -> None:
         (meta_graph,) = loader_impl.parse_saved_model(str(folder)).meta_graphs
-        # Names with this prefix are TensorFlow's own bookkeeping.
-        self.signatures = {
-            name: signature
-            for name, signature in meta_graph.signature_def.items()
-            if not name.startswith("__saved_model")
-        }
+        definitions = meta_graph.signature_def.items()
+        # The prefix marks TensorFlow's own bookkeeping.
+        self.signatures = {name: value for name, value in definitions if not name.startswith("__saved_model")}
         self._loaded = tf.saved_model.load(str(folder))
 
     def signature(self, name: str) -> Any:
-        """Return a SignatureDef by name.
-
-        Raises:
-            SignatureError: The model has no such signature.
-        """
+        """Return a SignatureDef by name, or raise `SignatureError`."""
         if name not in self.signatures:
             raise SignatureError(f'Serving signature key "{name}" not found.')
         return self.signatures[name]
 
     def run(self, signature_name: str, inputs: Mapping[str, NDArray]) -> dict[str, NDArray]:
-        """Run one signature on arrays by input name and return all its outputs by name.
+        """Run one signature on arrays by input name and return its outputs by name.
 
         Raises:
             tf.errors.OpError: TensorFlow rejects the arrays or fails on them.
@@ -72,11 +62,7 @@ class SavedModel:
 
     @cached_property
     def image_size(self) -> int:
-        """Edge of the grid of signature `network`, in pixels.
-
-        Raises:
-            SignatureError: The signature is missing or takes slices of any size.
-        """
+        """Edge of the grid of signature `network`; raises `SignatureError` without a fixed grid."""
         (info,) = self.signature(GRID_SIGNATURE).inputs.values()
         sizes = [dim.size for dim in info.tensor_shape.dim]
         if len(sizes) != 3 or sizes[1] != sizes[2] or sizes[1] < 1:
@@ -89,11 +75,7 @@ class SavedModel:
         return self._predict(np.zeros((1, self.image_size, self.image_size), np.int16))[1]
 
     def lesion_probability(self, slices_hu: NDArray[np.int16]) -> NDArray[np.float32]:
-        """Run signature `network` on (n, size, size) HU and return probabilities of that shape.
-
-        Raises:
-            SignatureError: The signature is missing or returns other outputs.
-        """
+        """Run signature `network` on (n, size, size) HU; raises `SignatureError` for other outputs."""
         return self._predict(slices_hu)[0]
 
     def _predict(self, slices_hu: NDArray[np.int16]) -> tuple[NDArray[np.float32], float]:

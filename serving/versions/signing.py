@@ -13,11 +13,7 @@ from serving.versions.layout import SIGNATURE
 
 
 def sign(version: Path, private_key: Path) -> None:
-    """Sign the files of a version folder.
-
-    Args:
-        version: the folder.
-        private_key: PEM of an elliptic curve key without a passphrase, such as `openssl ecparam -genkey` writes.
+    """Sign a version folder with an elliptic curve key in PEM without a passphrase.
 
     Raises:
         InputError: model-signing is not installed, or the key cannot be used.
@@ -37,8 +33,7 @@ def verify_signature(version: Path, public_key: Path) -> None:
     """Check that the owner of a key signed exactly the files of a version folder.
 
     Raises:
-        InputError: model-signing is not installed, the signature is missing, or it covers other files or is by another
-            key.
+        InputError: model-signing is not installed, or the signature is missing, of other files or by another key.
     """
     if not (version / SIGNATURE).is_file():
         raise InputError(f"{version}: not signed; expected {SIGNATURE}, which `lung-ct versions sign` writes")

@@ -1,8 +1,8 @@
-"""One 512×512×300 volume, file to mask file: through gRPC against the SavedModel called in this process.
+"""One 512×512×300 volume, file to mask file: over gRPC, relative to the SavedModel in this process.
 
 Run: python -m tests.bench.serving_volume [rounds] [slices]
 
-Both do the same reading, fitting, inverting and writing. Rounds take turns, and the medians are compared.
+Both read, fit, invert and write alike. Rounds are interleaved; medians are compared.
 """
 
 import contextlib
@@ -21,28 +21,30 @@ from components.ct.grid import GridFit, axial_slices, fit_hu
 from components.ct.intensity import read_ct
 from components.ct.volume import write_on_file_grid
 from components.predict.version_model import VersionModel
-from serving.client.scan_files import OutputFiles, segment_scan
+from serving.client.scans import OutputFiles, ScanTask, segment_scan
 from serving.client.segmentation import SegmentationClient
-from tests.bench.serving_setup import MODEL, SHAPE, SIZE, export_idle, export_network, print_table, server, write_scan
+from serving.server.process import server_process
+from serving.versions.saved_model import SavedModel
+from tests.bench.serving_setup import MODEL, SHAPE, SIZE, export_idle, export_network, print_table, write_scan
 
 
 def timed(function: Callable[[], object]) -> tuple[float, object]:
-    """Seconds, and what came out."""
+    """Return the duration in seconds and the result."""
     started = time.perf_counter()
     result = function()
     return time.perf_counter() - started, result
 
 
 def counting_proxy(target: str) -> tuple[str, list[int]]:
-    """A TCP relay to `target`; its address, and the bytes that went up and down so far."""
+    """Start a TCP relay to `target`; return its address and a list of the bytes sent up and down so far."""
     listener = socket.create_server(("127.0.0.1", 0))
     counts = [0, 0]
     host, _, port = target.rpartition(":")
 
-    def relay(source: socket.socket, sink: socket.socket, way: int) -> None:
-        with contextlib.suppress(OSError):  # either end hangs up
+    def relay(source: socket.socket, sink: socket.socket, direction: int) -> None:
+        with contextlib.suppress(OSError):  # one side closes the connection
             while data := source.recv(1 << 16):
-                counts[way] += len(data)
+                counts[direction] += len(data)
                 sink.sendall(data)
 
     def accept() -> None:
@@ -59,40 +61,43 @@ def counting_proxy(target: str) -> tuple[str, list[int]]:
 def main(rounds: int = 3, slices: int = SHAPE[2]) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        export_network(folder / "base")
-        scan, mask = folder / "scan.nii.gz", OutputFiles(folder / "mask.nii.gz")
+        network = SavedModel(export_network(folder / "base"))
+        scan = folder / "scan.nii.gz"
+        task = ScanTask("scan", scan, OutputFiles(folder / "mask.nii.gz"))
         shape = (*SHAPE[:2], slices)
         write_scan(scan, shape)
-        with server(folder / "base") as address, SegmentationClient(address, MODEL) as client:
-            model = VersionModel(str(folder / "base"))
-            model.predict(read_ct(scan)[0])  # TensorFlow's first call plans its kernels
+        with (
+            server_process(folder / "base", MODEL) as address,
+            SegmentationClient(address, MODEL) as client,
+            VersionModel(str(folder / "base")) as model,
+        ):
+            model.predict(read_ct(scan)[0])  # TensorFlow's first call selects kernels
             served, direct = [], []
             for _ in range(rounds):
-                direct.append(timed(lambda: segment_scan(model.predict, scan, mask))[0])
-                served.append(timed(lambda: segment_scan(client.predict, scan, mask))[0])
-            whole, apart = statistics.median(served), statistics.median(direct)
+                direct.append(timed(lambda: segment_scan(model.predict, task))[0])
+                served.append(timed(lambda: segment_scan(client.predict, task))[0])
+            served_s, direct_s = statistics.median(served), statistics.median(direct)
             export_idle(folder / "idle")
-            with server(folder / "idle") as idle_address, SegmentationClient(idle_address, MODEL) as idle:
-                parts = measure_parts(scan, mask.mask, model, idle)
+            with server_process(folder / "idle", MODEL) as idle_server, SegmentationClient(idle_server, MODEL) as idle:
+                steps = measure_steps(scan, task.outputs.mask, network, idle)
             relayed, counts = counting_proxy(address)
             with SegmentationClient(relayed, MODEL) as counted:
                 counted.predict(read_ct(scan)[0])
     name = "×".join(map(str, shape))
-    rows = [("", "seconds", "ratio", "wanted")]
+    rows = [("", "seconds", "ratio", "target")]
     rows += [
-        ("in-process SavedModel", f"{apart:.2f}", "1.00", ""),
-        ("through gRPC", f"{whole:.2f}", f"{whole / apart:.2f}", "≤ 1.4"),
+        ("in-process SavedModel", f"{direct_s:.2f}", "1.00", ""),
+        ("over gRPC", f"{served_s:.2f}", f"{served_s / direct_s:.2f}", "≤ 1.4"),
     ]
     print_table(f"{name}, file to mask file (median of {rounds})", rows)
-    print_table(
-        "its parts, each alone", [("", "seconds"), *((name, f"{seconds:.2f}") for name, seconds in parts.items())]
-    )
+    rows = [("", "seconds"), *((step, f"{seconds:.2f}") for step, seconds in steps.items())]
+    print_table("its steps, measured separately", rows)
     as_float32 = 4 * shape[0] * shape[1] * slices
     up, down = counts
     print_table(
-        "bytes on the wire, counted by a relay",
+        "bytes on the wire",
         [
-            ("", "MB", "share of float32 slices", "wanted"),
+            ("", "MB", "share of float32 slices", "target"),
             ("float32 512² slices, one way", f"{as_float32 / 1e6:.1f}", "1", ""),
             ("`network`, up", f"{up / 1e6:.1f}", f"1/{as_float32 / up:.0f}", "≤ 1/10"),
             ("`network`, up and down", f"{(up + down) / 1e6:.1f}", f"1/{as_float32 / (up + down):.1f}", "≤ 1/10"),
@@ -100,24 +105,24 @@ def main(rounds: int = 3, slices: int = SHAPE[2]) -> None:
     )
 
 
-def measure_parts(scan: Path, mask: Path, model: VersionModel, idle: SegmentationClient) -> dict[str, float]:
-    """Seconds of each part of the way, one after the other without overlap."""
-    parts = {}
-    parts["read"], (volume, _) = timed(lambda: read_ct(scan))
+def measure_steps(scan: Path, mask: Path, network: SavedModel, idle: SegmentationClient) -> dict[str, float]:
+    """Return the seconds of each step, measured one after the other."""
+    steps = {}
+    steps["read"], (volume, _) = timed(lambda: read_ct(scan))
     slices = axial_slices(volume.voxels)
-    parts["fit"], grids = timed(lambda: fit_hu(slices, SIZE))
+    steps["fit"], grids = timed(lambda: fit_hu(slices, SIZE))
     batches = [grids[start : start + 32] for start in range(0, len(grids), 32)]
-    parts["network, in-process"], answers = timed(lambda: [model._answer(b)["lesion_probability"] for b in batches])
-    # On the grid already, and to a network that does nothing: what is left beside the two copies is the wire.
+    steps["network, in-process"], outputs = timed(lambda: [network.lesion_probability(batch) for batch in batches])
+    # Slices on the grid and a network without computation: the rest, less the copies, is transport.
     seconds, _ = timed(lambda: idle.predict_slices(grids))
     identity = GridFit(height=SIZE, width=SIZE, size=SIZE)
-    copying, _ = timed(lambda: (fit_hu(grids, SIZE), identity.invert(np.concatenate(answers))))
-    parts["wire, there and back"] = seconds - copying
+    copying, _ = timed(lambda: (fit_hu(grids, SIZE), identity.invert(np.concatenate(outputs))))
+    steps["transport"] = seconds - copying
     fit = GridFit.for_slices(slices, SIZE)
-    parts["inverse"], probability = timed(lambda: fit.invert(np.concatenate(answers)))
-    found = (probability >= 0.5).astype(np.uint8).transpose(2, 1, 0)[::-1, ::-1]
-    parts["write"], _ = timed(lambda: write_on_file_grid(mask, found, volume.file_grid))
-    return parts
+    steps["inverse"], probability = timed(lambda: fit.invert(np.concatenate(outputs)))
+    voxels = (probability >= 0.5).astype(np.uint8).transpose(2, 1, 0)[::-1, ::-1]
+    steps["write"], _ = timed(lambda: write_on_file_grid(mask, voxels, volume.file_grid))
+    return steps
 
 
 if __name__ == "__main__":
