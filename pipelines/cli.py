@@ -46,12 +46,12 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    from pipelines.local.runs import RUNS
+    from pipelines.local.runs import run_pipeline
     from pipelines.parameters import parse_parameters
 
     parameters = parse_parameters(arguments.pipeline, arguments.parameters)
     try:
-        summary = RUNS[arguments.pipeline](arguments.runs, parameters, arguments.runner)
+        summary = run_pipeline(arguments.pipeline, arguments.runs, parameters, arguments.runner)
     except KeyboardInterrupt:
         print("interrupted: no version was published; the run folder keeps the finished steps", file=sys.stderr)
         raise

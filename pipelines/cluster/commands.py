@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, get_args
 from components.runtime.errors import InputError
 from pipelines import PipelineName
 
-if TYPE_CHECKING:  # both import kfp
+if TYPE_CHECKING:  # these import kfp
     from pipelines.cluster.compile_options import ClusterOptions
     from pipelines.cluster.connection import Cluster
+    from pipelines.cluster.runs import RunSettings
 
 
 def add_to(commands: Any) -> None:
@@ -41,7 +42,7 @@ def add_to(commands: Any) -> None:
 
 
 def add_compile_options(parser: argparse.ArgumentParser) -> None:
-    """Add the cluster options of `compile`, which `compile_options` reads."""
+    """Add the options of `ClusterOptions`."""
     parser.add_argument("--cpu", nargs="*", default=[], metavar="STEP=CORES", help="such as slice=16")
     parser.add_argument("--memory", nargs="*", default=[], metavar="STEP=SIZE", help="such as slice=64G")
     parser.add_argument("--gpus", type=int, default=0, help="GPUs of the train step (default: %(default)s)")
@@ -52,7 +53,9 @@ def add_compile_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checkpoint-claim", help="volume claim of the train step, mounted at /checkpoints")
     parser.add_argument("--secret", help="Secret for identify, ingest and export, mounted at /run/secrets/<name>")
     parser.add_argument("--image-pull-secret", help="Secret for pulling the images")
-    parser.add_argument("--no-cache", action="store_true", help="ingest in every run, even if the source is unchanged")
+    parser.add_argument(
+        "--no-cache", dest="caching", action="store_false", help="ingest in every run, even if the source is unchanged"
+    )
 
 
 def compile_options(arguments: argparse.Namespace) -> "ClusterOptions":
@@ -65,25 +68,15 @@ def compile_options(arguments: argparse.Namespace) -> "ClusterOptions":
 
     if arguments.gpus < 0:
         raise InputError(f"--gpus is {arguments.gpus}; expected 0 or more")
-    return ClusterOptions(
-        cpu=_pairs("--cpu", arguments.cpu),
-        memory=_pairs("--memory", arguments.memory),
-        gpus=arguments.gpus,
-        gpu_type=arguments.gpu_type,
-        node_selector=_pairs("--node-selector", arguments.node_selector),
-        tolerate=tuple(arguments.tolerate),
-        model_claim=arguments.model_claim,
-        checkpoint_claim=arguments.checkpoint_claim,
-        secret=arguments.secret,
-        image_pull_secret=arguments.image_pull_secret,
-        caching=not arguments.no_cache,
-    )
+    values = {name: value for name, value in vars(arguments).items() if name in ClusterOptions.__dataclass_fields__}
+    pairs = {name: _pairs(name, values[name]) for name in ("cpu", "memory", "node_selector")}
+    return ClusterOptions(**values | pairs | {"tolerate": tuple(arguments.tolerate)})
 
 
 def _pairs(option: str, words: Sequence[str]) -> dict[str, str]:
     pairs = dict(word.partition("=")[::2] for word in words)
     if not all(name and value for name, value in pairs.items()):
-        raise InputError(f"{option} {' '.join(words)}: expected NAME=VALUE")
+        raise InputError(f"--{option.replace('_', '-')} {' '.join(words)}: expected NAME=VALUE")
     return pairs
 
 
@@ -93,8 +86,9 @@ def _cluster(arguments: argparse.Namespace) -> "Cluster":
     return Cluster(arguments.host, arguments.namespace, arguments.token_file, arguments.ca_file)
 
 
-def _parameters(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Read the parameters file and the command line; the command line takes precedence."""
+def _settings(arguments: argparse.Namespace, default_name: str) -> "RunSettings":
+    """Read the run's settings; parameters on the command line precede those in the file."""
+    from pipelines.cluster.runs import RunSettings
     from pipelines.parameters import parse_parameters
 
     words: list[str] = []
@@ -104,7 +98,13 @@ def _parameters(arguments: argparse.Namespace) -> dict[str, Any]:
         except OSError as error:
             raise InputError(f"{arguments.parameters_file}: cannot be read: {error.strerror}") from error
         words = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
-    return parse_parameters(arguments.pipeline, [*words, *arguments.parameters])
+    return RunSettings(
+        name=arguments.name or default_name,
+        experiment=arguments.experiment,
+        parameters=parse_parameters(arguments.pipeline, [*words, *arguments.parameters]),
+        pipeline_root=arguments.pipeline_root,
+        service_account=arguments.service_account,
+    )
 
 
 def _package(arguments: argparse.Namespace) -> Path:
@@ -121,16 +121,9 @@ def _upload(arguments: argparse.Namespace) -> None:
 def _submit(arguments: argparse.Namespace) -> None:
     from pipelines.cluster.runs import RunEnd, follow, run_link, submit, upload
 
-    cluster, parameters = _cluster(arguments), _parameters(arguments)
-    run_id = submit(
-        cluster,
-        upload(cluster, _package(arguments)),
-        parameters,
-        experiment=arguments.experiment,
-        name=arguments.name or f"{arguments.pipeline} {datetime.now():%Y-%m-%d %H:%M:%S}",
-        pipeline_root=arguments.pipeline_root,
-        service_account=arguments.service_account,
-    )
+    cluster = _cluster(arguments)
+    settings = _settings(arguments, default_name=f"{arguments.pipeline} {datetime.now():%Y-%m-%d %H:%M:%S}")
+    run_id = submit(cluster, upload(cluster, _package(arguments)), settings)
     print(f"run {run_id}: {run_link(cluster, run_id)}", flush=True)
     if not arguments.wait:
         return
@@ -145,15 +138,6 @@ def _submit(arguments: argparse.Namespace) -> None:
 def _schedule(arguments: argparse.Namespace) -> None:
     from pipelines.cluster.runs import schedule, upload
 
-    cluster, parameters = _cluster(arguments), _parameters(arguments)
-    schedule_id = schedule(
-        cluster,
-        upload(cluster, _package(arguments)),
-        parameters,
-        experiment=arguments.experiment,
-        name=arguments.name or arguments.pipeline,
-        cron=arguments.cron,
-        pipeline_root=arguments.pipeline_root,
-        service_account=arguments.service_account,
-    )
+    cluster, settings = _cluster(arguments), _settings(arguments, default_name=arguments.pipeline)
+    schedule_id = schedule(cluster, upload(cluster, _package(arguments)), settings, arguments.cron)
     print(f"schedule {schedule_id}: {arguments.cron}")

@@ -66,21 +66,9 @@ _STEPS: Mapping[str, StepSettings] = MappingProxyType(
 
 @dataclass(frozen=True)
 class ClusterOptions:
-    """Options for compiling a pipeline for a cluster.
+    """Settings of a compilation; the options of `lung-ct compile` describe them.
 
-    Attributes:
-        cpu: cores by step, such as {"slice": "16"}, in place of the defaults.
-        memory: memory by step, such as {"slice": "64G"}, in place of the defaults.
-        gpus: GPUs of the train step; 0 trains on the CPU.
-        gpu_type: resource name of the GPUs.
-        node_selector: node labels that the train step requires.
-        tolerate: keys of taints that the train step tolerates, besides the GPU's own.
-        model_claim: volume claim mounted at /models in the steps that read or write versions; None for a bucket.
-        checkpoint_claim: volume claim mounted at /checkpoints in the train step, for `checkpoint_dir`, or None.
-        secret: Secret mounted at /run/secrets/<name> in identify, ingest and export, or None.
-        image_pull_secret: Secret for pulling the images, or None.
-        caching: whether ingest may reuse an earlier run's cases if the source is unchanged.
-        exit_handler: whether a last step summarizes the run, also if it failed.
+    `exit_handler` adds a last step that summarizes the run, also after a failure.
     """
 
     cpu: Mapping[str, str] = field(default_factory=dict)

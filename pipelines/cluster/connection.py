@@ -8,7 +8,6 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import kfp
 import kfp_server_api  # type: ignore[import-untyped]
@@ -48,7 +47,7 @@ class Cluster:
         token = None if self.token_file is None else _read_token(self.token_file)
         if self.host and not re.match(r"https?://", self.host):
             raise InputError(f"--host {self.host}: not a URL; expected http://… or https://…")
-        with translate_api_errors(self.host), warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        with api_call(self.host), warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # kfp's note on servers of its version 1
             return _Client(
                 host=self.host,
@@ -65,32 +64,32 @@ def check_api(cluster: Cluster) -> None:
         InputError: the API is unreachable, or rejects the request.
     """
     client = cluster.connect()
-    with translate_api_errors(cluster.host):
+    with api_call(cluster.host):
         client.list_pipelines(namespace=cluster.namespace, page_size=1)
 
 
 @contextlib.contextmanager
-def translate_api_errors(host: str | None) -> Iterator[None]:
-    """Raise API and connection errors as `InputError`."""
+def api_call(host: str | None) -> Iterator[None]:
+    """Raise API and connection errors as `InputError`, and suppress what kfp prints."""
     address = host or "the cluster"
     try:
-        yield
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
     except kfp_server_api.ApiException as error:
         if not error.status:
             raise InputError(f"{address}: {error.reason}") from error
         hint = f"; {_HINTS[error.status]}" if error.status in _HINTS else ""
-        message = _message(error.body) or error.reason
-        raise InputError(f"{address} responded {error.status}: {message}{hint}") from error
+        raise InputError(f"{address} responded {error.status}: {_message(error)}{hint}") from error
     except urllib3.exceptions.HTTPError as error:
         reason = getattr(error, "reason", None) or error
         raise InputError(f"{address} is unreachable ({reason}); check --host and the port forwarding") from error
 
 
-def _message(body: Any) -> str | None:
+def _message(error: kfp_server_api.ApiException) -> str:
     try:
-        return str(json.loads(body)["message"])
+        return str(json.loads(error.body)["message"])
     except (TypeError, ValueError, KeyError):
-        return None
+        return str(error.reason)
 
 
 class _Client(kfp.Client):

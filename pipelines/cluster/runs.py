@@ -1,12 +1,10 @@
 """Pipelines on a Kubeflow cluster: upload versions, submit and follow runs, schedule them."""
 
-import contextlib
 import hashlib
-import io
 import json
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +13,7 @@ import kfp_server_api  # type: ignore[import-untyped]
 import yaml  # type: ignore[import-untyped]
 
 from components.runtime.errors import InputError
-from pipelines.cluster.connection import Cluster, translate_api_errors
+from pipelines.cluster.connection import Cluster, api_call
 
 _END_STATES = ("SUCCEEDED", "FAILED", "SKIPPED", "CANCELED")  # kfp's own wait never returns on CANCELED
 _PAGE = 100
@@ -60,7 +58,7 @@ def upload(cluster: Cluster, package: Path) -> UploadedVersion:
     """
     version, name = package_version(package), _pipeline_name(package)
     client = cluster.connect()
-    with translate_api_errors(cluster.host), _without_links():
+    with api_call(cluster.host):
         pipeline_id = _pipeline_id(client, name, cluster.namespace)
         if pipeline_id is None:
             # Created empty: `upload_pipeline` names the first version after the pipeline.
@@ -73,57 +71,37 @@ def upload(cluster: Cluster, package: Path) -> UploadedVersion:
         return UploadedVersion(pipeline_id, stored.pipeline_version_id, version, is_new=True)
 
 
-def submit(
-    cluster: Cluster,
-    uploaded: UploadedVersion,
-    parameters: Mapping[str, Any],
-    *,
-    experiment: str,
-    name: str,
-    pipeline_root: str | None = None,
-    service_account: str | None = None,
-) -> str:
+@dataclass(frozen=True)
+class RunSettings:
+    """Settings of a run or a schedule; None for the cluster's default pipeline root and service account."""
+
+    name: str
+    experiment: str
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    pipeline_root: str | None = None
+    service_account: str | None = None
+
+
+def submit(cluster: Cluster, uploaded: UploadedVersion, settings: RunSettings) -> str:
     """Start a run of an uploaded version and return its id.
 
     Raises:
         InputError: the API is unreachable or rejects the run.
     """
     client = cluster.connect()
-    with translate_api_errors(cluster.host), _without_links():
-        run = client.run_pipeline(
-            _experiment_id(client, experiment, cluster.namespace),
-            name,
-            params=dict(parameters),
-            pipeline_id=uploaded.pipeline_id,
-            version_id=uploaded.version_id,
-            pipeline_root=pipeline_root,
-            service_account=service_account,
-        )
-    return run.run_id
+    with api_call(cluster.host):
+        experiment_id = _experiment_id(client, settings.experiment, cluster.namespace)
+        return client.run_pipeline(experiment_id, settings.name, **_run_arguments(uploaded, settings)).run_id
 
 
-def schedule(
-    cluster: Cluster,
-    uploaded: UploadedVersion,
-    parameters: Mapping[str, Any],
-    *,
-    experiment: str,
-    name: str,
-    cron: str,
-    pipeline_root: str | None = None,
-    service_account: str | None = None,
-) -> str:
+def schedule(cluster: Cluster, uploaded: UploadedVersion, settings: RunSettings, cron: str) -> str:
     """Run an uploaded version on a schedule, in place of an earlier schedule of that name; return its id.
 
     Args:
         cluster: address and credentials of the API.
         uploaded: the version.
-        parameters: the pipeline's parameters.
-        experiment: the runs' experiment.
-        name: the schedule's name.
+        settings: settings of the runs.
         cron: six fields, seconds first, such as `0 0 3 * * 1` for Mondays at three.
-        pipeline_root: artifact root of the runs; None for the cluster's default.
-        service_account: service account of the runs' pods.
 
     Raises:
         InputError: the cron expression is invalid, or the API is unreachable or rejects the schedule.
@@ -131,25 +109,31 @@ def schedule(
     if len(cron.split()) != 6:
         raise InputError(f"--cron {cron!r}: expected six fields, seconds first, such as '0 0 3 * * 1'")
     client = cluster.connect()
-    with translate_api_errors(cluster.host), _without_links():
-        experiment_id = _experiment_id(client, experiment, cluster.namespace)
-        predecessors = _recurring_run_ids(client, experiment_id, name)
+    with api_call(cluster.host):
+        experiment_id = _experiment_id(client, settings.experiment, cluster.namespace)
+        predecessors = _recurring_run_ids(client, experiment_id, settings.name)
         created = client.create_recurring_run(
             experiment_id,
-            name,
+            settings.name,
             cron_expression=cron,
             max_concurrency=1,
             no_catchup=True,  # catching up after a pause would train on the newest data several times
-            params=dict(parameters),
-            pipeline_id=uploaded.pipeline_id,
-            version_id=uploaded.version_id,
-            pipeline_root=pipeline_root,
-            service_account=service_account,
+            **_run_arguments(uploaded, settings),
         )
         # Deleted last: a rejected schedule must leave the present one in place.
         for recurring_run_id in predecessors:
             client.delete_recurring_run(recurring_run_id)
     return created.recurring_run_id
+
+
+def _run_arguments(uploaded: UploadedVersion, settings: RunSettings) -> dict[str, Any]:
+    return {
+        "params": dict(settings.parameters),
+        "pipeline_id": uploaded.pipeline_id,
+        "version_id": uploaded.version_id,
+        "pipeline_root": settings.pipeline_root,
+        "service_account": settings.service_account,
+    }
 
 
 def follow(
@@ -164,7 +148,7 @@ def follow(
     states: dict[str, str] = {}
     deadline = time.monotonic() + timeout_s
     while True:
-        with translate_api_errors(cluster.host):
+        with api_call(cluster.host):
             run = client.get_run(run_id)
         for task in (run.run_details.task_details if run.run_details else None) or []:
             if task.state and states.get(task.task_id) != task.state:
@@ -217,14 +201,6 @@ def _experiment_id(client: kfp.Client, name: str, namespace: str | None) -> str:
 
 
 def _recurring_run_ids(client: kfp.Client, experiment_id: str, name: str) -> list[str]:
-    page = client.list_recurring_runs(
-        experiment_id=experiment_id, page_size=_PAGE, filter=_equals("display_name", name)
-    )
+    named = _equals("display_name", name)
+    page = client.list_recurring_runs(experiment_id=experiment_id, page_size=_PAGE, filter=named)
     return [run.recurring_run_id for run in page.recurring_runs or []]
-
-
-@contextlib.contextmanager
-def _without_links() -> Iterator[None]:
-    """Suppress the links that kfp prints."""
-    with contextlib.redirect_stdout(io.StringIO()):
-        yield

@@ -19,25 +19,7 @@ _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 @dataclass(frozen=True)
 class Deployment:
-    """Settings of a deployment.
-
-    Attributes:
-        engine: container engine that builds and pushes.
-        registry: image registry, such as europe-docker.pkg.dev/my-project/lung-ct; None keeps images local.
-        revision: tag of the images.
-        python_image: base image, such as one pinned by digest; None for the Dockerfile's.
-        host: Kubeflow Pipelines API address; None for kubectl's current context.
-        kfp_namespace: user namespace on a multi-user Kubeflow; None on a single-user one.
-        token_file: file with a bearer token for the API.
-        overlay: overlay of the serving manifests.
-        options: kustomize components added to the overlay.
-        namespace: namespace of the servers.
-        model_base: folder of the model's versions; None for the overlay's.
-        gcp_service_account: Google service account that reads it; None for the overlay's.
-        serving_digest: digest of the tensorflow/serving image, sha256:…; None uses its tag.
-        gpus: GPUs of the train step; with any, the GPU image is built too.
-        model_claim: volume claim that export writes to; None for a bucket.
-        compile_with: more options of `lung-ct compile`, in shell syntax.
+    """Settings of a deployment; the options of `lung-ct deploy` describe them.
 
     Raises:
         InputError: settings are invalid or contradict each other.

@@ -1,7 +1,6 @@
 """Checks whether this machine can deploy: tools, versions, credentials and clusters."""
 
 import json
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,9 +37,12 @@ def print_report(deployment: Deployment) -> bool:
 
 def run_checks(deployment: Deployment) -> Iterator[Check]:
     """Check everything that the deployment needs."""
-    yield _check_engine(deployment.engine)
+    engine = deployment.engine
+    version = _read([engine, "version", "--format", "{{.Client.Version}}"])
+    remedy = f"install {engine} and start its service, or choose the other engine: ENGINE=docker or ENGINE=podman"
+    yield Check(engine, version is not None, version or "not installed or not running", remedy)
     if deployment.registry:
-        yield _check_registry(deployment.engine, deployment.registry)
+        yield _check_registry(engine, deployment.registry)
     kubectl = _check_kubectl()
     yield kubectl
     if kubectl.passed:
@@ -49,21 +51,13 @@ def run_checks(deployment: Deployment) -> Iterator[Check]:
     yield _check_pipelines_api(deployment)
 
 
-def _check_engine(engine: Engine) -> Check:
-    if shutil.which(engine) is None:
-        remedy = f"install {engine}, or choose the other engine: ENGINE=docker or ENGINE=podman"
-        return Check(engine, False, "not installed", remedy)
-    version = _read([engine, "version", "--format", "{{.Client.Version}}"])
-    return Check(engine, version is not None, version or "not running", f"start the {engine} service")
-
-
 def _check_registry(engine: Engine, registry: str) -> Check:
     host = registry.split("/")[0]
     podman_user = _read([engine, "login", "--get-login", host]) if engine == "podman" else None
-    if podman_user or _has_docker_credentials(host):
-        return Check("registry", True, f"credentials for {host}")
+    has_credentials = bool(podman_user) or _has_docker_credentials(host)
     helper = f", or: gcloud auth configure-docker {host}" if host.endswith("pkg.dev") else ""
-    return Check("registry", False, f"no credentials for {host}", f"{engine} login {host}{helper}")
+    result = f"{'' if has_credentials else 'no '}credentials for {host}"
+    return Check("registry", has_credentials, result, f"{engine} login {host}{helper}")
 
 
 def _has_docker_credentials(host: str) -> bool:

@@ -2,38 +2,39 @@
 
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from kfp import local
 
 from components.runtime.errors import InputError
 
+# Parameters that may name local folders or files, by how containers mount them.
+WRITABLE = ("model_base", "cache", "checkpoint_dir")
+READABLE = ("source", "reference_profile", "pseudonym_key_file", "folds_file", "model", "signing_key_file")
 
-def container_runner(
-    writable: Sequence[Path] = (), readable: Sequence[Path] = (), network: bool = False
-) -> local.DockerRunner:
-    """Create a runner whose containers see only the pipeline root and the given folders, under their own paths.
 
-    The containers run as the current user, who owns the pipeline root.
+def container_runner(arguments: Mapping[str, Any]) -> local.DockerRunner:
+    """Create a runner whose containers see only the pipeline root and the arguments' folders, under their own paths.
 
-    Args:
-        writable: folders that steps write to, such as the model base; created if missing.
-        readable: folders that steps read, such as the source.
-        network: whether the containers have network access, for remote sources.
+    The containers run as the current user, who owns the pipeline root. They have a network only for remote sources.
 
     Raises:
         ImportError: the package `docker` is not installed.
     """
     from docker.types import Mount  # type: ignore[import-untyped]
 
-    for folder in writable:
+    def local_paths(names: tuple[str, ...]) -> list[Path]:
+        return [Path(arguments[name]).absolute() for name in names if _is_local(arguments.get(name))]
+
+    for folder in local_paths(WRITABLE):
         folder.mkdir(parents=True, exist_ok=True)
-    mounts = [
-        Mount(str(folder.absolute()), str(folder.absolute()), type="bind", read_only=read_only)
-        for folders, read_only in ((writable, False), (readable, True))
-        for folder in folders
+    mounts = [Mount(str(path), str(path), type="bind") for path in local_paths(WRITABLE)]
+    mounts += [
+        Mount(str(path), str(path), type="bind", read_only=True) for path in local_paths(READABLE) if path.exists()
     ]
+    is_remote = any(str(value).startswith(("zenodo", "gs://")) for value in arguments.values())
     return local.DockerRunner(
         user=f"{os.getuid()}:{os.getgid()}",
         mounts=mounts,
@@ -41,8 +42,12 @@ def container_runner(
         tmpfs={"/tmp": "size=4g"},
         cap_drop=["ALL"],
         security_opt=["no-new-privileges"],
-        **({} if network else {"network_mode": "none"}),
+        **({} if is_remote or arguments.get("server") else {"network_mode": "none"}),
     )
+
+
+def _is_local(value: str | None) -> bool:
+    return bool(value) and "://" not in str(value)
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ from components.plan_parts.plan import divide_scans
 from components.predict.batch import ModelEndpoint, predict_part
 from components.runtime.errors import InputError
 from pipelines.batch_prediction import batch_prediction
-from pipelines.local.runs import run_batch_prediction
+from pipelines.local.runs import run_pipeline
 from tests.serving.conftest import model_folder, scan, server  # noqa: F401 (fixtures)
 from tests.serving.toy import MODEL
 from tests.storage.gcs_server import BUCKET, gcs, gcs_server  # noqa: F401 (fixtures)
@@ -84,7 +84,7 @@ def test_it_compiles(tmp_path):
 @pytest.mark.slow
 def test_the_pipeline_leaves_masks_a_table_and_a_gallery(model_folder, source, tmp_path):  # noqa: F811
     given = {"source": str(source), "model": str(model_folder), "model_name": MODEL, "parts": 2}
-    summary = run_batch_prediction(tmp_path / "runs", given)
+    summary = run_pipeline("batch-prediction", tmp_path / "runs", given)
     results = Path(summary["table"]).parent
     assert sorted(path.name for path in (results / "masks").iterdir()) == ["a_mask.nii.gz", "b_mask.nii.gz"]
     with (results / "summary.csv").open(newline="") as file:

@@ -5,7 +5,7 @@ from kfp import compiler, dsl
 
 from components.runtime.errors import InputError
 from pipelines.cluster.connection import Cluster
-from pipelines.cluster.runs import RunEnd, follow, package_version, run_link, schedule, submit, upload
+from pipelines.cluster.runs import RunEnd, RunSettings, follow, package_version, run_link, schedule, submit, upload
 from tests.pipelines.kfp_server import run_kfp_server
 
 
@@ -71,7 +71,7 @@ def test_repeating_an_upload_after_a_lost_response_stores_one_version(api, packa
 def test_a_run_has_the_uploaded_version_and_the_parameters(api, package):
     uploaded = upload(Cluster(api.url), package)
     run_id = submit(
-        Cluster(api.url), uploaded, {"cases": 7}, experiment="lung", name="a run", pipeline_root="gs://bucket/root"
+        Cluster(api.url), uploaded, RunSettings("a run", "lung", {"cases": 7}, pipeline_root="gs://bucket/root")
     )
     run = api.runs[run_id]
     assert run["pipeline_version_reference"] == {
@@ -85,7 +85,7 @@ def test_a_run_has_the_uploaded_version_and_the_parameters(api, package):
 def test_runs_of_one_experiment_share_it(api, package):
     uploaded = upload(Cluster(api.url), package)
     for name in ("first", "second"):
-        submit(Cluster(api.url), uploaded, {}, experiment="lung", name=name)
+        submit(Cluster(api.url), uploaded, RunSettings(name, "lung"))
     assert len(api.experiments) == 1
     assert len(api.runs) == 2
 
@@ -95,7 +95,7 @@ def test_the_namespace_and_the_token_reach_the_server(package, tmp_path):
     token_file.write_text("secret-word\n")
     with run_kfp_server(token="secret-word", namespace="radiology") as api:
         cluster = Cluster(api.url, namespace="radiology", token_file=token_file)
-        submit(cluster, upload(cluster, package), {}, experiment="lung", name="a run")
+        submit(cluster, upload(cluster, package), RunSettings("a run", "lung"))
         assert {item["namespace"] for item in api.experiments.values()} == {"radiology"}
         assert {item["namespace"] for item in api.pipelines.values()} == {"radiology"}
 
@@ -110,7 +110,7 @@ def test_a_missing_token_is_an_error_that_names_the_option(package):
 
 def test_following_a_run_yields_each_change_and_the_end(api, package):
     cluster = Cluster(api.url)
-    run_id = submit(cluster, upload(cluster, package), {}, experiment="lung", name="a run")
+    run_id = submit(cluster, upload(cluster, package), RunSettings("a run", "lung"))
     ingest, train = ({"task_id": name, "display_name": name} for name in ("ingest", "train"))
     api.states = [
         {"state": "PENDING"},
@@ -132,14 +132,14 @@ def test_following_a_run_yields_each_change_and_the_end(api, package):
 
 def test_a_canceled_run_has_an_end(api, package):
     cluster = Cluster(api.url)
-    run_id = submit(cluster, upload(cluster, package), {}, experiment="lung", name="a run")
+    run_id = submit(cluster, upload(cluster, package), RunSettings("a run", "lung"))
     api.states = [{"state": "CANCELED"}]
     assert list(follow(cluster, run_id, timeout_s=30, poll_s=0)) == [RunEnd(run_id, "CANCELED", "")]
 
 
 def test_a_run_that_exceeds_the_timeout_is_an_error_with_its_link(api, package):
     cluster = Cluster(api.url)
-    run_id = submit(cluster, upload(cluster, package), {}, experiment="lung", name="a run")
+    run_id = submit(cluster, upload(cluster, package), RunSettings("a run", "lung"))
     api.states = [{"state": "RUNNING"}]
     with pytest.raises(InputError, match=f"{run_id}.*0 s.*{api.url}/#/runs/details/{run_id}"):
         list(follow(cluster, run_id, timeout_s=0, poll_s=0))
@@ -149,7 +149,7 @@ def test_a_schedule_replaces_one_of_the_same_name(api, package):
     cluster = Cluster(api.url)
     uploaded = upload(cluster, package)
     for cron in ("0 0 3 * * 1", "0 30 4 * * 1"):
-        schedule(cluster, uploaded, {"cases": 3}, experiment="lung", name="weekly", cron=cron)
+        schedule(cluster, uploaded, RunSettings("weekly", "lung", {"cases": 3}), cron)
     (kept,) = api.schedules.values()
     assert kept["trigger"]["cron_schedule"] == {"cron": "0 30 4 * * 1"}
     assert kept["mode"] == "ENABLE"
@@ -160,10 +160,10 @@ def test_a_schedule_replaces_one_of_the_same_name(api, package):
 def test_a_rejected_schedule_keeps_the_present_one(api, package):
     cluster = Cluster(api.url)
     uploaded = upload(cluster, package)
-    kept = schedule(cluster, uploaded, {}, experiment="lung", name="weekly", cron="0 0 3 * * 1")
+    kept = schedule(cluster, uploaded, RunSettings("weekly", "lung"), "0 0 3 * * 1")
     api.refuse["POST recurringruns"] = (400, "invalid cron")
     with pytest.raises(InputError, match="400: invalid cron"):
-        schedule(cluster, uploaded, {}, experiment="lung", name="weekly", cron="0 0 99 * * 1")
+        schedule(cluster, uploaded, RunSettings("weekly", "lung"), "0 0 99 * * 1")
     assert list(api.schedules) == [kept]
 
 
@@ -171,7 +171,7 @@ def test_a_cron_expression_without_seconds_is_an_error_before_any_request(api, p
     uploaded = upload(Cluster(api.url), package)
     before = len(api.requests)
     with pytest.raises(InputError, match=r"0 3 .*six fields"):
-        schedule(Cluster(api.url), uploaded, {}, experiment="lung", name="weekly", cron="0 3 * * 1")
+        schedule(Cluster(api.url), uploaded, RunSettings("weekly", "lung"), "0 3 * * 1")
     assert len(api.requests) == before
 
 
