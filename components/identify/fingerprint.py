@@ -8,15 +8,7 @@ from components.ingest.sources import list_cohort
 
 
 def fingerprint_source(source: str, *, masks: str = "infection_masks", pseudonym_key: Path | None = None) -> str:
-    """Digest the list of files that ingest would read, and the pseudonym key. Nothing is downloaded.
-
-    Args:
-        source: the cohort, as for ingest.
-        masks: name of the folder of masks, as for ingest.
-        pseudonym_key: file with the key for pseudonyms; None for none.
-
-    Returns:
-        A hexadecimal SHA-256.
+    """Return a SHA-256 of the list of files that ingest would read with these parameters. Nothing is downloaded.
 
     Raises:
         InputError: source or key are invalid or missing; the message is that of ingest.

@@ -50,15 +50,15 @@ def ingest(
     options: FetchOptions | None = None,
     workers: int | None = None,
 ) -> list[Case]:
-    """Copy a cohort into `output`: `scans/`, `masks/`, `cases.csv` and `patients.csv`. The output is itself a source.
+    """Copy a cohort into `output`: `scans/`, `masks/`, `cases.csv` and `patients.csv`, again a valid source.
 
-    Copies keep the voxels, grid, type and scaling of the source, without the free text and extensions of headers; a
-    DICOM series becomes a NIfTI file in HU. A mask becomes uint8 of 0 and 1 where its values define the lesion;
-    otherwise it stays as it is, for validate to report. The same source gives the same bytes.
+    Copies keep voxels, grid, type and scaling, but not the free text and extensions of headers. A DICOM series becomes
+    a NIfTI file in HU. A mask becomes 0 and 1 where its values define the lesion; otherwise it stays unchanged, and
+    validate reports it. The same source gives the same bytes.
 
     Args:
         source: a folder, `gs://bucket/prefix`, `zenodo` or `phantom:<cases>`, see `fetch_cohort`.
-        output: folder to write, completely or not at all.
+        output: folder to write atomically.
         masks: name of the folder of masks, see `find_folders`.
         label: mask value of the lesion in masks with several labels; 0 for binary masks.
         seed: random seed of the phantom.
@@ -72,7 +72,7 @@ def ingest(
         The rows of the case table, ordered by case id.
 
     Raises:
-        InputError: the source is unavailable, a parameter is invalid, or cases are (all of them in one line).
+        InputError: the source is unavailable, or parameters or cases are invalid; one line lists all cases.
     """
     skip = OnInvalid(on_invalid) is OnInvalid.SKIP
     if not 0 <= label <= 255:
@@ -98,7 +98,9 @@ def ingest(
                 raise CohortError(f"{source}: two cases have the same pseudonym; use another key")
             _write_tables(artifact, cases, problems)
             if push_to:
-                _push(artifact, push_to)
+                from components.storage.gcs import upload_folder  # importing the client takes a second
+
+                _log.info("%s: %d files of the cohort", push_to, len(upload_folder(artifact, push_to, last=TABLE)))
     return cases
 
 
@@ -157,16 +159,9 @@ def _copy_mask(source: Path, target: Path, label: int) -> None:
 
 
 def _write_tables(artifact: Path, cases: Sequence[Case], problems: Sequence[str]) -> None:
-    for problem in problems:
-        _log.info("skipped: %s", problem)
     if problems:
         (artifact / SKIPPED).write_text("\n".join(problems) + "\n")
+    for problem in problems:
+        _log.info("skipped: %s", problem)
     write_cases(artifact, cases)
     write_patients(artifact, {case.case_id: case.patient_id for case in cases})
-
-
-def _push(artifact: Path, uri: str) -> None:
-    from components.storage.gcs import upload_folder  # importing the client takes a second
-
-    names = upload_folder(artifact, uri, last=TABLE)
-    _log.info("%s: holds the cohort's %d files", uri, len(names))

@@ -23,18 +23,11 @@ _HASH_DIGITS = 12  # 48 bits: two of a thousand cases share an id once in half a
 
 
 class Naming:
-    """Map the names in a source to the names that may leave ingest.
-
-    Args:
-        key: secret key of the pseudonyms; None keeps the names.
-
-    Attributes:
-        case_names: the case of every registered file, by its original name.
-    """
+    """Map the names in a source to the names that may leave ingest: pseudonyms, or the same names without a key."""
 
     def __init__(self, key: bytes | None = None):
         self._key = key
-        self.case_names: set[str] = set()
+        self.case_names: set[str] = set()  # original names of the cases of registered files
         self._replacements: dict[str, str] = {}  # path or file name -> its replacement in messages
 
     @classmethod

@@ -70,8 +70,8 @@ def list_cohort(source: str, *, masks: str) -> list[str]:
         masks: name of the folder of masks.
 
     Returns:
-        A line for each file: its name, and a fingerprint of its content. In a bucket that is the generation and
-        CRC32C, on Zenodo the published digest, in a folder the size and times. A phantom has one line, its name.
+        A line for each file: its name, and generation and CRC32C in a bucket, the published digest on Zenodo, or size
+        and times in a folder. A phantom has one line, its name.
 
     Raises:
         InputError: the source is invalid or missing.
@@ -80,7 +80,7 @@ def list_cohort(source: str, *, masks: str) -> list[str]:
     if kind == PHANTOM:
         return [f"{PHANTOM} {_parse_case_count(source, rest)}"]
     if kind == ZENODO:
-        return [f"{archive.name} {archive.sha256}" for archive in COVID_CT_SEG.select(masks).values()]
+        return [f"{name} {COVID_CT_SEG.sha256[name]}" for name in COVID_CT_SEG.select(masks)]
     if kind == GCS:
         from components.storage.gcs import list_generations  # importing the client takes a second
 

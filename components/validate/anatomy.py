@@ -42,8 +42,7 @@ class Anatomy:
 
     def share_outside(self, slices_mask: NDArray) -> float | None:
         """Share of a mask's lesion voxels outside the body; None for a cropped scan or an empty mask."""
-        slices, rows, columns = self.steps
-        lesion = slices_mask[::slices, ::rows, ::columns] != 0
+        lesion = slices_mask[tuple(slice(None, None, step) for step in self.steps)] != 0
         voxels = int(np.count_nonzero(lesion))
         if self.body is None or not voxels:
             return None

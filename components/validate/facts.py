@@ -68,12 +68,7 @@ COLUMNS = [field.name for field in fields(CaseFacts)]
 
 
 def fact_table(facts: Sequence[CaseFacts], cases: Sequence[Case]) -> pd.DataFrame:
-    """Build the fact table and add the comparisons between cases.
-
-    Args:
-        facts: one for each case.
-        cases: rows of the case table, in the same order.
-    """
+    """Build the fact table and add the comparisons between cases; facts and cases have the same order."""
     table = pd.DataFrame([asdict(row) for row in facts], columns=COLUMNS)
     table["patient_scans"] = table.groupby("patient_id").case_id.transform("size")
     lungs = table.lung_ml.astype(float).where(lambda ml: ml > 0).groupby(table.patient_id)
@@ -87,6 +82,6 @@ def fact_table(facts: Sequence[CaseFacts], cases: Sequence[Case]) -> pd.DataFram
 
 
 def _earlier_case(case_ids: pd.Series, digests: Sequence[str]) -> pd.Series:
-    """The first case with the same digest, missing if that is the case itself."""
+    """First case with the same digest; missing if that is the case itself."""
     first = case_ids.groupby(pd.Series(digests)).transform("first")
     return first.where(first != case_ids)

@@ -26,28 +26,27 @@ class HuHistogram:
         return cls(np.roll(counts, -_INT16_MIN))  # uint16 puts the negative half last
 
     @property
-    def total(self) -> int:
-        """Number of voxels."""
-        return int(self.counts.sum())
-
-    @property
     def mean(self) -> float:
         """Mean in HU."""
-        return float(self.counts @ self._values) / self.total
+        return float(self.counts @ self._values) / self._total
 
     @property
     def std(self) -> float:
         """Standard deviation in HU."""
-        return float(np.sqrt(self.counts @ (self._values - self.mean) ** 2 / self.total))
+        return float(np.sqrt(self.counts @ (self._values - self.mean) ** 2 / self._total))
 
     def percentile(self, percent: float) -> float:
         """Smallest HU value that at least `percent` of the voxels do not exceed (0 < percent <= 100)."""
-        return float(np.searchsorted(self.counts.cumsum(), np.ceil(percent / 100 * self.total)) + _INT16_MIN)
+        return float(np.searchsorted(self.counts.cumsum(), np.ceil(percent / 100 * self._total)) + _INT16_MIN)
 
     def bin_shares(self, edges_hu: NDArray[np.int64]) -> NDArray[np.float64]:
         """Shares of voxels in the bins of ascending edges; the first and the last bin are open."""
         below = np.concatenate([[0], np.cumsum(self.counts)])[np.asarray(edges_hu) - _INT16_MIN]
-        return np.diff(below, prepend=0, append=self.total) / self.total
+        return np.diff(below, prepend=0, append=self._total) / self._total
+
+    @property
+    def _total(self) -> int:
+        return int(self.counts.sum())
 
     @property
     def _values(self) -> NDArray[np.int64]:

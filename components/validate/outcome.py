@@ -72,12 +72,12 @@ def join_findings(findings: Sequence[Finding]) -> str:
     cases_of: dict[str, list[str]] = {}
     for finding in findings:
         cases_of.setdefault(f"{finding.message} ({finding.remedy})", []).append(finding.case_id or "")
-    lines = [f"{_case_list(cases)}{text}" for text, cases in cases_of.items()]
-    more = [f"and {len(lines) - _MAX_FINDINGS} more, see the report"] if len(lines) > _MAX_FINDINGS else []
-    return "; ".join([*lines[:_MAX_FINDINGS], *more])
+    lines = [f"{_format_cases(cases)}{text}" for text, cases in cases_of.items()]
+    more = f"; and {len(lines) - _MAX_FINDINGS} more, see the report" if len(lines) > _MAX_FINDINGS else ""
+    return "; ".join(lines[:_MAX_FINDINGS]) + more
 
 
-def _case_list(case_ids: list[str]) -> str:
+def _format_cases(case_ids: list[str]) -> str:
     if case_ids == [""]:
         return ""
     more = f" and {len(case_ids) - _MAX_CASES} more" if len(case_ids) > _MAX_CASES else ""

@@ -43,9 +43,10 @@ class Profile:
     facts: Mapping[str, Mapping[str, float]]  # for each of `COMPARED_FACTS` the quantiles (`p05` …) and cases (`n`)
 
     @classmethod
-    def from_facts(cls, facts: pd.DataFrame, hu_shares: Sequence[NDArray[np.float64]]) -> Self:
-        """Summarize a fact table and the HU shares of its cases."""
-        shares = np.mean(hu_shares, axis=0) if len(hu_shares) else np.zeros(len(HU_EDGES) + 1)
+    def from_facts(cls, facts: pd.DataFrame, hu_shares: Sequence[NDArray[np.float64] | None]) -> Self:
+        """Summarize a fact table and the HU shares of its cases, None where unknown."""
+        known = [shares for shares in hu_shares if shares is not None]
+        shares = np.mean(known, axis=0) if known else np.zeros(len(HU_EDGES) + 1)
         return cls(len(facts), shares.tolist(), {name: _quantiles(facts[name]) for name in COMPARED_FACTS})
 
     def write(self, folder: Path) -> None:

@@ -84,24 +84,20 @@ def validate(
     with _new_folder(outputs.profile) as folder:
         profile.write(folder)
     with _new_folder(outputs.facts) as folder:
-        _write_csv(folder / FACTS, facts)
-        for name, kind, rows in (
-            (FINDINGS, Finding, outcome.findings),
-            (RESIZE_AUDIT, ResizeAudit, outcome.audits),
-            (DRIFT, Drift, outcome.drifts),
+        for name, rows in (
+            (FACTS, facts),
+            (FINDINGS, _as_table(outcome.findings, Finding)),
+            (RESIZE_AUDIT, _as_table(outcome.audits, ResizeAudit)),
+            (DRIFT, _as_table(outcome.drifts, Drift)),
         ):
-            columns = [field.name for field in fields(kind)]
-            _write_csv(folder / name, pd.DataFrame([vars(row) for row in rows], columns=columns))
-    write_report(outputs.report, facts, outcome, image_size, {one.facts.case_id: one.picture for one in inspections})
+            rows.to_csv(folder / name, index=False, lineterminator="\n")
+    pictures = {inspection.facts.case_id: inspection.picture for inspection in inspections}
+    write_report(outputs.report, facts, outcome, image_size, pictures)
     return outcome
 
 
 def _judge(
-    facts: pd.DataFrame,
-    inspections: Sequence[Inspection],
-    findings: Sequence[Finding],
-    skip: bool,
-    reference: Profile | None,
+    facts: pd.DataFrame, inspections: list[Inspection], findings: list[Finding], skip: bool, reference: Profile | None
 ) -> tuple[Outcome, Profile]:
     """Return the outcome, and the profile of the cases without critical findings."""
     critical = [finding for finding in findings if finding.is_critical]
@@ -110,8 +106,8 @@ def _judge(
     if skip and dropped and len(kept):
         # The remaining cases must meet the expectations on the cohort, too.
         critical = [finding for finding in check_facts(kept).findings if finding.is_critical]
-    hu_shares = [one.hu_shares for one in inspections if one.facts.case_id not in dropped and one.hu_shares is not None]
-    profile = Profile.from_facts(kept, hu_shares)
+    sound = [inspection for inspection in inspections if inspection.facts.case_id not in dropped]
+    profile = Profile.from_facts(kept, [inspection.hu_shares for inspection in sound])
     drifts = compare_profiles(reference=reference, observed=profile) if reference else []
     outcome = Outcome(
         accepted=[] if critical else list(kept.case_id),
@@ -119,7 +115,7 @@ def _judge(
         findings=[*findings, *(_drift_finding(drift) for drift in drifts if drift.exceeds_limit)],
         refusal=f"validation of {len(facts)} cases failed: {join_findings(critical)}" if critical else None,
         drifts=drifts,
-        audits=[one.resize for one in inspections if one.resize],
+        audits=[inspection.resize for inspection in inspections if inspection.resize],
     )
     return outcome, profile
 
@@ -137,5 +133,5 @@ def _new_folder(path: Path) -> Iterator[Path]:
         yield temporary
 
 
-def _write_csv(path: Path, table: pd.DataFrame) -> None:
-    table.to_csv(path, index=False, lineterminator="\n")
+def _as_table(rows: Sequence[object], kind: type) -> pd.DataFrame:
+    return pd.DataFrame([vars(row) for row in rows], columns=[field.name for field in fields(kind)])

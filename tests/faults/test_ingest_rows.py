@@ -19,7 +19,7 @@ import pytest
 from components.ct.cases import TABLE
 from components.ingest.ingest import ingest
 from components.ingest.sources import FetchOptions
-from components.ingest.zenodo import Archive, Record
+from components.ingest.zenodo import SCAN_ARCHIVE
 from components.runtime.errors import InputError
 from components.storage.gcs import ObjectExistsError, upload_folder
 from tests.ingest.test_sources import SHORT_RETRIES, zip_bytes
@@ -27,7 +27,6 @@ from tests.storage.file_server import Trouble
 from tests.storage.gcs_server import BUCKET, Fault, flip
 
 URI = f"gs://{BUCKET}/covid"
-SCANS = "COVID-19-CT-Seg_20cases.zip"
 SHORT = FetchOptions(retry_policy=SHORT_RETRIES)
 
 
@@ -64,10 +63,10 @@ def test_row_01_wrong_bytes_over_http_are_fetched_again(mirror, file_server, tmp
 def test_row_01_wrong_bytes_twice_over_http_fail_with_both_digests(mirror, file_server, tmp_path):
     file_server.troubles.append(Trouble(content=b"PK wrong bytes", times=2))
     message = ingest_error("zenodo", tmp_path, mirror)
-    assert message.startswith(f"{file_server.url}/{SCANS}: ")
+    assert message.startswith(f"{file_server.url}/{SCAN_ARCHIVE}: ")
     assert "twice" in message
     assert hashlib.sha256(b"PK wrong bytes").hexdigest() in message
-    assert mirror.record.archives["ct_scans"].sha256 in message
+    assert mirror.record.sha256[SCAN_ARCHIVE] in message
     assert len(file_server.requests) == 2
 
 
@@ -88,14 +87,14 @@ def test_row_01_flipped_bits_twice_from_a_bucket_fail_with_both_digests(bucket, 
 
 def test_row_02_a_cut_download_over_http_is_resumed_and_never_visible_in_part(mirror, file_server, tmp_path):
     seen = []
-    size = len(file_server.files[SCANS])
+    size = len(file_server.files[SCAN_ARCHIVE])
     file_server.troubles += [
         Trouble(cut_after=size // 3),
         Trouble(cut_after=size // 3, before=lambda: seen.extend((tmp_path / "cache").rglob("*.zip"))),
     ]
     assert len(ingest("zenodo", tmp_path / "out", options=mirror)) == 3
     assert seen == []
-    assert [byte_range for name, byte_range in file_server.requests if name == SCANS] == [
+    assert [byte_range for name, byte_range in file_server.requests if name == SCAN_ARCHIVE] == [
         "",
         f"bytes={size // 3}-",
         f"bytes={2 * (size // 3)}-",
@@ -116,7 +115,7 @@ def test_row_02_a_cut_download_from_a_bucket_is_resumed_and_never_visible_in_par
 def test_row_03_endless_503_over_http_ends_at_the_deadline(mirror, file_server, tmp_path):
     file_server.troubles.append(Trouble(status=503, headers={"Retry-After": "3600"}, times=10_000))
     message = ingest_error("zenodo", tmp_path, mirror)
-    assert message.startswith(f"{file_server.url}/{SCANS}: ")
+    assert message.startswith(f"{file_server.url}/{SCAN_ARCHIVE}: ")
     assert "503" in message
 
 
@@ -132,7 +131,7 @@ def test_row_03_endless_503_from_a_bucket_ends_at_the_deadline(bucket, tmp_path,
 def test_row_04_a_client_error_over_http_is_final(mirror, file_server, tmp_path, status):
     file_server.troubles.append(Trouble(status=status))
     message = ingest_error("zenodo", tmp_path, mirror)
-    assert message.startswith(f"{file_server.url}/{SCANS}: ")
+    assert message.startswith(f"{file_server.url}/{SCAN_ARCHIVE}: ")
     assert str(status) in message
     assert len(file_server.requests) == 1
 
@@ -184,9 +183,9 @@ def symbolic_link():
 
 def serve_scans(mirror, file_server, content):
     """Serve an archive of scans with a matching digest."""
-    file_server.files[SCANS] = content
-    archives = {**mirror.record.archives, "ct_scans": Archive(SCANS, hashlib.sha256(content).hexdigest())}
-    return replace(mirror, record=Record(file_server.url, archives), cache=None)
+    file_server.files[SCAN_ARCHIVE] = content
+    digests = {**mirror.record.sha256, SCAN_ARCHIVE: hashlib.sha256(content).hexdigest()}
+    return replace(mirror, record=replace(mirror.record, sha256=digests), cache=None)
 
 
 @pytest.mark.parametrize("member", ["../evil.nii", "/tmp/evil.nii", "..\\evil.nii", symbolic_link()])
@@ -248,7 +247,7 @@ def test_row_08_a_limit_on_file_size_is_a_clean_failure(cohort, tmp_path):
 
 
 def test_row_08_a_download_that_fills_the_disk_leaves_no_partial_file(file_server, tmp_path):
-    file_server.files[SCANS] = bytes(200_000)
+    file_server.files[SCAN_ARCHIVE] = bytes(200_000)
     cache = tmp_path / "disk" / "cache"
     options = f"FetchOptions(pathlib.Path({str(cache)!r}))"
     done = run_ingest(f"zenodo:{file_server.url}", tmp_path / "disk" / "out", options, before=limit_file_size(100_000))

@@ -12,7 +12,7 @@ import pytest
 from components.ct.cases import TABLE, read_cases
 from components.ingest.ingest import ingest
 from components.ingest.sources import FetchOptions
-from components.ingest.zenodo import COVID_CT_SEG, Archive, Record
+from components.ingest.zenodo import COVID_CT_SEG, Record
 from components.runtime.errors import InputError
 from components.storage.gcs import download_prefix, upload_folder
 from components.storage.http import RetryPolicy
@@ -51,17 +51,14 @@ def mirror(file_server, tmp_path) -> FetchOptions:
         masks = {f"{name}.nii": nifti_bytes(mask_of(*labels)) for name in names}
         file_server.files[archive] = zip_bytes(masks | {"__MACOSX/._x.nii": b"junk"})
     file_server.files["COVID-19-CT-Seg_20cases.zip"] = zip_bytes(scans)
-    archives = {
-        folder: Archive(name, hashlib.sha256(file_server.files[name]).hexdigest())
-        for folder, (name, _) in COVID_CT_SEG.archives.items()
-    }
-    return FetchOptions(tmp_path / "cache", Record(file_server.url, archives), SHORT_RETRIES)
+    digests = {name: hashlib.sha256(content).hexdigest() for name, content in file_server.files.items()}
+    return FetchOptions(tmp_path / "cache", Record(file_server.url, digests), SHORT_RETRIES)
 
 
 def test_the_published_record_has_a_digest_for_each_archive():
     assert COVID_CT_SEG.base_url == "https://zenodo.org/records/3757476/files"
-    assert len({archive.name for archive in COVID_CT_SEG.archives.values()}) == 4
-    assert all(len(archive.sha256) == 64 for archive in COVID_CT_SEG.archives.values())
+    assert len(COVID_CT_SEG.sha256) == 4
+    assert all(len(digest) == 64 for digest in COVID_CT_SEG.sha256.values())
 
 
 def test_zenodo_gives_paired_cases_with_sites_and_patients(mirror, tmp_path):
@@ -91,7 +88,7 @@ def test_a_mirror_is_given_by_its_address(mirror, file_server, tmp_path):
 
 
 def test_unknown_masks_are_refused_before_any_download(mirror, file_server, tmp_path):
-    with pytest.raises(InputError, match=r"lesions.*expected infection_masks, lung_masks, lung_and"):
+    with pytest.raises(InputError, match=r"lesions.*expected infection_mask, lung_mask, lung_and"):
         ingest("zenodo", tmp_path / "out", masks="lesions", options=mirror)
     assert file_server.requests == []
 
