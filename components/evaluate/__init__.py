@@ -1,1 +1,1 @@
-"""A trained model to a verdict: how it does on scans it never saw, on their own grid, and a report of it."""
+"""Evaluate a trained model on its test cases and decide whether it may be exported."""

@@ -1,19 +1,21 @@
-"""What the scores of single cases say of the cohort: center, tail, groups, and how sure one can be of them."""
+"""Statistics over test cases: groups, bootstrap intervals, slice detection, and the comparison with the champion."""
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import mannwhitneyu
 
+from components.evaluate.champion import Champion
 from components.evaluate.scores import CaseScore
 
 RESAMPLES = 2000
 CONFIDENCE = 0.95
-_SEED = 0  # fixed, so that a verdict does not change when it is computed again
+_SEED = 0  # fixed: the same scores always give the same verdict
 
 
 @dataclass(frozen=True)
@@ -24,16 +26,40 @@ class Interval:
     high: float
 
 
+def mean_interval(patients: Sequence[str], values: Sequence[float]) -> Interval | None:
+    """95 % interval of a mean over cases: percentile bootstrap over patients (Efron, 1979).
+
+    Patients are drawn with all their scans, because two scans of one patient are not independent.
+
+    Args:
+        patients: patient of each case.
+        values: value of each case.
+
+    Returns:
+        None for fewer than two patients, or if a value is not finite.
+    """
+    sums: dict[str, NDArray[np.float64]] = defaultdict(lambda: np.zeros(2))
+    for patient, value in zip(patients, values, strict=True):
+        sums[patient] += (value, 1)
+    if len(sums) < 2 or not np.isfinite(values).all():
+        return None
+    by_patient = np.array([sums[patient] for patient in sorted(sums)])
+    draws = np.random.default_rng(_SEED).integers(len(by_patient), size=(RESAMPLES, len(by_patient)))
+    totals = by_patient[draws].sum(axis=1)
+    low, high = np.quantile(totals[:, 0] / totals[:, 1], [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return Interval(float(low), float(high))
+
+
 @dataclass(frozen=True)
 class Group:
-    """The Dice of some of the test cases.
+    """Dice statistics of a group of test cases.
 
     Attributes:
         name: which cases, in words.
-        cases: how many.
-        patients: of how many patients.
+        cases: number of cases.
+        patients: number of patients.
         mean: mean Dice.
-        interval: of the mean, over patients; None where there is none, as for one patient.
+        interval: 95 % interval of the mean, over patients; None for a single patient.
         median: median Dice.
         worst_decile: mean Dice of the worst tenth of the cases, at least one.
     """
@@ -48,72 +74,87 @@ class Group:
 
     @classmethod
     def of(cls, name: str, scores: Sequence[CaseScore]) -> "Group":
-        """Sum up at least one case."""
-        dices = sorted(row.dice for row in scores)
+        """Summarize one or more cases."""
+        patients, dices = [row.patient_id for row in scores], [row.dice for row in scores]
         return cls(
             name,
-            len(scores),
-            len({row.patient_id for row in scores}),
-            fmean(dices),
-            mean_interval([row.patient_id for row in scores], [row.dice for row in scores]),
-            median(dices),
-            fmean(dices[: math.ceil(len(dices) / 10)]),
+            cases=len(scores),
+            patients=len(set(patients)),
+            mean=fmean(dices),
+            interval=mean_interval(patients, dices),
+            median=median(dices),
+            worst_decile=fmean(sorted(dices)[: math.ceil(len(dices) / 10)]),
         )
 
 
-def groups(scores: Sequence[CaseScore], hard_cases: Collection[str] = ()) -> list[Group]:
-    """Sum up all cases, those that are not named as hard, and each site, intensity and third by lesion volume."""
-    found = [Group.of("all test cases", scores)] if scores else []
+def group_scores(scores: Sequence[CaseScore], hard_cases: Collection[str] = ()) -> list[Group]:
+    """Summarize all cases, all but the hard ones, and each site, intensity and third by lesion volume."""
+    if not scores:
+        return []
+    groups = {"all test cases": list(scores)}
     easy = [row for row in scores if row.case_id not in hard_cases]
-    if easy and len(easy) < len(scores):
-        found.append(Group.of(f"without {len(scores) - len(easy)} named as hard", easy))
-    for name in ("site", "intensity"):
-        found += [Group.of(f"{name} {value}", rows) for value, rows in _by(scores, lambda row: getattr(row, name))]  # noqa: B023
-    found += [Group.of(name, rows) for name, rows in _thirds(scores)]
-    return found
+    hard = len(scores) - len(easy)
+    if easy and hard:
+        groups[f"without {hard} hard case{'s' if hard > 1 else ''}"] = easy
+    for key in ("site", "intensity"):
+        for value in sorted({getattr(row, key) for row in scores}):
+            groups[f"{key} {value}"] = [row for row in scores if getattr(row, key) == value]
+    return [Group.of(name, rows) for name, rows in [*groups.items(), *_lesion_volume_thirds(scores)]]
 
 
-def mean_interval(patients: Sequence[str], values: Sequence[float]) -> Interval | None:
-    """The 95 % interval of a mean over cases, by bootstrap over patients (Efron, 1979; percentiles).
+def slice_auc(has_lesion: NDArray[np.bool_], peak: NDArray[np.floating]) -> float | None:
+    """Probability that a slice with lesion has a higher peak than one without; ties count half.
 
-    Patients are drawn with all their scans, since two scans of one patient are no two findings.
+    This is the area under the ROC curve, U / (n1 · n2) (Hanley and McNeil, 1982).
 
     Args:
-        patients: the patient of each case.
-        values: one of each case.
+        has_lesion: (n,) bool.
+        peak: (n,) highest lesion probability of each slice.
 
     Returns:
-        None for fewer than two patients, or with a value that is not finite: nothing can be said of these.
+        0 to 1; None if all slices are of one kind.
     """
-    sums: dict[str, NDArray[np.float64]] = defaultdict(lambda: np.zeros(2))
-    for patient, value in zip(patients, values, strict=True):
-        sums[patient] += (value, 1)
-    if len(sums) < 2 or not np.isfinite(values).all():
+    positive, negative = peak[has_lesion], peak[~has_lesion]
+    if not (len(positive) and len(negative)):
         return None
-    each = np.array([sums[patient] for patient in sorted(sums)])
-    draws = np.random.default_rng(_SEED).integers(len(each), size=(RESAMPLES, len(each)))
-    totals = each[draws].sum(axis=1)
-    low, high = np.quantile(totals[:, 0] / totals[:, 1], [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    return Interval(float(low), float(high))
+    return float(mannwhitneyu(positive, negative, method="asymptotic").statistic / (len(positive) * len(negative)))
 
 
-def _thirds(scores: Sequence[CaseScore]) -> list[tuple[str, list[CaseScore]]]:
-    """Cases with little, middling and much lesion; nothing for fewer than three."""
+@dataclass(frozen=True)
+class Comparison:
+    """A new model against the champion, paired by case.
+
+    Attributes:
+        name: name of the champion.
+        mean_change: mean difference in Dice, positive where the new model is better; None if the champion was not
+            scored on every case, which fails the gate.
+        interval: 95 % interval of the mean difference, over patients.
+        unknown_cases: test cases the champion was not tested on and may have been trained on.
+        problem: why there is no mean difference, as a verb phrase.
+    """
+
+    name: str
+    mean_change: float | None
+    interval: Interval | None = None
+    unknown_cases: int = 0
+    problem: str | None = None
+
+    @classmethod
+    def of(cls, champion: Champion, scores: Sequence[CaseScore]) -> "Comparison":
+        """Pair the scores of the new model with the champion's."""
+        changes = [row.dice - row.champion_dice for row in scores if row.champion_dice is not None]
+        if not scores or len(changes) < len(scores):
+            return cls(champion.name, None, problem="could not be scored on every test case")
+        unknown = sum(row.sha256_scan not in champion.tested_on for row in scores)
+        interval = mean_interval([row.patient_id for row in scores], changes)
+        return cls(champion.name, fmean(changes), interval, unknown)
+
+
+def _lesion_volume_thirds(scores: Sequence[CaseScore]) -> Iterator[tuple[str, list[CaseScore]]]:
+    """Split at least three cases into thirds by lesion volume."""
     if len(scores) < 3:
-        return []
+        return
     ordered = sorted(scores, key=lambda row: (row.lesion_ml, row.case_id))
-    parts = np.array_split(np.arange(len(ordered)), 3)
-    return [
-        (
-            f"{name} lesion ({ordered[part[0]].lesion_ml:.3g} to {ordered[part[-1]].lesion_ml:.3g} mL)",
-            [ordered[index] for index in part],
-        )
-        for name, part in zip(("least", "middling", "most"), parts, strict=True)
-    ]
-
-
-def _by(scores: Sequence[CaseScore], key: Callable[[CaseScore], str]) -> list[tuple[str, list[CaseScore]]]:
-    found: dict[str, list[CaseScore]] = defaultdict(list)
-    for row in scores:
-        found[key(row)].append(row)
-    return sorted(found.items())
+    for name, part in zip(("least", "middle", "most"), np.array_split(np.arange(len(ordered)), 3), strict=True):
+        rows = [ordered[index] for index in part]
+        yield f"{name} lesion ({rows[0].lesion_ml:.3g} to {rows[-1].lesion_ml:.3g} mL)", rows

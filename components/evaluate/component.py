@@ -1,6 +1,6 @@
-"""The KFP interfaces of the evaluate step, and of the 3-D view behind it."""
+"""The KFP interface of the evaluate step."""
 
-from typing import NamedTuple
+from typing import NamedTuple, Optional
 
 from kfp import dsl
 
@@ -23,31 +23,31 @@ def evaluate(
     min_site_dice: float = 0.0,
     max_false_positive_ml: float = 50.0,
     max_regression: float = 0.02,
-    champion: str = "",
-    hard_cases: list[str] = [],  # noqa: B006 - a KFP default is copied into each run
+    champion: Optional[str] = None,  # noqa: UP045 - kfp reads no other spelling
+    hard_cases: list[str] = [],  # noqa: B006 - kfp copies a default into each run
     data_license: str = "not stated",
 ) -> NamedTuple("Outputs", verdict=str, test_dice=float):  # type: ignore[valid-type]
-    """Judge a trained model on test scans it never saw, each on the scan's own voxels.
+    """Evaluate a trained model on the test cases of its split, on the scans' own voxels, and apply the gate.
 
     Args:
         cases: Scans and masks, from ingest.
         shards: TFRecord shards with split.json, from slice.
         model: The trained network with its history, from train.
-        evaluation: The verdict with its reasons, a table of the test cases, and an overlay of each.
-        metrics: The cohort's numbers.
+        evaluation: The verdict with its reasons, the table of test cases, and an overlay of each.
+        metrics: Metrics of the test cases.
         classification: ROC curve and confusion matrix of the test cases' voxels.
-        report: A page with the verdict, the table, overlays and curves.
-        model_card: Intended use, data, numbers with intervals, limits and digests.
-        min_dice: Least mean Dice of the test cases, 0 to 1; equality is enough.
-        min_dice_ci: Least lower end of that mean's 95 % interval; 0 asks for nothing.
-        min_case_dice: Least Dice of the worst case with 0.5 mL of lesion or more; 0 asks for nothing.
-        min_site_dice: Least mean Dice of each site; 0 asks for nothing.
-        max_false_positive_ml: Most volume that may be marked in a test scan without lesion.
-        max_regression: How far the mean Dice may fall below the served version's, on the same cases.
-        champion: The served version's folder, or that of all versions, the newest of which is served; a path or
-            gs://bucket/prefix. Without a version there the model is the first, which the report says.
-        hard_cases: Ids of cases with which and without which the mean is reported.
-        data_license: Under which terms the scans may be used, for the model card.
+        report: HTML page with the verdict, the table, overlays and plots.
+        model_card: Intended use, data, metrics with intervals, caveats and digests.
+        min_dice: Minimum mean Dice of the test cases, 0 to 1; a value equal to it passes.
+        min_dice_ci: Minimum lower end of that mean's 95 % interval; 0 disables the rule.
+        min_case_dice: Minimum Dice of the worst case with 0.5 mL of lesion or more; 0 disables the rule.
+        min_site_dice: Minimum mean Dice of each site; 0 disables the rule.
+        max_false_positive_ml: Maximum volume predicted in a test scan without lesion.
+        max_regression: Maximum drop of the mean Dice below the served version's, on the same cases.
+        champion: Folder of the served version, or the model base, whose newest version is served; a path or
+            gs://bucket/prefix. None, or a model base without versions, for a first model.
+        hard_cases: Ids of known hard cases; the mean is reported with and without them.
+        data_license: License of the data, for the model card.
 
     Returns:
         verdict: "pass" or "fail".
@@ -58,33 +58,33 @@ def evaluate(
     from components.runtime.step import step_process
 
     with step_process():
-        from components.evaluate.evaluation import Inputs, Outputs, evaluate_model
-        from components.evaluate.rules import Limits
+        from components.evaluate.evaluate import Inputs, Outputs, evaluate_model
+        from components.evaluate.rules import GateLimits
 
-        limits = Limits(
-            min_dice,
-            min_dice_ci,
-            min_case_dice,
-            min_site_dice,
-            max_false_positive_ml,
-            max_regression,
-            tuple(hard_cases),
+        limits = GateLimits(
+            min_dice=min_dice,
+            min_dice_ci=min_dice_ci,
+            min_case_dice=min_case_dice,
+            min_site_dice=min_site_dice,
+            max_false_positive_ml=max_false_positive_ml,
+            max_regression=max_regression,
+            hard_cases=tuple(hard_cases),
         )
-        found = evaluate_model(
+        result = evaluate_model(
             Inputs(Path(cases.path), Path(shards.path), Path(model.path), champion),
             Outputs(Path(evaluation.path), Path(report.path), Path(model_card.path)),
             limits,
             data_license,
         )
-    for name, value in found.summary().items():
+    for name, value in result.summary().items():
         metrics.log_metric(name, value)
-    roc = found.counts.roc()
+    roc = result.counts.roc()
     if roc:
         rates = roc.false_positive_rate.tolist(), roc.true_positive_rate.tolist()
         classification.log_roc_curve(*rates, roc.threshold.tolist())
-    counted = found.counts.confusion(found.choice.threshold)
+    voxels = result.counts.confusion(result.threshold_choice.threshold)
     classification.log_confusion_matrix(
         ["lesion", "background"],
-        [[counted.true_positive, counted.false_negative], [counted.false_positive, counted.true_negative]],
+        [[voxels.true_positive, voxels.false_negative], [voxels.false_positive, voxels.true_negative]],
     )
-    return found.verdict.verdict, found.verdict.test_dice
+    return result.verdict.verdict, result.verdict.test_dice

@@ -1,4 +1,4 @@
-"""A scan with the radiologist's mask, as axial slices; and the cases that a model never saw."""
+"""A scan with its ground truth as axial slices, and the cases of each split."""
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -22,8 +22,8 @@ class LabeledScan:
     Attributes:
         case: its row of the case table.
         slices_hu: (n, rows, columns) int16 axial slices.
-        truth: (n, rows, columns) bool, the radiologist's lesion mask.
-        spacing_mm: size of a voxel along slices, rows and columns.
+        truth: (n, rows, columns) bool, the ground-truth lesion mask.
+        spacing_mm: voxel size along slices, rows and columns.
     """
 
     case: Case
@@ -33,19 +33,23 @@ class LabeledScan:
 
     @property
     def voxel_ml(self) -> float:
-        """The volume of one voxel in milliliters."""
+        """Volume of one voxel in milliliters."""
         return float(np.prod(self.spacing_mm)) / 1000
 
     @classmethod
     def read(cls, folder: Path, case: Case) -> "LabeledScan":
-        """Read a case of an ingested cohort; `VolumeError` unless both files are as they were recorded."""
-        with ThreadPoolExecutor(1) as aside:
-            mask_read = aside.submit(lambda: read_volume(case.verified_mask(folder)))
+        """Read a case of an ingested cohort.
+
+        Raises:
+            VolumeError: a file differs from the case table, or scan and mask differ in shape.
+        """
+        with ThreadPoolExecutor(1) as pool:
+            mask_read = pool.submit(lambda: read_volume(case.verified_mask(folder)))
             scan, _ = read_ct(case.verified_scan(folder))
         mask = mask_read.result()
         if mask.voxels.shape != scan.voxels.shape:
             raise VolumeError(
-                f"case {case.case_id}: its scan has {scan.voxels.shape} voxels, its mask {mask.voxels.shape}; "
+                f"case {case.case_id}: the scan has shape {scan.voxels.shape}, the mask {mask.voxels.shape}; "
                 "draw the mask on the scan's own grid"
             )
         x, y, z = scan.spacing_mm
@@ -53,13 +57,13 @@ class LabeledScan:
 
 
 @dataclass(frozen=True)
-class HeldOut:
-    """The cases that the network was not fitted to, and for the record those that it was.
+class SplitCases:
+    """The cases of each split.
 
     Attributes:
-        train: what the network was fitted to.
-        validation: where the best epoch and the threshold are chosen.
-        test: where the model is judged.
+        train: the network was fitted to these.
+        validation: the checkpoint and the threshold are chosen on these.
+        test: the model is judged on these.
         image_size: edge of the network's grid.
     """
 
@@ -69,20 +73,20 @@ class HeldOut:
     image_size: int
 
     @classmethod
-    def read(cls, cases_folder: Path, shards: Path) -> "HeldOut":
-        """Look up the split's cases in the case table.
+    def read(cls, cases_folder: Path, shards: Path) -> "SplitCases":
+        """Look up the cases of a split in the case table.
 
         Raises:
-            CohortError: a case of the split is not in the table, or a patient is on both sides of the split.
+            CohortError: a case of the split is missing from the table, or a patient is in two splits.
         """
         split = Split.read(shards)
-        known = {case.case_id: case for case in read_cases(cases_folder)}
-        unknown = sorted({case_id for part in split.cases.values() for case_id in part} - set(known))
+        cases = {case.case_id: case for case in read_cases(cases_folder)}
+        unknown = sorted({case_id for part in split.cases.values() for case_id in part} - set(cases))
         if unknown:
             raise CohortError(
-                f"{shards}: the split names {', '.join(unknown)}, which the case table of {cases_folder} does not "
-                "hold; give the cases that the shards were made of"
+                f"{shards}: the split names {', '.join(unknown)}, missing from the case table of {cases_folder}; "
+                "use the cases that the shards were made from"
             )
-        require_patients_apart(known.values(), split.cases)
-        train, validation, test = ([known[case_id] for case_id in split.cases[name]] for name in SPLITS)
+        require_patients_apart(cases.values(), split.cases)
+        train, validation, test = ([cases[case_id] for case_id in split.cases[name]] for name in SPLITS)
         return cls(train, validation, test, split.image_size)

@@ -1,7 +1,7 @@
-"""The model card: what a person has to know before using the model, in Markdown.
+"""The model card, in Markdown.
 
-The headings are those of Mitchell et al. (2019, arXiv:1810.03993); what they hold follows the fields of MONAI's
-`metadata.json` where those ask for more, as the format of the network's input and output.
+Headings follow Mitchell et al. (2019, arXiv:1810.03993); the fields on the network's input and output follow MONAI's
+`metadata.json`.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from components.ct.cases import Case
 from components.ct.intensity import WINDOW_HU
-from components.evaluate.outcome import Evaluation
+from components.evaluate.evaluation import Evaluation
 from components.evaluate.rules import TRIVIAL_ML
 from components.runtime.files import atomic_write
 
@@ -21,13 +21,13 @@ _TEMPLATE = "model_card.md.jinja"
 _PACKAGES = ("lung-ct-pipelines", "tensorflow", "keras", "numpy")
 
 
-def write_model_card(path: Path, found: Evaluation, data_license: str) -> None:
-    """Write the card of the model that was judged.
+def write_model_card(path: Path, evaluation: Evaluation, data_license: str) -> None:
+    """Write the card of the evaluated model.
 
     Args:
         path: the Markdown file.
-        found: what came out of the evaluation.
-        data_license: under which terms the scans may be used, in words.
+        evaluation: the results.
+        data_license: license of the data, in words.
     """
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
@@ -36,31 +36,27 @@ def write_model_card(path: Path, found: Evaluation, data_license: str) -> None:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters["cell"] = _cell
-    held_out = found.held_out
+    environment.filters["cell"] = _escape_cell
+    cases = evaluation.split_cases
+    splits = {"training": cases.train, "validation": cases.validation, "test": cases.test}
     card = environment.get_template(_TEMPLATE).render(
-        found=found,
-        numbers=found.summary(),
-        size=held_out.image_size,
+        evaluation=evaluation,
+        metrics=evaluation.summary(),
+        size=cases.image_size,
         window_hu=WINDOW_HU,
         trivial_ml=TRIVIAL_ML,
         data_license=data_license,
-        parts=[
-            (name, _described(cases))
-            for name, cases in (
-                ("training", held_out.train),
-                ("validation", held_out.validation),
-                ("test", held_out.test),
-            )
-        ],
-        settings={name: value for name, value in found.training.items() if _is_plain(value)},
-        versions={name: version(name) for name in _PACKAGES},
+        splits={name: _describe(cases) for name, cases in splits.items()},
+        settings={
+            name: value for name, value in evaluation.training.items() if isinstance(value, str | int | float | bool)
+        },
+        packages={name: version(name) for name in _PACKAGES},
     )
     with atomic_write(path) as temporary:
         temporary.write_text(card, encoding="utf-8")
 
 
-def _described(cases: Sequence[Case]) -> dict[str, Any]:
+def _describe(cases: Sequence[Case]) -> dict[str, Any]:
     return {
         "cases": len(cases),
         "patients": len({case.patient_id for case in cases}),
@@ -69,10 +65,6 @@ def _described(cases: Sequence[Case]) -> dict[str, Any]:
     }
 
 
-def _is_plain(value: Any) -> bool:
-    return isinstance(value, str | int | float | bool)
-
-
-def _cell(text: Any) -> str:
-    """Text that can neither end a table's cell nor begin markup."""
+def _escape_cell(text: Any) -> str:
+    """Escape text that would end a table cell or begin markup."""
     return " ".join(str(text).split()).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("`", "'")

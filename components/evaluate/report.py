@@ -1,118 +1,127 @@
-"""The evaluation as one HTML page: what was decided and by which rule, then everything that bears on it."""
+"""The evaluation report: one HTML page with the verdict and its rules first, then the evidence."""
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
+from typing import NamedTuple
 
-from components.evaluate.figures import (
-    bland_altman,
-    dice_by_volume,
-    reliability_curve,
-    roc_curve,
-    threshold_curve,
-)
-from components.evaluate.outcome import Evaluation
+import numpy as np
+from matplotlib.ticker import FuncFormatter, NullFormatter
+
+from components.evaluate.evaluation import Evaluation
+from components.evaluate.levels import THRESHOLDS, Reliability, Roc, ThresholdChoice
 from components.evaluate.scores import CaseScore, worst_first
-from components.report.page import write_page
-from components.report.plots import plot_training_curves
+from components.report.page import BLUE, GREEN, INK, VERMILION, write_page
+from components.report.plots import create_plot, plot_training_curves, render_svg
 
 _TEMPLATE = Path(__file__).parent / "report.html.jinja"
 
 
-@dataclass(frozen=True)
-class Picture:
-    """An overlay in the report: a test case's SVG and what it stands for."""
+class Overlay(NamedTuple):
+    """The overlay of one test case, and its view box, to show the slice again without outlines."""
 
     title: str
     score: CaseScore
     svg: bytes
-
-    @property
-    def view_box(self) -> str:
-        """The SVG's own, for the same slice without the lines."""
-        return re.search(rb'viewBox="([^"]*)"', self.svg)[1].decode()  # type: ignore[index]
+    view_box: str
 
 
-@dataclass(frozen=True)
-class Plot:
-    """A plot with the words for it: what it shows, and what that means."""
-
-    svg: bytes
-    alt: str
-    caption: str
-
-
-def write_report(path: Path, found: Evaluation, overlays: Path) -> None:
-    """Write the report of an evaluation.
+def write_report(path: Path, evaluation: Evaluation, overlays: Path) -> None:
+    """Write the report.
 
     Args:
         path: the HTML file.
-        found: what came out.
+        evaluation: the results.
         overlays: folder of the overlays, `<case id>.svg`.
     """
-    ordered = worst_first(found.scores)
+    scores, counts, training = worst_first(evaluation.scores), evaluation.counts, evaluation.training
+    roc = counts.roc()
     write_page(
         path,
         _TEMPLATE,
-        found=found,
-        verdict=found.verdict,
-        scores=ordered,
-        numbers=found.summary(),
-        mean=lambda name: fmean(getattr(row, name) for row in ordered),
-        pictures=[
-            Picture(title, row, (overlays / f"{row.case_id}.svg").read_bytes())
-            for title, row in _worst_median_best(ordered)
-        ],
-        plots=_plots(found),
-        confusion=found.counts.confusion(found.choice.threshold),
+        evaluation=evaluation,
+        verdict=evaluation.verdict,
+        choice=evaluation.threshold_choice,
+        scores=scores,
+        metrics=evaluation.summary(),
+        mean=lambda name: fmean(getattr(row, name) for row in scores),
+        overlays=_worst_median_best(scores, overlays),
+        threshold_plot=plot_threshold(evaluation.threshold_choice),
+        volume_plot=plot_dice_by_volume(scores) if scores else None,
+        bland_altman_plot=plot_bland_altman(scores) if scores else None,
+        reliability_plot=plot_reliability(counts.reliability()) if scores else None,
+        roc_plot=plot_roc(roc) if roc else None,
+        training_plots=plot_training_curves(training["history"], training.get("best_epoch")),
+        confusion=counts.confusion(evaluation.threshold_choice.threshold),
     )
 
 
-def _plots(found: Evaluation) -> list[Plot]:
-    plots = [
-        Plot(
-            threshold_curve(found.choice),
-            "Mean Dice of the validation cases against the threshold",
-            f"A voxel counts as lesion from a probability of {found.choice.threshold:.3f} on: the best mean Dice of "
-            f"the validation cases ({found.choice.validation_dice:.3f}). The test cases had no part in the choice.",
-        )
-    ]
-    if found.scores:
-        plots += [
-            Plot(
-                dice_by_volume(found.scores),
-                "Dice of each test case against its lesion volume",
-                "Small lesions are harder. The ceiling is what a perfect answer on the network's grid would reach.",
-            ),
-            Plot(
-                bland_altman(found.scores),
-                "Bland-Altman plot of the volumes",
-                "Above zero the model marks too much, below too little. Milliliters are as true as the files' spacing.",
-            ),
-            Plot(
-                reliability_curve(found.counts.reliability()),
-                "Reliability curve of the voxels of all test cases",
-                "Below the dotted line probabilities are too high, above it too low. Most voxels lie near 0.",
-            ),
-        ]
-    roc = found.counts.roc()
-    if roc:
-        caption = "Over the voxels of all test cases. With so much background the area is near 1 for poor models too."
-        plots.append(Plot(roc_curve(roc), "ROC curve of the voxels of all test cases", caption))
-    curves = plot_training_curves(found.training["history"], found.training.get("best_epoch"))
-    caption = "Training by epoch, of augmented slices; validation is dashed, and chose the epoch that was kept."
-    return plots + [Plot(svg, "Training and validation by epoch", caption) for svg in curves]
+def _worst_median_best(scores: Sequence[CaseScore], overlays: Path) -> list[Overlay]:
+    """Read up to three overlays of a table sorted worst first."""
+    if len(scores) < 3:
+        rows = list(zip(("Worst case", "Best case") if len(scores) == 2 else ("Only case",), scores, strict=False))
+    else:
+        rows = [("Worst case", scores[0]), ("Median case", scores[(len(scores) - 1) // 2]), ("Best case", scores[-1])]
+    shown = []
+    for title, score in rows:
+        svg = (overlays / f"{score.case_id}.svg").read_bytes()
+        shown.append(Overlay(title, score, svg, re.search(rb'viewBox="([^"]*)"', svg)[1].decode()))  # type: ignore[index]
+    return shown
 
 
-def _worst_median_best(ordered: Sequence[CaseScore]) -> list[tuple[str, CaseScore]]:
-    """Three rows of a table ordered worst first, or fewer if it is that short."""
-    if len(ordered) < 3:
-        titles = ("Worst case", "Best case") if len(ordered) == 2 else ("The only case",)
-        return list(zip(titles, ordered, strict=False))
-    return [
-        ("Worst case", ordered[0]),
-        ("Median case", ordered[(len(ordered) - 1) // 2]),
-        ("Best case", ordered[-1]),
-    ]
+def plot_threshold(choice: ThresholdChoice) -> bytes:
+    """Plot the mean Dice of the validation cases by threshold, as SVG."""
+    figure, axes = create_plot()
+    axes.plot(THRESHOLDS, choice.curve, color=BLUE, label="validation cases")
+    axes.plot(choice.threshold, choice.validation_dice, "o", color=VERMILION, label=f"chosen: {choice.threshold:.3f}")
+    axes.set_ylim(0, 1)
+    return render_svg(figure, axes, "threshold", "mean Dice")
+
+
+def plot_roc(roc: Roc) -> bytes:
+    """Plot the ROC curve, as SVG."""
+    figure, axes = create_plot()
+    axes.plot(roc.false_positive_rate, roc.true_positive_rate, color=BLUE, label=f"AUC {roc.auc:.3f}")
+    axes.plot([0, 1], [0, 1], color=INK, linestyle="dotted", linewidth=1, label="chance")
+    return render_svg(figure, axes, "false positive rate", "true positive rate")
+
+
+def plot_reliability(reliability: Reliability) -> bytes:
+    """Plot the observed lesion fraction by predicted probability, as SVG."""
+    figure, axes = create_plot()
+    label = f"this model, ECE {reliability.expected_calibration_error:.4f}"
+    axes.plot(reliability.mean_probability, reliability.lesion_fraction, "o-", color=BLUE, label=label)
+    axes.plot([0, 1], [0, 1], color=INK, linestyle="dotted", linewidth=1, label="perfect calibration")
+    return render_svg(figure, axes, "mean predicted probability", "fraction of lesion voxels")
+
+
+def plot_dice_by_volume(scores: Sequence[CaseScore]) -> bytes:
+    """Plot each case's Dice and round-trip Dice by lesion volume, as SVG."""
+    figure, axes = create_plot()
+    volumes, round_trip = [row.lesion_ml for row in scores], [row.round_trip_dice for row in scores]
+    axes.plot(volumes, round_trip, "_", color=GREEN, markersize=9, label="grid round trip")
+    axes.plot(volumes, [row.dice for row in scores], "o", color=BLUE, alpha=0.8, label="model")
+    smallest = min((volume for volume in volumes if volume > 0), default=1.0)
+    if min(volumes) > 0:
+        axes.set_xscale("log")
+    else:  # a logarithmic axis cannot show a scan without lesion
+        axes.set_xscale("symlog", linthresh=smallest)
+        axes.set_xlim(left=-0.1 * smallest)
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda volume, _: f"{volume:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.set_ylim(-0.03, 1.03)
+    return render_svg(figure, axes, "lesion volume (mL, log scale)", "Dice")
+
+
+def plot_bland_altman(scores: Sequence[CaseScore]) -> bytes:
+    """Plot each volume error by the mean of both volumes (Bland and Altman, 1986), as SVG."""
+    figure, axes = create_plot()
+    errors = np.array([row.volume_error_ml for row in scores])
+    axes.plot([(row.lesion_ml + row.predicted_ml) / 2 for row in scores], errors, "o", color=BLUE, alpha=0.8)
+    axes.axhline(errors.mean(), color=VERMILION, label=f"mean error {errors.mean():+.2f} mL")
+    if len(errors) > 1:
+        spread = 1.96 * errors.std(ddof=1)
+        for limit, label in ((errors.mean() - spread, "95 % limits of agreement"), (errors.mean() + spread, None)):
+            axes.axhline(limit, color=VERMILION, linestyle="dashed", label=label)
+    return render_svg(figure, axes, "mean of predicted and true volume (mL)", "predicted − true volume (mL)")

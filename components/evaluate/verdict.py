@@ -1,30 +1,28 @@
-"""The gate's decision as data: which rules held, for which model, on which scans. `export` obeys it."""
+"""The gate's verdict as data: rules with values and limits, the judged model, and the scans it was tested on."""
 
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from components.evaluate.scores import CaseScore
 from components.runtime.errors import InputError
 from components.runtime.files import atomic_write
-
-FILE = "verdict.json"
-PASS, FAIL = "pass", "fail"
+from serving.versions.layout import VERDICT
 
 
 @dataclass(frozen=True)
 class Rule:
-    """One condition on one number. It fails closed: without a finite value and limit it does not hold.
+    """A condition on one number. It fails closed: it does not hold without a finite value and limit.
 
     Attributes:
-        name: short and stable, such as `mean_dice`.
+        name: stable identifier, such as `mean_dice`.
         what: the number in words, such as "mean Dice over 10 test cases".
-        value: the number, unrounded; None where there is nothing to compute it from.
-        limit: what it is held against; equality is enough.
-        at_least: whether the value must not be below the limit, or must not be above it.
+        value: the number, unrounded; None if it cannot be computed.
+        limit: the bound; a value equal to it passes.
+        at_least: whether the limit is a lower bound; otherwise it is an upper bound.
     """
 
     name: str
@@ -35,7 +33,7 @@ class Rule:
 
     @property
     def margin(self) -> float | None:
-        """How far the value is on the right side of the limit; negative on the wrong one, None if unknown."""
+        """Distance of the value from the limit, negative if the rule fails; None without finite numbers."""
         if self.value is None or not (math.isfinite(self.value) and math.isfinite(self.limit)):
             return None
         return self.value - self.limit if self.at_least else self.limit - self.value
@@ -47,18 +45,27 @@ class Rule:
 
     @property
     def reason(self) -> str:
-        """The rule and how it came out, as a sentence's part."""
-        needed = f"at {'least' if self.at_least else 'most'} {self.limit:g} is needed"
+        """The rule and its outcome as a clause."""
         if self.value is None or self.margin is None:
-            return f"{self.what}: there is no finite number to judge by; {needed}"
-        value, limit = _told_apart(self.value, self.limit)
-        side = ("is at least" if self.at_least else "is at most") if self.passed else "misses"
-        return f"{self.what} is {value}, which {side} the limit of {limit}"
+            bound = "at least" if self.at_least else "at most"
+            return f"{self.what}: no finite value; expected {bound} {self.limit:g}"
+        value, limit = _distinct_digits(self.value, self.limit)
+        if self.passed:
+            return f"{self.what} is {value}, which meets the limit of {limit}"
+        return f"{self.what} is {value}, {'below' if self.at_least else 'above'} the limit of {limit}"
+
+
+@dataclass(frozen=True)
+class AppliedRules:
+    """The rules that apply, and remarks on those that do not."""
+
+    rules: list[Rule] = field(default_factory=list)
+    not_applied: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class JudgedCase:
-    """A test case that the verdict rests on, and the digests of its files."""
+    """A test case behind the verdict, with the digests of its files."""
 
     case_id: str
     sha256_scan: str
@@ -68,15 +75,15 @@ class JudgedCase:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether one model may be exported.
+    """Whether a model may be exported.
 
     Attributes:
-        rules: all that was asked of it.
-        model_sha256: digest of the `model.keras` that was judged.
-        threshold: the probability from which on a voxel counts as lesion; part of what was judged.
-        test_dice: mean Dice of the test cases, 0 where there is none.
-        cases: what it was judged on.
-        not_applied: which rules did not apply, and why, in words.
+        rules: the rules applied.
+        model_sha256: digest of the judged `model.keras`.
+        threshold: probability from which a voxel counts as lesion.
+        test_dice: mean Dice of the test cases, 0 without any.
+        cases: the test cases.
+        not_applied: rules that were not applied and why, and other remarks, in words.
     """
 
     rules: tuple[Rule, ...]
@@ -92,13 +99,13 @@ class Verdict:
         return bool(self.cases and self.rules) and all(rule.passed for rule in self.rules)
 
     @property
-    def verdict(self) -> str:
-        """`pass` or `fail`."""
-        return PASS if self.passed else FAIL
+    def verdict(self) -> Literal["pass", "fail"]:
+        """The verdict as `verdict.json` and the pipeline spell it."""
+        return "pass" if self.passed else "fail"
 
     @property
     def reasons(self) -> list[str]:
-        """Why: the rules that do not hold, or, for a pass, all of them."""
+        """The rules that fail; for a pass, all rules."""
         if not self.rules:
             return ["no rule was applied"]
         if not self.cases:
@@ -107,62 +114,48 @@ class Verdict:
 
     @property
     def sentence(self) -> str:
-        """The decision in one sentence, with the first rule that made it."""
+        """The verdict in one sentence, with the first of its reasons."""
         first, *others = self.reasons
         rules = "1 other rule" if len(others) == 1 else f"{len(others)} other rules"
-        also = f" ({rules} {'met' if self.passed else 'missed'} as well)" if others else ""
+        also = f" ({rules} also {'met' if self.passed else 'failed'})" if others else ""
         return f"{'Passed' if self.passed else 'Refused'}: {first}{also}."
 
     def write(self, folder: Path) -> None:
-        """Write `verdict.json` into `folder`; a number that is not finite becomes null."""
-        content = {
-            "verdict": self.verdict,
-            "reasons": self.reasons,
-            "rules": [
-                {
-                    **asdict(rule),
-                    "value": rule.value if rule.value is not None and math.isfinite(rule.value) else None,
-                    "limit": rule.limit if math.isfinite(rule.limit) else None,
-                    "margin": rule.margin,
-                    "passed": rule.passed,
-                }
-                for rule in self.rules
-            ],
-            "model_sha256": self.model_sha256,
-            "threshold": self.threshold,
-            "test_dice": self.test_dice,
-            "cases": [asdict(case) for case in self.cases],
-            "not_applied": list(self.not_applied),
-        }
-        with atomic_write(folder / FILE) as temporary:
+        """Write `verdict.json` into `folder`; numbers that are not finite become null."""
+        rules = [
+            {
+                **asdict(rule),
+                "value": rule.value if rule.value is not None and math.isfinite(rule.value) else None,
+                "limit": rule.limit if math.isfinite(rule.limit) else None,
+                "margin": rule.margin,
+                "passed": rule.passed,
+            }
+            for rule in self.rules
+        ]
+        content = {"verdict": self.verdict, "reasons": self.reasons, **asdict(self), "rules": rules}
+        with atomic_write(folder / VERDICT) as temporary:
             temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
-def judge(
-    rules: Sequence[Rule],
-    scores: Sequence[CaseScore],
-    model_sha256: str,
-    threshold: float,
-    not_applied: Sequence[str] = (),
-) -> Verdict:
+def judge(gate: AppliedRules, scores: Sequence[CaseScore], *, model_sha256: str, threshold: float) -> Verdict:
     """Bind rules to the model and the test cases they were computed from."""
     cases = tuple(JudgedCase(row.case_id, row.sha256_scan, row.sha256_mask, row.dice) for row in scores)
     test_dice = math.fsum(case.dice for case in cases) / len(cases) if cases else 0.0
-    return Verdict(tuple(rules), model_sha256, threshold, test_dice, cases, tuple(not_applied))
+    return Verdict(tuple(gate.rules), model_sha256, threshold, test_dice, cases, tuple(gate.not_applied))
 
 
 def read_verdict(path: Path) -> Verdict:
-    """Read `verdict.json`, and decide again by its rules.
+    """Read `verdict.json` and apply its rules again.
 
     Raises:
-        InputError: no such file, not a verdict, or one whose rules do not give what it states.
+        InputError: the file is missing or malformed, or its rules contradict the verdict it states.
     """
     try:
         content = json.loads(path.read_text())
-        verdict = _parsed(content)
+        verdict = _parse(content)
         stated = content["verdict"]
     except OSError as error:
-        raise InputError(f"{path}: no verdict ({error.strerror}); run the evaluate step first") from error
+        raise InputError(f"{path}: cannot be read ({error.strerror}); run the evaluate step first") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path}: not a verdict ({type(error).__name__}: {error}); run evaluate again") from error
     if stated != verdict.verdict:
@@ -171,28 +164,27 @@ def read_verdict(path: Path) -> Verdict:
 
 
 def require_pass(path: Path, model_sha256: str) -> Verdict:
-    """The passing verdict on the very model with this digest.
+    """Read the verdict and require that it passes the model with this digest.
 
     Raises:
-        InputError: there is none, it refuses the model, or it is about another one.
+        InputError: there is no valid verdict, it is on another model, or it refuses this one.
     """
     verdict = read_verdict(path)
     if not model_sha256 or verdict.model_sha256 != model_sha256:
         raise InputError(
-            f"{path}: is about the model {verdict.model_sha256[:12]}…, not {model_sha256[:12]}…; "
-            "evaluate the model that is to be exported"
+            f"{path}: verdict on model {verdict.model_sha256[:12]}…; expected {model_sha256[:12]}…; "
+            "evaluate the model to be exported"
         )
     if not verdict.passed:
         raise InputError(f"{path}: the gate refuses this model: {'; '.join(verdict.reasons)}")
     return verdict
 
 
-def _parsed(content: dict[str, Any]) -> Verdict:
+def _parse(content: dict[str, Any]) -> Verdict:
     rules = []
     for row in content["rules"]:
-        value, limit = row["value"], row["limit"]
-        value = None if value is None else float(value)
-        limit = math.nan if limit is None else float(limit)
+        value = None if row["value"] is None else float(row["value"])
+        limit = math.nan if row["limit"] is None else float(row["limit"])
         if not isinstance(row["at_least"], bool):
             raise TypeError(f"at_least is {row['at_least']!r}")
         rules.append(Rule(str(row["name"]), str(row["what"]), value, limit, row["at_least"]))
@@ -206,8 +198,8 @@ def _parsed(content: dict[str, Any]) -> Verdict:
     )
 
 
-def _told_apart(value: float, limit: float) -> tuple[str, str]:
-    """Both numbers in four digits, or in as many as it takes to show that they differ."""
+def _distinct_digits(value: float, limit: float) -> tuple[str, str]:
+    """Format both with four digits, or with all digits where four would hide a difference."""
     short = f"{value:.4f}", f"{limit:g}"
     if float(short[0]) == float(short[1]) and value != limit:
         return repr(value), repr(limit)

@@ -1,1 +1,1 @@
-"""A gated model to a version folder that TensorFlow Serving loads."""
+"""Export an evaluated model as a version folder that TensorFlow Serving loads."""

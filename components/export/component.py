@@ -1,6 +1,6 @@
-"""The KFP interfaces of both sides of the gate: the export, and the refusal."""
+"""The KFP interface of the export step."""
 
-from typing import NamedTuple
+from typing import NamedTuple, Optional
 
 from kfp import dsl
 
@@ -14,20 +14,25 @@ def export(
     shards: dsl.Input[dsl.Dataset],
     model_base: str,
     model_name: str = "lung-infection",
-    signing_key_file: str = "",
+    signing_key_file: Optional[str] = None,  # noqa: UP045 - kfp reads no other spelling
 ) -> NamedTuple("Outputs", version_dir=str):  # type: ignore[valid-type]
-    """Publish the model as the next version that TensorFlow Serving picks up.
+    """Publish the model as the next version for TensorFlow Serving.
 
-    Refuses unless the evaluation holds a passing verdict on this very model, and unless the exported files give
-    the model's own numbers.
+    Refuses unless the evaluation holds a passing verdict on this model, and the exported files return the model's own
+    numbers.
 
     Args:
         model: The trained model.
-        evaluation: The verdict of evaluate.
-        shards: Slices to check the exported files with.
-        model_base: Folder of the model's versions, such as a mounted volume's /models/lung-infection, or gs://bucket/prefix.
+        evaluation: The verdict, from evaluate.
+        shards: Slices for the parity check, from slice.
+        model_base: Folder of the model's versions, such as a mounted volume's /models/lung-infection, or
+            gs://bucket/prefix.
         model_name: Name under which the model is served.
-        signing_key_file: PEM of an elliptic curve key, such as a mounted secret, to sign with; empty for none.
+        signing_key_file: PEM of an elliptic curve key, such as a mounted secret, to sign with; None leaves the
+            version unsigned.
+
+    Returns:
+        version_dir: Path or URI of the published version folder.
     """
     from pathlib import Path
 
@@ -36,6 +41,12 @@ def export(
     with step_process():
         from components.export.export import export_version
 
-        key = Path(signing_key_file) if signing_key_file else None
-        parts = Path(model.path), Path(evaluation.path), Path(shards.path)
-        return (export_version(*parts, model_base, model_name, key),)
+        version = export_version(
+            model=Path(model.path),
+            evaluation=Path(evaluation.path),
+            shards=Path(shards.path),
+            model_base=model_base,
+            model_name=model_name,
+            signing_key=Path(signing_key_file) if signing_key_file else None,
+        )
+    return (version,)

@@ -1,5 +1,6 @@
-"""The export step on plain paths: from a passing verdict to a published version folder."""
+"""The export step: from a passing verdict to a published version."""
 
+import logging
 import shutil
 from itertools import islice
 from pathlib import Path
@@ -7,66 +8,74 @@ from pathlib import Path
 import numpy as np
 
 from components.evaluate.verdict import require_pass
-from components.export.parity import query_saved_model, require_parity
-from components.export.served_check import query_server
-from components.export.signatures import ServedModel
-from components.export.warmup import write_warmup_requests
+from components.export.parity import query_saved_model, query_server, require_parity
+from components.export.signatures import ServedModel, write_warmup_requests
 from components.runtime.files import sha256_of
 from components.slice.shards import read_split
 from components.slice.split import Split
+from components.train import MODEL_FILE
 from components.train.network import load_model
+from serving.versions.contract import write_contract
+from serving.versions.layout import ASSETS_EXTRA, MODEL_CARD, VERDICT
 from serving.versions.manifest import write_manifest
-from serving.versions.preprocessing import write_contract
 from serving.versions.publication import publish
 from serving.versions.signing import sign
 
 _PARITY_SLICES = 16
-_FROM_EVALUATION = ("verdict.json", "model_card.md")  # what goes with the model wherever it goes
+
+_log = logging.getLogger(__name__)
 
 
 def export_version(
-    model: Path, evaluation: Path, shards: Path, model_base: str, model_name: str, signing_key: Path | None = None
+    *,
+    model: Path,
+    evaluation: Path,
+    shards: Path,
+    model_base: str,
+    model_name: str,
+    signing_key: Path | None = None,
 ) -> str:
     """Publish a trained model as the next version under `model_base`.
 
     Args:
-        model: output of train, with `model.keras`.
-        evaluation: output of evaluate, with the verdict on that very model.
-        shards: output of slice; its test slices are what the exported files are checked with.
+        model: output of train.
+        evaluation: output of evaluate, with the verdict on this model.
+        shards: output of slice, whose test slices the parity check uses.
         model_base: folder of the model's versions, or `gs://bucket/prefix`.
-        model_name: the name under which a server offers it.
+        model_name: name under which the model is served.
         signing_key: PEM of an elliptic curve key to sign the version with; None leaves it unsigned.
 
     Returns:
-        The version's folder, absolute, or its address in Cloud Storage.
+        The version's absolute folder, or its URI in Cloud Storage.
 
     Raises:
-        InputError: no passing verdict for this model, or the export does not give its numbers.
+        InputError: there is no passing verdict on this model, or the parity check fails.
     """
-    weights = model / "model.keras"
-    verdict = require_pass(evaluation / "verdict.json", sha256_of(weights))
+    weights = model / MODEL_FILE
+    verdict = require_pass(evaluation / VERDICT, sha256_of(weights))
     network = load_model(weights)
     size = Split.read(shards).image_size
     slices_hu = np.stack([record["slice_hu"] for record in islice(read_split(shards, "test", size), _PARITY_SLICES)])
     expected = network.predict(slices_hu.astype(np.float32), verbose=0).reshape(slices_hu.shape)
+    slices = {"slices_hu": slices_hu, "expected": expected}
 
     def write(folder: Path) -> None:
         ServedModel(network, size, verdict.threshold).save(folder)
         write_warmup_requests(folder, model_name, size)
         write_contract(folder, size, verdict.threshold)
-        for name in _FROM_EVALUATION:
+        for name in (VERDICT, MODEL_CARD):
             if (evaluation / name).is_file():
-                shutil.copyfile(evaluation / name, folder / "assets.extra" / name)
+                shutil.copyfile(evaluation / name, folder / ASSETS_EXTRA / name)
         write_manifest(folder)
         if signing_key is not None:
             sign(folder, signing_key)
-        difference = require_parity(query_saved_model(folder), expected, slices_hu, verdict.threshold)
-        print(f"exported model differs from the evaluated one by at most {difference:.1e}", flush=True)
-        with query_server(folder, model_name) as ask:
-            difference = require_parity(ask, expected, slices_hu, verdict.threshold)
-        print(f"a server on the same files answers with at most {difference:.1e} difference", flush=True)
+        difference = require_parity(query_saved_model(folder), **slices, threshold=verdict.threshold)
+        _log.info("parity: the exported files differ from the evaluated model by at most %.1e", difference)
+        with query_server(folder, model_name) as query:
+            difference = require_parity(query, **slices, threshold=verdict.threshold)
+        _log.info("parity: a server on them differs from the evaluated model by at most %.1e", difference)
 
     version = publish(model_base, write)
     base, _, number = version.rpartition("/")
-    print(f"published {model_name} version {number} in {base}", flush=True)
+    _log.info("published %s version %s in %s", model_name, number, base)
     return version

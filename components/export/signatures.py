@@ -1,24 +1,29 @@
-"""The two ways to call a served model, as graphs around one network.
+"""The exported SavedModel: two signatures around one network, and the warm-up requests.
 
-`network` takes slices that a client has fitted to the grid itself; `serving_default` takes slices of any size
-and does the map of `components.ct.grid` in the graph. Both answer with the same three tensors.
+`network` takes slices already fitted to the grid; `serving_default` takes slices of any size and applies the map of
+`components.ct.grid` in the graph. Both return the same three tensors.
 """
 
 from pathlib import Path
 
+import numpy as np
 import tensorflow as tf
+from tensorflow_serving.apis import model_pb2, predict_pb2, prediction_log_pb2
 
 from components.ct.grid import AIR_HU, TIE_BREAK_HU
-from serving.versions.tensor_names import ANY_SIZE_SIGNATURE, GRID_SIGNATURE, INPUT, MASK, PROBABILITY, THRESHOLD
+from serving.versions.contract import ANY_SIZE_SIGNATURE, GRID_SIGNATURE, INPUT, MASK, PROBABILITY, THRESHOLD
+from serving.versions.layout import WARMUP_REQUESTS
+
+_CT_SLICE_EDGE = 512  # pixels, as scanners write slices
 
 
 class ServedModel(tf.Module):
-    """A network with its threshold, exported with the signatures `network` and `serving_default`.
+    """A network and its threshold, with the signatures `network` and `serving_default`.
 
     Args:
-        network: takes (n, size, size) HU, gives lesion probabilities of that shape, both float32.
+        network: maps (n, size, size) float32 HU to lesion probabilities of that shape.
         size: edge of the network's grid.
-        threshold: probability from which on a pixel counts as lesion.
+        threshold: probability from which a pixel counts as lesion.
     """
 
     def __init__(self, network: tf.keras.Model, size: int, threshold: float):
@@ -30,48 +35,68 @@ class ServedModel(tf.Module):
     def save(self, folder: Path) -> None:
         """Write the SavedModel."""
         signatures = {
-            GRID_SIGNATURE: tf.function(self.on_grid).get_concrete_function(
-                tf.TensorSpec((None, self.size, self.size), tf.int16, name=INPUT)
-            ),
-            ANY_SIZE_SIGNATURE: tf.function(self.on_any_size).get_concrete_function(
-                tf.TensorSpec((None, None, None), tf.int16, name=INPUT)
-            ),
+            name: tf.function(function).get_concrete_function(tf.TensorSpec(shape, tf.int16, name=INPUT))
+            for name, function, shape in (
+                (GRID_SIGNATURE, self.on_grid, (None, self.size, self.size)),
+                (ANY_SIZE_SIGNATURE, self.on_any_size, (None, None, None)),
+            )
         }
         tf.saved_model.save(self, str(folder), signatures=signatures)
 
     def on_grid(self, slices_hu: tf.Tensor) -> dict[str, tf.Tensor]:
         """Segment (n, size, size) int16 HU on the grid."""
-        return self._answer(self._probability(tf.cast(slices_hu, tf.float32)))
+        return self._outputs(self._predict(tf.cast(slices_hu, tf.float32)))
 
     def on_any_size(self, slices_hu: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Segment (n, h, w) int16 HU; the answer lies on the slices' own pixels."""
+        """Segment (n, height, width) int16 HU on the slices' own pixels."""
         height, width = tf.shape(slices_hu)[1], tf.shape(slices_hu)[2]
-        rows, columns = _content(height, width, self.size)
+        rows, columns = _content_shape(height, width, self.size)
         top, left = (self.size - rows) // 2, (self.size - columns) // 2
-        fitted = _both_axes(
+        content = _resample(
             tf.cast(slices_hu, tf.float32), resampling_matrix(height, rows), resampling_matrix(width, columns)
         )
-        around = [[0, 0], [top, self.size - rows - top], [left, self.size - columns - left]]
-        # Rounded, as a client that sends int16 to `network` does.
-        grid = tf.round(tf.pad(fitted, around, constant_values=float(AIR_HU)) + TIE_BREAK_HU)
-        probability = self._probability(tf.ensure_shape(grid, (None, self.size, self.size)))
+        padding = [[0, 0], [top, self.size - rows - top], [left, self.size - columns - left]]
+        # Rounded, like the int16 slices that a client sends to `network`.
+        grid = tf.round(tf.pad(content, padding, constant_values=float(AIR_HU)) + TIE_BREAK_HU)
+        probability = self._predict(tf.ensure_shape(grid, (None, self.size, self.size)))
         content = probability[:, top : top + rows, left : left + columns]
-        return self._answer(_both_axes(content, resampling_matrix(rows, height), resampling_matrix(columns, width)))
+        return self._outputs(_resample(content, resampling_matrix(rows, height), resampling_matrix(columns, width)))
 
-    def _probability(self, slices_hu: tf.Tensor) -> tf.Tensor:
+    def _predict(self, slices_hu: tf.Tensor) -> tf.Tensor:
         return self.network(slices_hu, training=False)
 
-    def _answer(self, probability: tf.Tensor) -> dict[str, tf.Tensor]:
+    def _outputs(self, probability: tf.Tensor) -> dict[str, tf.Tensor]:
         return {
             PROBABILITY: probability,
             MASK: tf.cast(probability >= self.threshold, tf.uint8),
-            # One for each slice: TF Serving's batching splits every output along its first axis.
+            # One per slice: TF Serving's batching splits every output along its first axis.
             THRESHOLD: tf.fill(tf.shape(probability)[:1], tf.constant(self.threshold, tf.float32)),
         }
 
 
+def write_warmup_requests(
+    saved_model: Path, model_name: str, size: int, batch_sizes: tuple[int, ...] = (1, 32)
+) -> None:
+    """Write requests that TensorFlow Serving answers before it serves a version, so no client waits for the first.
+
+    There is one `network` request for each batch size and one `serving_default` request.
+    """
+    path = saved_model / WARMUP_REQUESTS
+    path.parent.mkdir(exist_ok=True)
+    requests = [(GRID_SIGNATURE, (batch, size, size)) for batch in batch_sizes]
+    requests.append((ANY_SIZE_SIGNATURE, (1, _CT_SLICE_EDGE, _CT_SLICE_EDGE)))
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for signature, shape in requests:
+            request = predict_pb2.PredictRequest(
+                model_spec=model_pb2.ModelSpec(name=model_name, signature_name=signature),
+                inputs={INPUT: tf.make_tensor_proto(np.full(shape, AIR_HU, np.int16))},
+            )
+            log = prediction_log_pb2.PredictionLog(predict_log=prediction_log_pb2.PredictLog(request=request))
+            writer.write(log.SerializeToString())
+
+
 def resampling_matrix(n_from: tf.Tensor, n_to: tf.Tensor) -> tf.Tensor:
-    """The graph's `components.ct.grid.resampling_matrix`: (n_to, n_from) float32."""
+    """`components.ct.grid.resampling_matrix` in the graph: (n_to, n_from) float32."""
     length_from, length_to = tf.cast(n_from, tf.float64), tf.cast(n_to, tf.float64)
     step = length_from / length_to
     source = tf.range(length_from, dtype=tf.float64)
@@ -82,12 +107,12 @@ def resampling_matrix(n_from: tf.Tensor, n_to: tf.Tensor) -> tf.Tensor:
     return tf.cast(weights, tf.float32)
 
 
-def _content(height: tf.Tensor, width: tf.Tensor, size: int) -> tuple[tf.Tensor, tf.Tensor]:
+def _content_shape(height: tf.Tensor, width: tf.Tensor, size: int) -> tuple[tf.Tensor, tf.Tensor]:
     scale = size / tf.cast(tf.maximum(height, width), tf.float64)
     rows = tf.cast(tf.round(tf.cast(height, tf.float64) * scale), tf.int32)
     columns = tf.cast(tf.round(tf.cast(width, tf.float64) * scale), tf.int32)
     return tf.maximum(rows, 1), tf.maximum(columns, 1)
 
 
-def _both_axes(slices: tf.Tensor, down: tf.Tensor, across: tf.Tensor) -> tf.Tensor:
-    return tf.matmul(down, tf.matmul(slices, across, transpose_b=True))
+def _resample(slices: tf.Tensor, rows: tf.Tensor, columns: tf.Tensor) -> tf.Tensor:
+    return tf.matmul(rows, tf.matmul(slices, columns, transpose_b=True))

@@ -1,1 +1,1 @@
-"""The worst test case in 3-D, as one self-contained page."""
+"""Show the worst test case in 3-D, as one self-contained page."""

@@ -13,16 +13,16 @@ def view_3d(
     evaluation: dsl.Input[dsl.Artifact],
     report: dsl.Output[dsl.HTML],
 ) -> None:
-    """Show the worst test case that is not trivial in 3-D, with the lesion as it was drawn and as it was marked.
+    """Show the worst test case in 3-D, with ground truth and prediction.
 
-    A step of its own, since the UI shows one page of a step's, and another one beside the report might hide it.
+    A step of its own, because the UI shows one page per step.
 
     Args:
         cases: Scans and masks, from ingest.
         shards: TFRecord shards with split.json, from slice.
         model: The trained network, from train.
-        evaluation: The verdict and the table of the test cases, from evaluate.
-        report: A page that holds the scan, both masks and the program that draws them.
+        evaluation: The verdict and the table of test cases, from evaluate.
+        report: HTML page with the scan, both masks and the viewer.
     """
     from pathlib import Path
 
@@ -31,4 +31,10 @@ def view_3d(
     with step_process():
         from components.view_3d.view import view_worst_case
 
-        view_worst_case(*(Path(part.path) for part in (cases, shards, model, evaluation, report)))
+        view_worst_case(
+            cases=Path(cases.path),
+            shards=Path(shards.path),
+            model=Path(model.path),
+            evaluation=Path(evaluation.path),
+            page=Path(report.path),
+        )

@@ -1,20 +1,20 @@
-const part = (id) => document.getElementById(id);
-const status = (text) => (part("status").textContent = text);
+const element = (id) => document.getElementById(id);
+const setStatus = (text) => (element("status").textContent = text);
 
-async function unpacked(id) {
-  const bytes = Uint8Array.from(atob(part(id).textContent), (letter) => letter.charCodeAt(0));
+async function unpack(id) {
+  const bytes = Uint8Array.from(atob(element(id).textContent), (letter) => letter.charCodeAt(0));
   const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
   return new Response(stream).arrayBuffer();
 }
 
-function colorBeside(slider) {
+function swatchColor(slider) {
   const swatch = slider.closest("label").querySelector(".swatch");
   return getComputedStyle(swatch).backgroundColor.match(/\d+/g).map(Number);
 }
 
 async function draw() {
   const library = document.createElement("script");
-  library.textContent = new TextDecoder().decode(await unpacked("niivue"));
+  library.textContent = new TextDecoder().decode(await unpack("niivue"));
   document.head.append(library);
   const viewer = new niivue.Niivue({
     isRadiologicalConvention: true,
@@ -31,27 +31,27 @@ async function draw() {
   await viewer.attachToCanvas(document.querySelector("canvas"));
   const names = ["scan", "truth", "prediction"];
   for (const name of names) {
-    const slider = part(`${name}-opacity`);
-    const [red, green, blue] = slider ? colorBeside(slider) : [255, 255, 255];
-    // In 3-D the body is glass, and what is lighter than soft tissue, such as the lungs, is not there at all.
+    const slider = element(`${name}-opacity`);
+    const [red, green, blue] = slider ? swatchColor(slider) : [255, 255, 255];
+    // In 3-D, soft tissue is translucent and everything less dense, such as the lungs, is transparent.
     const map = slider
       ? { R: [red, red], G: [green, green], B: [blue, blue], A: [0, 255], I: [0, 255] }
       : { R: [0, 100, 255], G: [0, 100, 255], B: [0, 100, 255], A: [0, 0, 12], I: [0, 100, 255] };
     viewer.addColormap(name, map);
     const opacity = slider ? slider.valueAsNumber : 1;
-    viewer.addVolume(await niivue.NVImage.new(await unpacked(name), `${name}.nii`, name, opacity, null, 0, 255));
+    viewer.addVolume(await niivue.NVImage.new(await unpack(name), `${name}.nii`, name, opacity, null, 0, 255));
     slider?.addEventListener("input", () => viewer.setOpacity(names.indexOf(name), slider.valueAsNumber));
   }
-  viewer.scene.crosshairPos = JSON.parse(part("viewer").dataset.at);
+  viewer.scene.crosshairPos = JSON.parse(element("viewer").dataset.crosshair);
   viewer.setRenderAzimuthElevation(200, 15);
-  part("shown").addEventListener("change", (event) => viewer.setSliceType(Number(event.target.value)));
+  element("layout").addEventListener("change", (event) => viewer.setSliceType(Number(event.target.value)));
 }
 
 const drawn = (async () => {
   if (!document.createElement("canvas").getContext("webgl2")) {
-    part("viewer").hidden = true;
-    return status("This browser draws no WebGL2, which the 3-D view needs: turn hardware acceleration on, or open the page in another one. The slices in the evaluation's report need nothing.");
+    element("viewer").hidden = true;
+    return setStatus("The 3-D view needs WebGL2, which this browser does not provide. Enable hardware acceleration or open the page in another browser. The overlays in the evaluation report work without it.");
   }
   await draw();
-  status("");
-})().catch((error) => status(`The 3-D view cannot be drawn here: ${error}`));
+  setStatus("");
+})().catch((error) => setStatus(`The 3-D view failed: ${error}`));

@@ -1,6 +1,6 @@
-"""Every metric against an implementation of its own, on random and hand-made masks: the largest difference of each.
+"""Compare every metric with an independent implementation on random and hand-made masks; print the largest differences.
 
-The other side is the `surface-distance` package for Dice and surfaces, a flood fill for lesions, and definitions
+The references are the `surface-distance` package for Dice and surfaces, a flood fill for lesions, and definitions
 written out voxel by voxel or pair by pair for the rest.
 
 Run: python -m tests.bench.evaluate_agreement [rounds]
@@ -26,7 +26,7 @@ SPACING_MM = (5.0, 0.7, 1.1)
 
 
 def pairs(rounds: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Hand-made pairs, touching the border and of one voxel among them, then random ones. Neither is empty."""
+    """Yield hand-made pairs, including masks at the border and of one voxel, then random ones. No mask is empty."""
     ball = sum((axis - 8) ** 2 for axis in np.ogrid[:16, :16, :16]) < 36
     corner, voxel = np.zeros_like(ball), np.zeros_like(ball)
     corner[:5, :5, :5] = voxel[8, 8, 8] = True
@@ -41,34 +41,36 @@ def pairs(rounds: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
 
 
 def both(truth: np.ndarray, prediction: np.ndarray, draw: np.random.Generator) -> Iterator[tuple[str, float, float]]:
-    """The name of each metric, ours, and the other's."""
+    """Yield the name of each metric, our value and the reference."""
     ours, voxels = (
         confusion(truth, prediction),
         list(zip(truth.ravel().tolist(), prediction.ravel().tolist(), strict=True)),
     )
-    hits, marked, lesion = voxels.count((True, True)), int(prediction.sum()), int(truth.sum())
+    hits, predicted, lesion = voxels.count((True, True)), int(prediction.sum()), int(truth.sum())
     yield "Dice", ours.dice, package.compute_dice_coefficient(truth, prediction)
-    yield "IoU", ours.iou, hits / (marked + lesion - hits)
+    yield "IoU", ours.iou, hits / (predicted + lesion - hits)
     yield "sensitivity", ours.sensitivity, hits / lesion
-    yield "precision", ours.precision, hits / marked
-    left_alone = voxels.count((False, False))
-    if left_alone + marked - hits:
-        yield "specificity", ours.specificity, left_alone / (left_alone + marked - hits)
+    yield "precision", ours.precision, hits / predicted
+    true_negative = voxels.count((False, False))
+    if true_negative + predicted - hits:
+        yield "specificity", ours.specificity, true_negative / (true_negative + predicted - hits)
     distances = package.compute_surface_distances(truth, prediction, SPACING_MM)
     surface = surface_agreement(truth, prediction, SPACING_MM)
     yield "surface Dice at 3 mm", surface.surface_dice, package.compute_surface_dice_at_tolerance(distances, 3.0)
     yield "95 % Hausdorff mm", surface.hd95_mm, package.compute_robust_hausdorff(distances, 95)
-    found = detect_lesions(truth, prediction)
-    marks, lesions = ({tuple(map(int, at)) for at in np.argwhere(mask)} for mask in (prediction, truth))
-    yield "lesions", found.lesions, len(parts(truth))
-    yield "lesions found", found.found, sum(bool(part & marks) for part in parts(truth))
-    yield "false lesions", found.false_lesions, sum(not part & lesions for part in parts(prediction))
+    detection = detect_lesions(truth, prediction)
+    predicted_voxels, lesion_voxels = (
+        {tuple(map(int, at)) for at in np.argwhere(mask)} for mask in (prediction, truth)
+    )
+    yield "lesions", detection.lesions, len(parts(truth))
+    yield "lesions found", detection.found, sum(bool(part & predicted_voxels) for part in parts(truth))
+    yield "false lesions", detection.false_lesions, sum(not part & lesion_voxels for part in parts(prediction))
     probability = np.clip(0.4 * truth + 0.6 * draw.random(truth.shape), 0, 1).astype(np.float32)
     yield from of_probabilities(truth, probability)
 
 
 def of_probabilities(truth: np.ndarray, probability: np.ndarray) -> Iterator[tuple[str, float, float]]:
-    """The metrics that need probabilities."""
+    """Yield the metrics of probabilities."""
     counts = LevelCounts()
     counts.add(probability, truth)
     error = 0.0
@@ -77,10 +79,10 @@ def of_probabilities(truth: np.ndarray, probability: np.ndarray) -> Iterator[tup
         if here.any():
             error += here.mean() * abs(probability[here].mean(dtype=np.float64) - truth[here].mean())
     yield "calibration error (to 1/8192)", counts.reliability().expected_calibration_error, error
-    has_lesion, highest = truth.any(axis=(1, 2)), probability.max(axis=(1, 2))
+    has_lesion, peak = truth.any(axis=(1, 2)), probability.max(axis=(1, 2))
     if has_lesion.any() and not has_lesion.all():
-        ordered = [(a > b) + (a == b) / 2 for a in highest[has_lesion] for b in highest[~has_lesion]]
-        yield "slice AUC", slice_auc(has_lesion, highest) or 0.0, fmean(ordered)
+        ordered = [(a > b) + (a == b) / 2 for a in peak[has_lesion] for b in peak[~has_lesion]]
+        yield "slice AUC", slice_auc(has_lesion, peak) or 0.0, fmean(ordered)
     if not truth.all():
         differences = probability[truth][:, None] - probability[~truth]
         wins = (differences > 0).mean() + (differences == 0).mean() / 2
@@ -88,16 +90,16 @@ def of_probabilities(truth: np.ndarray, probability: np.ndarray) -> Iterator[tup
 
 
 def main(rounds: int) -> None:
-    """Print a table."""
-    warnings.simplefilter("ignore")  # the package calls NumPy and SciPy by names that are to go
+    """Print the table of docs/evaluation.md."""
+    warnings.simplefilter("ignore")  # surface-distance uses deprecated NumPy and SciPy names
     differences: dict[str, list[float]] = defaultdict(list)
     draw = np.random.default_rng(1)
     for truth, prediction in pairs(rounds):
         for name, ours, other in both(truth, prediction, draw):
             differences[name].append(abs(ours - other))
     print("| metric | pairs of masks | largest difference |\n|---|---|---|")
-    for name, found in differences.items():
-        print(f"| {name} | {len(found)} | {max(found):.1e} |")
+    for name, values in differences.items():
+        print(f"| {name} | {len(values)} | {max(values):.1e} |")
 
 
 if __name__ == "__main__":

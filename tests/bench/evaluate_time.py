@@ -1,4 +1,4 @@
-"""How long a 512×512×300 case takes: the bare network on its slices, then the whole scoring, part by part.
+"""Time the evaluation of a 512×512×300 case: the bare network, the whole case, and each part.
 
 Run: python -m tests.bench.evaluate_time [rounds]
 """
@@ -18,9 +18,9 @@ from components.ct.inference import BATCH_SIZE, keras_network, predict_grids, pr
 from components.ct.lesions import detect_lesions
 from components.ct.round_trip import round_trip_dice
 from components.ct.surface import surface_agreement
-from components.evaluate.case import score_case
 from components.evaluate.labeled_scan import LabeledScan
 from components.evaluate.levels import LevelCounts
+from components.evaluate.scores import score_case
 from components.report.slice_image import largest_slice, overlay_svg
 from components.runtime.files import sha256_of
 from components.train.network import build_network
@@ -30,7 +30,7 @@ SECONDS: dict[str, tuple[float, float]] = {}
 
 
 def write_case(folder: Path) -> Case:
-    """Two lungs with some twenty lesions in 3 % of the scan, 0.7 × 0.7 × 1 mm voxels, stored as int16."""
+    """Write two lungs with some twenty lesions in 3 % of the scan, 0.7 × 0.7 × 1 mm voxels, stored as int16."""
     draw = np.random.default_rng(0)
     coarse = ndimage.gaussian_filter(draw.standard_normal((128, 128, 75)), 4)
     lungs = np.zeros(coarse.shape, bool)
@@ -47,10 +47,10 @@ def write_case(folder: Path) -> Case:
     return Case("bench", "bench", "bench", "scan.nii.gz", "mask.nii.gz", "hu", *digests)
 
 
-def timed(what: str, function, *arguments):
-    """Call, print the seconds and those of all processors (which other programs disturb less), give the result."""
+def timed(what: str, function, *arguments, **options):
+    """Call a function, print its wall and CPU seconds (other programs disturb the latter less), and return its result."""
     started, busy = time.perf_counter(), time.process_time()
-    result = function(*arguments)
+    result = function(*arguments, **options)
     seconds, busy = time.perf_counter() - started, time.process_time() - busy
     print(f"  {what:34s} {seconds:6.2f} s {busy:6.2f} CPU s", flush=True)
     SECONDS[what] = seconds, busy
@@ -58,11 +58,11 @@ def timed(what: str, function, *arguments):
 
 
 def compare(folder: Path, case: Case, scan: LabeledScan, size: int, rounds: int) -> None:
-    """Time the bare network against the whole, on one grid."""
+    """Time the bare network and the whole case on one grid."""
     network = keras_network(build_network(size))
 
-    def answers(slices_hu):
-        network(slices_hu)  # its time counts; its untrained answer would be noise
+    def network_and_threshold(slices_hu):
+        network(slices_hu)  # for its time; the output of an untrained network would be noise
         return ((slices_hu > -600) & (slices_hu < -150)).astype(np.float32) * 0.9
 
     print(f"on {size}×{size}:")
@@ -71,20 +71,20 @@ def compare(folder: Path, case: Case, scan: LabeledScan, size: int, rounds: int)
     list(predict_grids(network, batches[:1]))
     for _ in range(rounds):
         timed("bare network", lambda: list(predict_grids(network, batches)))
-        timed("whole case", score_case, answers, folder, case, size, 0.5)
+        timed("whole case", score_case, network_and_threshold, folder, case, size=size, threshold=0.5)
         wall, busy = (whole / bare for whole, bare in zip(SECONDS["whole case"], SECONDS["bare network"], strict=True))
         print(f"  ratio {wall:.2f}, of CPU seconds {busy:.2f}", flush=True)
 
 
 def main(rounds: int) -> None:
-    """Time the bare network against the whole, and each part on its own."""
+    """Time the bare network, the whole case, and each part."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         case = write_case(folder)
         scan = LabeledScan.read(folder, case)
         for size in (SIZE, 2 * SIZE):
             compare(folder, case, scan, size, rounds)
-        print(f"parts of the rest, on {SIZE}×{SIZE}:")
+        print(f"parts, on {SIZE}×{SIZE}:")
         timed("read scan and mask", LabeledScan.read, folder, case)
         timed("fit to the grid", fit_hu, scan.slices_hu, SIZE)
         parts = timed(
@@ -97,7 +97,7 @@ def main(rounds: int) -> None:
         prediction = np.concatenate([probability >= 0.5 for _, probability in parts])
         timed("surface", surface_agreement, scan.truth, prediction, scan.spacing_mm)
         timed("lesions", detect_lesions, scan.truth, prediction)
-        timed("ceiling", round_trip_dice, scan.truth, SIZE)
+        timed("round trip", round_trip_dice, scan.truth, SIZE)
         shown = largest_slice(scan.truth, prediction)
         timed("overlay", overlay_svg, "x", scan.slices_hu[shown], scan.truth[shown], prediction[shown], (1.0, 1.0))
 

@@ -1,4 +1,4 @@
-"""The tiny cohort, and the server that stands for Cloud Storage, as fixtures."""
+"""Fixtures: the tiny cohort and a local Cloud Storage server."""
 
 import pytest
 
@@ -9,7 +9,7 @@ __all__ = ["cohort", "gcs", "gcs_server"]
 
 @pytest.fixture
 def cohort(tmp_path):
-    # Imported here, since it brings TensorFlow, which most of these tests can do without.
+    # Imported here: it loads TensorFlow, which most of these tests do not need.
     from tests.evaluate.tiny_cohort import write_cohort
 
     return write_cohort(tmp_path)

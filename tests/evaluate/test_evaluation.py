@@ -1,4 +1,4 @@
-"""The whole step on a tiny cohort: native-grid numbers, files on disk, and what it refuses."""
+"""The evaluate step on a tiny cohort: scores on the scans' own voxels, files on disk, and errors."""
 
 import csv
 import json
@@ -10,21 +10,21 @@ import pytest
 
 from components.ct.cases import read_cases, write_cases
 from components.ct.inference import keras_network
-from components.evaluate.case import count_levels, score_case
-from components.evaluate.evaluation import Inputs, Outputs, evaluate_model
-from components.evaluate.labeled_scan import HeldOut
-from components.evaluate.outcome import Evaluation
-from components.evaluate.rules import Limits
+from components.evaluate.evaluate import Inputs, Outputs, evaluate_model
+from components.evaluate.evaluation import Evaluation
+from components.evaluate.labeled_scan import SplitCases
+from components.evaluate.rules import GateLimits
+from components.evaluate.scores import count_levels, score_case
 from components.evaluate.verdict import require_pass
 from components.runtime.errors import CohortError, InputError, VolumeError
 from components.runtime.files import sha256_of
 from components.slice.split import Split
 from tests.evaluate.tiny_cohort import Cohort, step_network, write_case
 
-DEFAULTS = Limits()
+DEFAULTS = GateLimits()
 
 
-def evaluate(cohort: Cohort, limits: Limits = DEFAULTS, champion: str = "") -> Evaluation:
+def evaluate(cohort: Cohort, limits: GateLimits = DEFAULTS, champion: str | None = None) -> Evaluation:
     folder = cohort.cases.parent
     return evaluate_model(
         Inputs(cohort.cases, cohort.shards, cohort.model, champion),
@@ -33,80 +33,80 @@ def evaluate(cohort: Cohort, limits: Limits = DEFAULTS, champion: str = "") -> E
     )
 
 
-def test_a_network_that_finds_the_lesion_passes_and_export_may_go_on(cohort):
-    found = evaluate(cohort)
-    assert found.verdict.verdict == "pass"
-    assert found.verdict.test_dice > 0.9
+def test_a_network_that_predicts_the_lesion_passes_and_may_be_exported(cohort):
+    evaluation = evaluate(cohort)
+    assert evaluation.verdict.verdict == "pass"
+    assert evaluation.verdict.test_dice > 0.9
     path = cohort.cases.parent / "evaluation" / "verdict.json"
-    assert require_pass(path, sha256_of(cohort.model / "model.keras")) == found.verdict
+    assert require_pass(path, sha256_of(cohort.model / "model.keras")) == evaluation.verdict
 
 
-def test_a_network_that_finds_nothing_fails_although_its_accuracy_is_high(cohort):
+def test_a_network_that_predicts_no_lesion_fails_despite_high_accuracy(cohort):
     step_network(at_hu=5000).save(cohort.model / "model.keras")
-    found = evaluate(cohort)
-    assert found.verdict.verdict == "fail"
-    assert found.verdict.test_dice == pytest.approx(1 / 3)  # only the healthy case is right
-    assert min(row.accuracy for row in found.scores) > 0.85
-    assert all(row.dice == row.all_background_dice for row in found.scores)
+    evaluation = evaluate(cohort)
+    assert evaluation.verdict.verdict == "fail"
+    assert evaluation.verdict.test_dice == pytest.approx(1 / 3)  # only the healthy case scores 1
+    assert min(row.accuracy for row in evaluation.scores) > 0.85
+    assert all(row.dice == row.all_background_dice for row in evaluation.scores)
 
 
-def test_the_scores_are_counted_on_the_scans_own_voxels(cohort):
+def test_cases_are_scored_on_the_scans_own_voxels(cohort):
     scores = {row.case_id: row for row in evaluate(cohort).scores}
-    # 12 × 12 × 31 voxels of 10 mm³ on a grid of the network's own size: exact.
+    # 12 × 12 × 31 voxels of 10 mm³, as large as the network's grid: exact.
     assert scores["test_1"].lesion_ml == pytest.approx(44.64)
     assert scores["test_1"].dice == 1.0
     assert scores["test_1"].slices == 35
-    # 12 × 12 × 3 voxels of a scan that the network sees at half its size, with edges on whole cells: exact too.
+    # 12 × 12 × 3 voxels, downsampled by two with edges on cell borders: exact too.
     assert scores["test_2"].lesion_ml == pytest.approx(4.32)
     assert scores["test_2"].dice == 1.0
     assert scores["test_healthy"].dice == 1.0
     assert scores["test_healthy"].lesion_ml == 0.0
 
 
-def test_the_counts_of_a_case_and_its_mask_agree(cohort):
+def test_the_level_counts_agree_with_the_scored_mask(cohort):
     network = keras_network(step_network(at_hu=50))
     for case in read_cases(cohort.cases):
-        result = score_case(network, cohort.cases, case, 32, 0.25)
+        result = score_case(network, cohort.cases, case, size=32, threshold=0.25)
         assert result.counts.confusion(0.25).dice == result.score.dice
         counts = count_levels(network, cohort.cases, case, 32)
         np.testing.assert_array_equal(counts.lesion, result.counts.lesion)
         np.testing.assert_array_equal(counts.background, result.counts.background)
 
 
-def test_the_table_holds_one_row_for_each_test_case_worst_first(cohort):
-    found = evaluate(cohort)
+def test_the_table_has_one_row_per_test_case_worst_first(cohort):
+    evaluation = evaluate(cohort)
     with (cohort.cases.parent / "evaluation" / "cases.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert sorted(row["case_id"] for row in rows) == ["test_1", "test_2", "test_healthy"]
-    assert [float(row["dice"]) for row in rows] == sorted(row.dice for row in found.scores)
+    assert [float(row["dice"]) for row in rows] == sorted(row.dice for row in evaluation.scores)
 
 
-def test_what_is_logged_is_finite_even_without_test_cases(cohort):
+def test_metrics_are_finite_without_test_cases(cohort):
     Split({"train": ["train_1"], "validation": ["validation_1"], "test": []}, 32, 0).write(cohort.shards)
-    found = evaluate(cohort)
-    assert found.verdict.verdict == "fail"
-    assert all(math.isfinite(value) for value in found.summary().values())
+    evaluation = evaluate(cohort)
+    assert evaluation.verdict.verdict == "fail"
+    assert all(math.isfinite(value) for value in evaluation.summary().values())
     assert "no test case was judged" in (cohort.cases.parent / "report.html").read_text()
 
 
-def test_every_number_of_the_summary_is_finite(cohort):
-    numbers = evaluate(cohort).summary()
-    assert {"test_dice", "validation_dice", "threshold", "test_dice_worst"} <= set(numbers)
-    assert all(isinstance(value, float) and math.isfinite(value) for value in numbers.values())
+def test_every_metric_is_finite(cohort):
+    metrics = evaluate(cohort).summary()
+    assert {"test_dice", "validation_dice", "threshold", "test_dice_worst"} <= set(metrics)
+    assert all(isinstance(value, float) and math.isfinite(value) for value in metrics.values())
 
 
-def test_the_same_model_and_cases_give_the_same_bytes(cohort):
+def test_the_same_inputs_give_identical_files(cohort):
     evaluate(cohort)
     folder = cohort.cases.parent
 
-    def written():
+    def contents():
         files = [*(folder / "evaluation").rglob("*.*"), folder / "report.html", folder / "model_card.md"]
         return {path.name: path.read_bytes() for path in files}
 
-    first = written()
+    first = contents()
     assert {"verdict.json", "cases.csv", "test_1.svg", "model_card.md"} <= set(first)
     evaluate(cohort)
-    assert written() == first
+    assert contents() == first
 
 
 class _Page(HTMLParser):
@@ -118,19 +118,19 @@ class _Page(HTMLParser):
         self.feed(text)
 
     def handle_starttag(self, tag, attrs):
-        given = dict(attrs)
+        attributes = dict(attrs)
         self.links += [value for name, value in attrs if name in ("src", "href") and value]
         if tag == "script":
             self.scripts += 1
         if tag == "img":
-            self.alternatives.append(given.get("alt", ""))
+            self.alternatives.append(attributes.get("alt", ""))
 
 
-def test_the_report_needs_nothing_but_itself(cohort):
+def test_the_report_is_self_contained(cohort):
     evaluate(cohort)
     text = (cohort.cases.parent / "report.html").read_text()
     page = _Page(text)
-    # Three overlays, each shown once more without lines, and seven plots.
+    # Three overlays, each repeated without outlines, and seven plots.
     assert sum(link.startswith("data:image/png") for link in page.links) == 3
     assert sum(link.startswith("#scan-") for link in page.links) == 3
     assert sum(link.startswith("data:image/svg") for link in page.links) == 7
@@ -140,28 +140,28 @@ def test_the_report_needs_nothing_but_itself(cohort):
     assert len(text) < 5_000_000
 
 
-def test_the_report_says_the_verdict_first_and_shows_the_accuracy_trap(cohort):
+def test_the_report_starts_with_the_verdict_and_compares_accuracy_with_all_background(cohort):
     step_network(at_hu=5000).save(cohort.model / "model.keras")
     evaluate(cohort)
     text = " ".join((cohort.cases.parent / "report.html").read_text().split())
     assert text.index("Refused: mean Dice over 3 test cases is 0.3333") < text.index("<table")
-    assert "misses the limit of 0.5" in text
-    assert "A model that marks nothing at all" in text
+    assert "below the limit of 0.5" in text
+    assert "All background" in text
     for case_id in ("test_1", "test_2", "test_healthy"):
         assert f"<td>{case_id}</td>" in text
 
 
-def test_a_name_in_the_table_cannot_become_markup(cohort):
+def test_names_in_the_report_are_escaped(cohort):
     rows = [type(row)(**{**vars(row), "site": "<script>alert(1)</script>"}) for row in read_cases(cohort.cases)]
     write_cases(cohort.cases, rows)
     evaluate(cohort)
     text = (cohort.cases.parent / "report.html").read_text()
-    assert _Page(text).scripts == 1  # the page's own, which sorts tables
+    assert _Page(text).scripts == 1  # the page's own sort script
     assert "alert(1)</script>" not in text
     assert "&lt;script&gt;" in text
 
 
-def test_a_scan_that_changed_since_ingest_is_named_and_leaves_nothing(cohort):
+def test_a_scan_changed_since_ingest_is_named_and_nothing_is_written(cohort):
     path = cohort.cases / "scans" / "test_2.nii.gz"
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(VolumeError, match="case test_2"):
@@ -171,19 +171,20 @@ def test_a_scan_that_changed_since_ingest_is_named_and_leaves_nothing(cohort):
     assert not (cohort.cases.parent / "model_card.md").exists()
 
 
-def test_a_network_that_answers_nan_is_named_with_the_case(cohort):
+def test_a_network_that_returns_nan_raises_with_the_case(cohort):
     import keras
 
     network = keras.Sequential([keras.layers.Input((32, 32)), keras.layers.Rescaling(float("nan"))])
-    with pytest.raises(InputError, match="case test_1: the model answers with"):
-        score_case(keras_network(network), cohort.cases, HeldOut.read(cohort.cases, cohort.shards).test[0], 32, 0.5)
+    case = SplitCases.read(cohort.cases, cohort.shards).test[0]
+    with pytest.raises(InputError, match=r"case test_1: .*NaN"):
+        score_case(keras_network(network), cohort.cases, case, size=32, threshold=0.5)
 
 
-def test_a_mask_of_another_shape_is_named(cohort):
+def test_a_mask_of_another_shape_is_refused_with_the_case(cohort):
     rows = read_cases(cohort.cases)
     other = write_case(cohort.cases, "other", (8, 8, 2), None)
     odd = type(other)(**{**vars(rows[0]), "mask": other.mask, "sha256_mask": other.sha256_mask})
-    with pytest.raises(VolumeError, match=rf"case {odd.case_id}: its scan has .* voxels, its mask \(8, 8, 2\)"):
+    with pytest.raises(VolumeError, match=rf"case {odd.case_id}: .* mask \(8, 8, 2\)"):
         count_levels(keras_network(step_network(0)), cohort.cases, odd, 32)
 
 
@@ -193,7 +194,7 @@ def test_a_split_of_another_cohort_is_refused(cohort):
         evaluate(cohort)
 
 
-def test_a_patient_of_training_is_never_tested_on(cohort):
+def test_a_patient_in_train_and_test_is_refused(cohort):
     rows = read_cases(cohort.cases)
     patients = {"train_1": "same", "test_1": "same"}
     write_cases(
@@ -205,7 +206,7 @@ def test_a_patient_of_training_is_never_tested_on(cohort):
 
 
 @pytest.mark.parametrize("text", [None, "{", "{}"])
-def test_a_model_folder_without_history_is_named(cohort, text):
+def test_a_model_without_training_history_is_refused(cohort, text):
     path = cohort.model / "training.json"
     path.unlink()
     if text is not None:
@@ -214,12 +215,12 @@ def test_a_model_folder_without_history_is_named(cohort, text):
         evaluate(cohort)
 
 
-def test_a_history_with_gaps_is_drawn(cohort):
+def test_a_history_with_missing_values_is_plotted(cohort):
     (cohort.model / "training.json").write_text(json.dumps({"history": {"loss": [0.5, None], "lr": [1, 1]}}))
     assert evaluate(cohort).verdict.passed
 
 
-def test_labels_other_than_one_still_are_lesion(cohort):
+def test_any_nonzero_mask_value_is_lesion(cohort):
     import nibabel as nib
 
     path = cohort.cases / "masks" / "test_1.nii.gz"

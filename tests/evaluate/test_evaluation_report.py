@@ -1,4 +1,4 @@
-"""The report and the model card of a made-up evaluation: looked at in a browser, and read."""
+"""The report, rendered in a browser, and the model card of a synthetic evaluation."""
 
 from itertools import pairwise
 
@@ -6,27 +6,25 @@ import numpy as np
 import pytest
 
 from components.ct.cases import Case
-from components.evaluate.champion import Comparison
-from components.evaluate.cohort import Interval, groups
-from components.evaluate.labeled_scan import HeldOut
-from components.evaluate.levels import LevelCounts
+from components.evaluate.cohort import Comparison, Interval, group_scores
+from components.evaluate.evaluation import Evaluation
+from components.evaluate.labeled_scan import SplitCases
+from components.evaluate.levels import LevelCounts, choose_threshold
 from components.evaluate.model_card import write_model_card
-from components.evaluate.outcome import Evaluation
 from components.evaluate.report import write_report
-from components.evaluate.rules import Limits, gate_rules
-from components.evaluate.threshold import choose_threshold
+from components.evaluate.rules import GateLimits, apply_rules
 from components.evaluate.verdict import judge
 from components.report.slice_image import overlay_svg
-from tests.evaluate.made_up_scores import scored
+from tests.evaluate.synthetic_scores import case_score
 from tests.report.browser import DESKTOP, PHONE, chromium, render_page
 
 DIGEST = "a" * 64
 WORST_FIRST = ["case_0", "case_1", "case_2", "case_3", "healthy"]
 
 
-def made_up(limits: Limits = Limits(0.5), training: dict | None = None) -> Evaluation:  # noqa: B008
+def synthetic_evaluation(**limits: float) -> Evaluation:
     scores = [
-        scored(
+        case_score(
             0.3 + 0.15 * index,
             f"case_{index}",
             site="ab"[index % 2],
@@ -38,25 +36,26 @@ def made_up(limits: Limits = Limits(0.5), training: dict | None = None) -> Evalu
         for index in range(4)
     ]
     scores.append(
-        scored(1.0, "healthy", site="b", lesion_ml=0.0, predicted_ml=0.0, lesions=0, lesions_found=0, champion_dice=1.0)
+        case_score(
+            1.0, "healthy", site="b", lesion_ml=0.0, predicted_ml=0.0, lesions=0, lesions_found=0, champion_dice=1.0
+        )
     )
     draw, counts = np.random.default_rng(0), LevelCounts()
     truth = draw.random((2, 64, 64)) < 0.2
     counts.add(np.clip(0.5 * truth + 0.5 * draw.random(truth.shape), 0, 1).astype(np.float32), truth)
     comparison = Comparison("version 3", 0.12, Interval(-0.01, 0.3), 2)
-    asked = gate_rules(scores, limits, comparison)
+    gate = apply_rules(scores, GateLimits(**limits), comparison)
     cases = [Case(row.case_id, row.patient_id, row.site, "s", "m", "hu", "b" * 64, "c" * 64) for row in scores]
     return Evaluation(
-        verdict=judge(asked.rules, scores, DIGEST, 0.5, asked.not_applied),
+        verdict=judge(gate, scores, model_sha256=DIGEST, threshold=0.5),
         scores=scores,
-        choice=choose_threshold([counts]),
+        threshold_choice=choose_threshold([counts]),
         counts=counts,
         slice_auc=0.9,
-        groups=groups(scores, ["case_0"]),
+        groups=group_scores(scores, ["case_0"]),
         comparison=comparison,
-        held_out=HeldOut(cases[:2], cases[2:3], cases, 128),
-        training=training or {"history": {"loss": [0.9, 0.5], "val_loss": [1.0, 0.7]}, "seed": 7, "precision": "a|b"},
-        limits=limits,
+        split_cases=SplitCases(cases[:2], cases[2:3], cases, 128),
+        training={"history": {"loss": [0.9, 0.5], "val_loss": [1.0, 0.7]}, "seed": 7, "precision": "a|b"},
     )
 
 
@@ -73,8 +72,8 @@ def overlays(tmp_path):
     return folder
 
 
-def test_the_report_is_readable_on_a_phone_and_on_a_desk_and_asks_for_nothing(tmp_path, overlays):
-    write_report(tmp_path / "report.html", made_up(), overlays)
+def test_the_report_fits_a_phone_and_a_desktop_and_requests_nothing(tmp_path, overlays):
+    write_report(tmp_path / "report.html", synthetic_evaluation(), overlays)
     page = (tmp_path / "report.html").read_text()
     pictures = """Promise.all([...document.querySelectorAll("img")].map(image => image.decode())).then(() =>
         [document.querySelectorAll("img").length, document.querySelectorAll("svg image").length,
@@ -86,25 +85,23 @@ def test_the_report_is_readable_on_a_phone_and_on_a_desk_and_asks_for_nothing(tm
             assert shown.requests == []
             assert shown.overflow_px == 0
             assert shown.result == [6, 3, True]
-            assert shown.text.startswith(
-                "Passed: mean Dice over 5 test cases is 0.6200, which is at least the limit of 0.5"
-            )
-            for said in (
-                "A model that marks nothing at all",
+            assert shown.text.startswith("Passed: mean Dice over 5 test cases is 0.6200, which meets the limit of 0.5")
+            for phrase in (
+                "All background",
                 "Worst case: case_0",
                 "Median case: case_2",
                 "Best case: healthy",
-                "without 1 named as hard",
-                "ceiling of the 128×128 grid",
+                "without 1 hard case",
+                "of the 128×128 grid",
                 "change of the mean Dice on the same cases against version 3",
-                "2 test cases may have been among those version 3 was trained on",
+                "version 3 may have been trained on 2 test cases",
             ):
-                assert said in shown.text
+                assert phrase in shown.text
     assert len(page.encode()) < 5_000_000
 
 
-def test_the_table_begins_with_the_worst_case_and_sorts_by_its_headings(tmp_path, overlays):
-    write_report(tmp_path / "report.html", made_up(), overlays)
+def test_the_table_starts_with_the_worst_case_and_sorts_by_its_headings(tmp_path, overlays):
+    write_report(tmp_path / "report.html", synthetic_evaluation(), overlays)
     names = '[...document.querySelector("table.sortable").tBodies[0].rows].map(row => row.cells[0].textContent)'
     click = 'document.querySelectorAll("table.sortable")[0].querySelectorAll("th button")[COLUMN].click()'
     with chromium() as browser:
@@ -114,16 +111,16 @@ def test_the_table_begins_with_the_worst_case_and_sorts_by_its_headings(tmp_path
         assert by_volume == ["healthy", "case_0", "case_1", "case_2", "case_3"]
 
 
-def test_a_refusal_names_the_rule_that_decided_before_all_else(tmp_path, overlays):
-    write_report(tmp_path / "report.html", made_up(Limits(0.5, max_regression=0.0, min_case_dice=0.4)), overlays)
+def test_a_refusal_starts_with_the_rule_that_failed(tmp_path, overlays):
+    write_report(tmp_path / "report.html", synthetic_evaluation(max_regression=0.0, min_case_dice=0.4), overlays)
     text = (tmp_path / "report.html").read_text()
-    sentence = "Refused: Dice of the worst case (case_0) is 0.3000, which misses the limit of 0.4."
+    sentence = "Refused: Dice of the worst case (case_0) is 0.3000, below the limit of 0.4."
     assert sentence in text
     assert text.index(sentence) < text.index("<table")
 
 
-def test_the_card_holds_what_it_promises(tmp_path):
-    write_model_card(tmp_path / "card.md", made_up(), "CC BY 4.0 | or so")
+def test_the_model_card_has_all_sections_and_valid_tables(tmp_path):
+    write_model_card(tmp_path / "card.md", synthetic_evaluation(), "CC BY 4.0 | or so")
     card = (tmp_path / "card.md").read_text()
     for heading in (
         "Model details",
@@ -136,10 +133,15 @@ def test_the_card_holds_what_it_promises(tmp_path):
         "Caveats and recommendations",
     ):
         assert f"\n## {heading}\n" in card
-    for said in (DIGEST, "CC BY 4.0 \\| or so", "| Training: precision | a\\|b |", "| training | 2 | 2 | a, b | hu |"):
-        assert said in card
+    for phrase in (
+        DIGEST,
+        "CC BY 4.0 \\| or so",
+        "| Training: precision | a\\|b |",
+        "| training | 2 | 2 | a, b | hu |",
+    ):
+        assert phrase in card
     assert "history" not in card
-    # Every row of a table has as many cells as its head.
+    # Every row of a table has as many cells as its header.
     rows = [line.replace("\\|", "") for line in card.splitlines()]
     for above, line in pairwise(rows):
         if above.startswith("|") and line.startswith("|"):
@@ -147,10 +149,10 @@ def test_the_card_holds_what_it_promises(tmp_path):
 
 
 def test_the_report_of_many_cases_stays_small(tmp_path, overlays):
-    found = made_up()
-    many = [scored(0.3, f"c_{index}", champion_dice=0.3) for index in range(2000)]
-    found.scores.extend(many)
+    evaluation = synthetic_evaluation()
+    many = [case_score(0.3, f"c_{index}", champion_dice=0.3) for index in range(2000)]
+    evaluation.scores.extend(many)
     for row in many:
         (overlays / f"{row.case_id}.svg").symlink_to("case_0.svg")
-    write_report(tmp_path / "report.html", found, overlays)
+    write_report(tmp_path / "report.html", evaluation, overlays)
     assert (tmp_path / "report.html").stat().st_size < 5_000_000

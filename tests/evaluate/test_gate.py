@@ -1,4 +1,4 @@
-"""The gate: its boundaries, what makes it fail closed, and that nobody gets past it with another's verdict."""
+"""The verdict: exact limits, failing closed, and export only with a passing verdict on the same model."""
 
 import json
 import math
@@ -7,103 +7,104 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.evaluate.rules import Limits, gate_rules
-from components.evaluate.verdict import Rule, Verdict, judge, read_verdict, require_pass
+from components.evaluate.rules import GateLimits, apply_rules
+from components.evaluate.verdict import AppliedRules, Rule, Verdict, judge, read_verdict, require_pass
 from components.runtime.errors import InputError
-from tests.evaluate.made_up_scores import scored
+from serving.versions.layout import VERDICT
+from tests.evaluate.synthetic_scores import case_score
 
 DIGEST = "a" * 64
 
 
-def judged(dices: list[float], min_dice: float = 0.5) -> Verdict:
-    scores = [scored(dice, f"case_{index}") for index, dice in enumerate(dices)]
-    return judge(gate_rules(scores, Limits(min_dice)).rules, scores, DIGEST, 0.5)
+def judge_dices(dices: list[float], min_dice: float = 0.5) -> Verdict:
+    scores = [case_score(dice, f"case_{index}") for index, dice in enumerate(dices)]
+    return judge(apply_rules(scores, GateLimits(min_dice=min_dice)), scores, model_sha256=DIGEST, threshold=0.5)
+
+
+def judge_rules(*rules: Rule) -> Verdict:
+    return judge(AppliedRules(list(rules)), [case_score(0.9)], model_sha256=DIGEST, threshold=0.5)
 
 
 @pytest.mark.parametrize(
-    ("dice", "verdict"),
-    [(0.5, "pass"), (math.nextafter(0.5, 0), "fail"), (math.nextafter(0.5, 1), "pass"), (0.4999999, "fail")],
+    ("dices", "min_dice", "verdict"),
+    [
+        ([0.5], 0.5, "pass"),
+        ([math.nextafter(0.5, 0)], 0.5, "fail"),
+        ([math.nextafter(0.5, 1)], 0.5, "pass"),
+        ([0.4999999], 0.5, "fail"),
+        ([0.2, 0.8], 0.5, "pass"),
+        ([0.2, 0.7], 0.5, "fail"),
+        ([1.0], 1.0, "pass"),
+        ([0.0], 0.0, "pass"),
+        ([0.9, math.nan], 0.5, "fail"),
+    ],
 )
-def test_equality_is_enough_and_nothing_is_rounded(dice, verdict):
-    assert judged([dice]).verdict == verdict
+def test_the_unrounded_mean_must_reach_the_limit(dices, min_dice, verdict):
+    assert judge_dices(dices, min_dice).verdict == verdict
 
 
-def test_a_miss_by_the_last_bit_is_told_with_all_its_digits():
-    (reason,) = judged([math.nextafter(0.5, 0)]).reasons
-    assert "0.49999999999999994" in reason
-    assert "misses the limit of 0.5" in reason
-
-
-def test_the_mean_decides_and_not_each_case():
-    assert judged([0.2, 0.8]).verdict == "pass"
-    assert judged([0.2, 0.7]).verdict == "fail"
-
-
-def test_a_perfect_model_passes_a_limit_of_one_and_the_worst_one_a_limit_of_nought():
-    assert judged([1.0], min_dice=1.0).passed
-    assert judged([0.0], min_dice=0.0).passed
+def test_a_miss_by_the_last_bit_is_reported_with_all_digits():
+    (reason,) = judge_dices([math.nextafter(0.5, 0)]).reasons
+    assert "is 0.49999999999999994, below the limit of 0.5" in reason
 
 
 @pytest.mark.parametrize("broken", [math.nan, math.inf, -math.inf, None])
-def test_a_value_that_is_not_a_finite_number_fails(broken):
-    for at_least in (True, False):
-        rule = Rule("mean_dice", "mean Dice", broken, 0.5, at_least)
-        assert not rule.passed
-        assert rule.margin is None
-        assert "no finite number" in rule.reason
-
-
-@pytest.mark.parametrize("limit", [math.nan, math.inf, -math.inf])
-def test_a_limit_that_is_not_a_finite_number_fails(limit):
-    assert not Rule("mean_dice", "mean Dice", 0.9, limit, at_least=True).passed
-    assert not Rule("mean_dice", "mean Dice", 0.9, limit, at_least=False).passed
-
-
-def test_one_case_with_a_nan_dice_fails_the_cohort():
-    assert judged([0.9, math.nan]).verdict == "fail"
+@pytest.mark.parametrize("at_least", [True, False])
+def test_a_value_or_limit_that_is_not_finite_fails(broken, at_least):
+    rule = Rule("mean_dice", "mean Dice", broken, 0.5, at_least)
+    assert not rule.passed
+    assert rule.margin is None
+    assert f"no finite value; expected at {'least' if at_least else 'most'} 0.5" in rule.reason
+    if broken is not None:
+        assert not Rule("mean_dice", "mean Dice", 0.9, broken, at_least).passed
 
 
 def test_an_empty_cohort_fails_with_finite_numbers():
-    verdict = judged([])
+    verdict = judge_dices([])
     assert verdict.verdict == "fail"
     assert verdict.test_dice == 0.0
     assert verdict.reasons == ["no test case was judged"]
 
 
-def test_no_rule_at_all_fails():
-    assert judge([], [scored(0.9)], DIGEST, 0.5).verdict == "fail"
+def test_a_verdict_without_rules_fails():
+    assert judge_rules().verdict == "fail"
 
 
 def test_every_rule_must_hold():
-    held, broken = Rule("a", "a", 1.0, 0.5), Rule("b", "b", 3.0, 2.0, at_least=False)
-    assert judge([held, broken], [scored(0.9)], DIGEST, 0.5).verdict == "fail"
-    assert judge([held, broken], [scored(0.9)], DIGEST, 0.5).reasons == [broken.reason]
-    assert judge([held, held], [scored(0.9)], DIGEST, 0.5).verdict == "pass"
+    passed, failed = Rule("a", "a", 1.0, 0.5), Rule("b", "b", 3.0, 2.0, at_least=False)
+    assert judge_rules(passed, failed).verdict == "fail"
+    assert judge_rules(passed, failed).reasons == [failed.reason] == ["b is 3.0000, above the limit of 2"]
+    assert judge_rules(passed, passed).verdict == "pass"
 
 
-def test_a_rule_of_at_most_holds_up_to_its_limit():
+def test_an_upper_limit_holds_up_to_equality():
     assert Rule("fp", "false volume", 2.0, 2.0, at_least=False).passed
     assert not Rule("fp", "false volume", math.nextafter(2.0, 3), 2.0, at_least=False).passed
     assert Rule("fp", "false volume", 1.5, 2.0, at_least=False).margin == 0.5
 
 
-@pytest.mark.parametrize("min_dice", [-0.1, 1.1, math.nan, math.inf])
-def test_a_min_dice_that_no_dice_can_be_held_against_is_refused(min_dice):
-    with pytest.raises(InputError, match="min_dice"):
-        Limits(min_dice)
-
-
 @given(st.lists(st.floats(0, 1), max_size=4), st.floats(0, 1))
-def test_what_is_written_is_read_back_and_decides_the_same(tmp_path_factory, dices, min_dice):
+def test_a_written_verdict_is_read_back_unchanged(tmp_path_factory, dices, min_dice):
     folder = tmp_path_factory.mktemp("verdict")
-    verdict = judged(dices, min_dice)
+    verdict = judge_dices(dices, min_dice)
     verdict.write(folder)
-    assert read_verdict(folder / "verdict.json") == verdict
+    assert read_verdict(folder / VERDICT) == verdict
+
+
+def test_an_upper_limit_and_remarks_are_read_back(tmp_path):
+    gate = AppliedRules([Rule("fp", "false volume", 3.0, 2.0, at_least=False)], ["a remark"])
+    verdict = judge(gate, [case_score(0.9)], model_sha256=DIGEST, threshold=0.5)
+    verdict.write(tmp_path)
+    assert read_verdict(tmp_path / VERDICT) == verdict
+    assert verdict.verdict == "fail"
 
 
 def test_the_file_names_the_model_the_cases_and_each_rule(tmp_path):
-    judged([0.6, 0.8]).write(tmp_path)
-    content = json.loads((tmp_path / "verdict.json").read_text())
+    judge_dices([0.6, 0.8]).write(tmp_path)
+    content = json.loads((tmp_path / VERDICT).read_text())
+    assert list(content) == [
+        *("verdict", "reasons", "rules", "model_sha256", "threshold", "test_dice", "cases", "not_applied")
+    ]
     assert content["verdict"] == "pass"
     assert content["model_sha256"] == DIGEST
     assert content["threshold"] == 0.5
@@ -119,36 +120,35 @@ def test_the_file_names_the_model_the_cases_and_each_rule(tmp_path):
     }
 
 
-def test_a_nan_is_written_as_null_and_still_fails(tmp_path):
-    rules = [Rule("mean_dice", "mean Dice", math.nan, math.inf)]
-    judge(rules, [scored(0.9)], DIGEST, 0.5).write(tmp_path)
-    content = json.loads((tmp_path / "verdict.json").read_text())
+def test_nan_is_written_as_null_and_still_fails(tmp_path):
+    judge_rules(Rule("mean_dice", "mean Dice", math.nan, math.inf)).write(tmp_path)
+    content = json.loads((tmp_path / VERDICT).read_text())
     assert content["rules"][0]["value"] is None
-    assert read_verdict(tmp_path / "verdict.json").verdict == "fail"
+    assert read_verdict(tmp_path / VERDICT).verdict == "fail"
 
 
-def test_a_pass_opens_the_door_for_its_own_model_alone(tmp_path):
-    judged([0.9]).write(tmp_path)
-    assert require_pass(tmp_path / "verdict.json", DIGEST).test_dice == 0.9
-    with pytest.raises(InputError, match=r"is about the model aaaaaaaaaaaa…, not dddddddddddd…"):
-        require_pass(tmp_path / "verdict.json", "d" * 64)
+def test_a_pass_is_valid_only_for_its_own_model(tmp_path):
+    judge_dices([0.9]).write(tmp_path)
+    assert require_pass(tmp_path / VERDICT, DIGEST).test_dice == 0.9
+    with pytest.raises(InputError, match=r"model aaaaaaaaaaaa….*dddddddddddd…"):
+        require_pass(tmp_path / VERDICT, "d" * 64)
     with pytest.raises(InputError):
-        require_pass(tmp_path / "verdict.json", "")
+        require_pass(tmp_path / VERDICT, "")
 
 
-def test_a_refusal_is_passed_on_with_its_reasons(tmp_path):
-    judged([0.3]).write(tmp_path)
+def test_a_refusal_raises_with_its_reasons(tmp_path):
+    judge_dices([0.3]).write(tmp_path)
     with pytest.raises(InputError, match=r"refuses this model: mean Dice over 1 test case is 0\.3000"):
-        require_pass(tmp_path / "verdict.json", DIGEST)
+        require_pass(tmp_path / VERDICT, DIGEST)
 
 
-def test_a_missing_verdict_is_no_pass(tmp_path):
-    with pytest.raises(InputError, match="run the evaluate step first"):
-        require_pass(tmp_path / "verdict.json", DIGEST)
+def test_a_missing_verdict_is_not_a_pass(tmp_path):
+    with pytest.raises(InputError, match="run the evaluate step"):
+        require_pass(tmp_path / VERDICT, DIGEST)
 
 
-def edited(folder, **changes) -> None:
-    path = folder / "verdict.json"
+def edit(folder, **changes) -> None:
+    path = folder / VERDICT
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
 
 
@@ -166,22 +166,22 @@ def edited(folder, **changes) -> None:
         {"cases": ["case_0"]},
     ],
 )
-def test_a_passing_verdict_that_was_damaged_is_no_pass(tmp_path, changes):
-    judged([0.9]).write(tmp_path)
-    edited(tmp_path, **changes)
+def test_a_damaged_pass_is_not_a_pass(tmp_path, changes):
+    judge_dices([0.9]).write(tmp_path)
+    edit(tmp_path, **changes)
     with pytest.raises(InputError, match=r"verdict\.json"):
-        require_pass(tmp_path / "verdict.json", DIGEST)
+        require_pass(tmp_path / VERDICT, DIGEST)
 
 
-def test_a_refusal_that_was_relabeled_is_no_pass(tmp_path):
-    judged([0.3]).write(tmp_path)
-    edited(tmp_path, verdict="pass", reasons=[])
-    with pytest.raises(InputError, match="states 'pass', but its rules give 'fail'"):
-        require_pass(tmp_path / "verdict.json", DIGEST)
+def test_a_relabeled_refusal_is_not_a_pass(tmp_path):
+    judge_dices([0.3]).write(tmp_path)
+    edit(tmp_path, verdict="pass", reasons=[])
+    with pytest.raises(InputError, match=r"'pass'.*'fail'"):
+        require_pass(tmp_path / VERDICT, DIGEST)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", "not json"])
-def test_a_file_that_is_no_verdict_is_no_pass(tmp_path, text):
-    (tmp_path / "verdict.json").write_text(text)
+def test_a_malformed_file_is_not_a_pass(tmp_path, text):
+    (tmp_path / VERDICT).write_text(text)
     with pytest.raises(InputError, match="not a verdict"):
-        require_pass(tmp_path / "verdict.json", DIGEST)
+        require_pass(tmp_path / VERDICT, DIGEST)

@@ -1,4 +1,4 @@
-"""A cohort of tiny scans, and networks whose answers can be worked out by hand."""
+"""A cohort of tiny scans, and networks whose predictions can be computed by hand."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ SIZE = 32
 
 @dataclass(frozen=True)
 class Cohort:
-    """Folders as ingest, slice and train leave them."""
+    """Folders as ingest, slice and train write them."""
 
     cases: Path
     shards: Path
@@ -25,7 +25,7 @@ class Cohort:
 
 
 def write_case(folder: Path, name: str, shape: tuple[int, int, int], lesion: tuple[slice, ...] | None) -> Case:
-    """A chest wall around a block of lung with a block of lesion in it, LAS with 2 × 1 × 5 mm voxels."""
+    """Write a chest wall around a block of lung with a block of lesion, LAS with 2 × 1 × 5 mm voxels."""
     scan = np.full(shape, AIR_HU, np.int16)
     scan[2:-2, 2:-2] = WALL_HU
     scan[4:-4, 4:-4] = LUNG_HU
@@ -42,7 +42,7 @@ def write_case(folder: Path, name: str, shape: tuple[int, int, int], lesion: tup
 
 
 def step_network(at_hu: float) -> keras.Model:
-    """A network that calls lesion what is denser than `at_hu`: its probability there is 0.5."""
+    """Build a network whose probability rises with HU and is 0.5 at `at_hu`."""
     return keras.Sequential(
         [
             keras.layers.Input((SIZE, SIZE)),
@@ -53,7 +53,7 @@ def step_network(at_hu: float) -> keras.Model:
 
 
 def write_cohort(folder: Path) -> Cohort:
-    """Two cases for validation and three for test, one of these without any lesion; a network that finds it."""
+    """Write two validation and three test cases, one without lesion, and a network that segments all of them."""
     cases = folder / "cases"
     block = (slice(8, 20), slice(6, 18), slice(1, 4))
     rows = [

@@ -1,4 +1,4 @@
-"""The server that stands for Cloud Storage, for the tests of this folder."""
+"""The local Cloud Storage server, as a fixture."""
 
 from tests.storage.gcs_server import gcs, gcs_server
 

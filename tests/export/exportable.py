@@ -1,4 +1,4 @@
-"""What the export step is given: a trained model, its verdict, and slices to check the exported files with."""
+"""Inputs of the export step: a trained model, its verdict, and slices for the parity check."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ SIZE = 32
 
 
 def small_network(*last: keras.Layer) -> keras.Model:
-    """A network with fixed random weights that depends on each pixel's surroundings."""
+    """Build a convolutional network with fixed random weights."""
     keras.utils.set_random_seed(1)
     inputs = keras.Input((SIZE, SIZE))
     x = keras.layers.Reshape((SIZE, SIZE, 1))(inputs)
@@ -29,24 +29,24 @@ def small_network(*last: keras.Layer) -> keras.Model:
     return keras.Model(inputs, x)
 
 
-def write_exportable(folder: Path, network: keras.Model, value: float = 0.8, limit: float = 0.5) -> tuple[Path, ...]:
-    """Write model, evaluation and shards; the verdict rests on one rule that `value` is at least `limit`."""
+def write_exportable(folder: Path, network: keras.Model, *, value: float = 0.8, limit: float = 0.5) -> dict[str, Path]:
+    """Write model, evaluation and shards; the verdict has one rule, `value` at least `limit`."""
     model, evaluation, shards = folder / "model", folder / "evaluation", folder / "shards"
-    for made in (model, evaluation, shards / "test"):
-        made.mkdir(parents=True)
+    for path in (model, evaluation, shards / "test"):
+        path.mkdir(parents=True)
     network.save(model / "model.keras")
     rule = Rule("mean_dice", "mean Dice over 1 test case", value, limit)
     case = JudgedCase("case", "ab" * 32, "cd" * 32, value)
-    (evaluation / "model_card.md").write_text("# What it is for\n")
+    (evaluation / "model_card.md").write_text("# Model card\n")
     Verdict((rule,), sha256_of(model / "model.keras"), 0.4, 0.8, (case,)).write(evaluation)
     Split({"train": ["a"], "validation": ["b"], "test": ["case"]}, SIZE, 0).write(shards)
     slices = np.random.default_rng(0).integers(-1000, 300, (5, SIZE, SIZE)).astype(np.int16)
     write_shard(shards / "test" / "case.tfrecord", "case", np.arange(5), slices, np.zeros(slices.shape, np.uint8))
-    return model, evaluation, shards
+    return {"model": model, "evaluation": evaluation, "shards": shards}
 
 
 def write_keys(folder, name):
-    """Write NAME.pem and NAME.pub, as `openssl ecparam -name prime256v1 -genkey` would."""
+    """Write NAME.pem and NAME.pub, as `openssl ecparam -name prime256v1 -genkey` does."""
     key = ec.generate_private_key(ec.SECP256R1())
     pem, pkcs8 = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
     public = serialization.PublicFormat.SubjectPublicKeyInfo

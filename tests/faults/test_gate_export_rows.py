@@ -1,4 +1,4 @@
-"""Rows 37 to 43 of the fault table: what must never be published, and what must never be half published."""
+"""Rows 37 to 43 of the fault table: models the gate must stop, and versions that must be complete or absent."""
 
 import json
 import math
@@ -17,7 +17,9 @@ import tensorflow as tf
 from components.evaluate.verdict import require_pass
 from components.export.export import export_version
 from components.runtime.errors import InputError
-from serving.versions.layout import numbered_folders, version_folders
+from components.runtime.files import sha256_of
+from components.train import MODEL_FILE
+from serving.versions.layout import ASSETS_EXTRA, VERDICT, numbered_folders, version_folders
 from serving.versions.signing import verify_signature
 from tests.export.exportable import small_network, write_exportable, write_keys
 from tests.serving.conftest import COMMAND
@@ -29,41 +31,43 @@ def model_base(tmp_path):
     return tmp_path / "models" / "lung"
 
 
+def export(inputs, model_base, **options) -> str:
+    return export_version(**inputs, model_base=str(model_base), model_name="lung", **options)
+
+
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
-    """A signed version that the export step wrote, for tests that work on a copy of it."""
+    """A signed version; tests change only copies of it."""
     folder = tmp_path_factory.mktemp("exported")
     write_keys(folder, "ours")
-    parts = write_exportable(folder, small_network())
-    return export_version(*parts, str(folder / "models"), "lung", signing_key=folder / "ours.pem")
+    inputs = write_exportable(folder, small_network())
+    return export(inputs, folder / "models", signing_key=folder / "ours.pem")
 
 
 @pytest.mark.parametrize("dice", [math.nan, math.inf, -math.inf])
 def test_row_37_a_dice_that_is_not_finite_is_refused(tmp_path, model_base, dice):
-    model, evaluation, shards = write_exportable(tmp_path, small_network(), value=0.8)
-    path = evaluation / "verdict.json"
+    inputs = write_exportable(tmp_path, small_network(), value=0.8)
+    path = inputs["evaluation"] / VERDICT
     content = json.loads(path.read_text())
-    content["rules"][0]["value"] = dice  # json writes NaN and Infinity, as a careless evaluation would
+    content["rules"][0]["value"] = dice  # json writes NaN and Infinity unless told not to
     path.write_text(json.dumps(content))
-    with pytest.raises(InputError, match="states 'pass', but its rules give 'fail'"):
-        export_version(model, evaluation, shards, str(model_base), "lung")
+    with pytest.raises(InputError, match=r"'pass'.*'fail'"):
+        export(inputs, model_base)
     content["verdict"] = "fail"
     path.write_text(json.dumps(content))
-    with pytest.raises(InputError, match="there is no finite number to judge by"):
-        export_version(model, evaluation, shards, str(model_base), "lung")
+    with pytest.raises(InputError, match="no finite value"):
+        export(inputs, model_base)
     assert not model_base.exists()
 
 
 def test_row_38_the_limit_itself_passes_and_the_number_below_it_does_not(tmp_path):
-    from components.runtime.files import sha256_of
-
     for name, value in (("at", 0.7), ("below", math.nextafter(0.7, 0))):
-        model, evaluation, _ = write_exportable(tmp_path / name, small_network(), value=value, limit=0.7)
-        verdict, digest = evaluation / "verdict.json", sha256_of(model / "model.keras")
+        inputs = write_exportable(tmp_path / name, small_network(), value=value, limit=0.7)
+        verdict, digest = inputs["evaluation"] / VERDICT, sha256_of(inputs["model"] / MODEL_FILE)
         if name == "at":
             assert require_pass(verdict, digest).passed
         else:
-            with pytest.raises(InputError, match=r"0\.6999999999999\d* misses|0\.69999.*misses the limit of 0\.7"):
+            with pytest.raises(InputError, match=r"0\.69999\d*, below the limit of 0\.7"):
                 require_pass(verdict, digest)
 
 
@@ -71,18 +75,18 @@ EXPORT = """
 import sys
 from pathlib import Path
 from components.export.export import export_version
-from serving.versions.signing import verify_signature
-export_version(*map(Path, sys.argv[1:4]), sys.argv[4], "lung")
+model, evaluation, shards = map(Path, sys.argv[1:4])
+export_version(model=model, evaluation=evaluation, shards=shards, model_base=sys.argv[4], model_name="lung")
 """
 
 
-def test_row_39_an_export_killed_in_the_middle_shows_no_version(tmp_path, model_base):
-    parts = write_exportable(tmp_path, small_network())
-    command = [sys.executable, "-c", EXPORT, *map(str, parts), str(model_base)]
+def test_row_39_a_killed_export_leaves_no_version(tmp_path, model_base):
+    inputs = write_exportable(tmp_path, small_network())
+    command = [sys.executable, "-c", EXPORT, *map(str, inputs.values()), str(model_base)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
     try:
         deadline = time.monotonic() + 120
-        # The graph is written and its checks are under way: the worst moment to die.
+        # The graph is written and the parity check is running.
         while not list(model_base.glob(".staging-*/saved_model.pb")):
             assert process.poll() is None
             assert time.monotonic() < deadline
@@ -91,23 +95,23 @@ def test_row_39_an_export_killed_in_the_middle_shows_no_version(tmp_path, model_
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
     assert numbered_folders(model_base) == {}
-    assert export_version(*parts, str(model_base), "lung") == str(model_base / "1")
+    assert export(inputs, model_base) == str(model_base / "1")
 
 
-def test_row_40_a_version_that_exists_is_never_overwritten(tmp_path, model_base):
+def test_row_40_an_existing_version_is_never_overwritten(tmp_path, model_base):
     (model_base / "7").mkdir(parents=True)
     (model_base / "7" / "saved_model.pb").write_bytes(b"precious")
     (model_base / "8").mkdir()
     (model_base / "8" / "half").touch()
-    assert export_version(*write_exportable(tmp_path, small_network()), str(model_base), "lung").endswith("/9")
+    assert export(write_exportable(tmp_path, small_network()), model_base).endswith("/9")
     assert (model_base / "7" / "saved_model.pb").read_bytes() == b"precious"
     assert [path.name for path in (model_base / "8").iterdir()] == ["half"]
 
 
-def test_row_41_an_upload_ends_with_saved_model_pb_and_every_object_has_its_precondition(gcs, tmp_path):
+def test_row_41_an_upload_ends_with_saved_model_pb_and_every_object_has_a_precondition(gcs, tmp_path):
     base = f"gs://{BUCKET}/models/lung"
-    gcs.put("models/lung/4/variables/half", b"a dead upload's")
-    assert export_version(*write_exportable(tmp_path, small_network()), base, "lung") == f"{base}/5"
+    gcs.put("models/lung/4/variables/half", b"from an aborted upload")
+    assert export(write_exportable(tmp_path, small_network()), base) == f"{base}/5"
     names = [name for name in gcs.names() if name.startswith("models/lung/5/")]
     assert names[-1] == "models/lung/5/saved_model.pb"
     assert "models/lung/5/assets.extra/MANIFEST.sha256" in names
@@ -118,41 +122,41 @@ def test_row_41_an_upload_ends_with_saved_model_pb_and_every_object_has_its_prec
 
 @keras.saving.register_keras_serializable("tests")
 class Unsteady(keras.layers.Layer):
-    """Answers otherwise each time it is asked."""
+    """Returns different probabilities on every call."""
 
     def call(self, x):
         return tf.clip_by_value(x + tf.random.uniform(tf.shape(x), -0.02, 0.02), 0, 1)
 
 
 def test_row_42_a_saved_model_that_differs_from_the_judged_one_is_not_published(tmp_path, model_base):
-    parts = write_exportable(tmp_path, small_network(Unsteady()))
+    inputs = write_exportable(tmp_path, small_network(Unsteady()))
     with pytest.raises(InputError, match=r"differs from the evaluated model by 0\.0.*nothing was published"):
-        export_version(*parts, str(model_base), "lung")
+        export(inputs, model_base)
     assert list(model_base.iterdir()) == []
 
 
-def test_row_43_files_tampered_with_are_named(exported, tmp_path):
+def test_row_43_tampered_files_are_named(exported, tmp_path):
     version = tmp_path / "1"
     shutil.copytree(exported, version)
-    sound = subprocess.run([*COMMAND, "verify", version], capture_output=True, text=True, timeout=60)
-    assert (sound.returncode, sound.stderr) == (0, "")
+    intact = subprocess.run([*COMMAND, "versions", "verify", version], capture_output=True, text=True, timeout=60)
+    assert (intact.returncode, intact.stderr) == (0, "")
     weights = next((version / "variables").glob("*.data-*"))
     content = bytearray(weights.read_bytes())
     content[len(content) // 2] ^= 1
     weights.write_bytes(content)
-    found = subprocess.run([*COMMAND, "verify", version], capture_output=True, text=True, timeout=60)
-    assert found.returncode == 1
-    assert f"variables/{weights.name} was changed" in found.stderr
-    assert found.stderr.count("\n") == 1
+    tampered = subprocess.run([*COMMAND, "versions", "verify", version], capture_output=True, text=True, timeout=60)
+    assert tampered.returncode == 1
+    assert f"variables/{weights.name} was changed" in tampered.stderr
+    assert tampered.stderr.count("\n") == 1
 
 
-def test_an_export_carries_all_that_its_receiver_needs(exported):
+def test_an_exported_version_has_all_files(exported):
     (version,) = version_folders(Path(exported).parent).values()
-    extra = {path.name for path in (version / "assets.extra").iterdir()}
+    extra = {path.name for path in (version / ASSETS_EXTRA).iterdir()}
     assert extra == {
         *("MANIFEST.sha256", "model.sig", "model_card.md"),
         *("preprocessing.json", "tf_serving_warmup_requests", "verdict.json"),
     }
     verify_signature(version, version.parents[1] / "ours.pub")
-    contract = json.loads((version / "assets.extra" / "preprocessing.json").read_text())
+    contract = json.loads((version / ASSETS_EXTRA / "preprocessing.json").read_text())
     assert contract["signatures"]["network"]["shape"] == [None, 32, 32]

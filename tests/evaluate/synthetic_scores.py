@@ -1,4 +1,4 @@
-"""Rows of the table of test cases, made up: what matters for a test is given, the rest is harmless."""
+"""Synthetic rows of the table of test cases: a test sets the fields it is about, the rest pass every rule."""
 
 from dataclasses import replace
 from typing import Any
@@ -34,6 +34,6 @@ _ROW = CaseScore(
 )
 
 
-def scored(dice: float, case_id: str = "case", **changes: Any) -> CaseScore:
-    """A case of a patient of its own."""
+def case_score(dice: float, case_id: str = "case", **changes: Any) -> CaseScore:
+    """Return the score of a case whose patient has no other."""
     return replace(_ROW, **{"dice": dice, "case_id": case_id, "patient_id": case_id, **changes})

@@ -1,0 +1,147 @@
+"""The evaluate step: choose the threshold, score every test case, apply the gate, and write report and model card."""
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from components.ct.inference import keras_network
+from components.evaluate.champion import Champion
+from components.evaluate.cohort import Comparison, group_scores, slice_auc
+from components.evaluate.evaluation import Evaluation
+from components.evaluate.labeled_scan import SplitCases
+from components.evaluate.levels import LevelCounts, choose_threshold
+from components.evaluate.model_card import write_model_card
+from components.evaluate.report import write_report
+from components.evaluate.rules import GateLimits, apply_rules
+from components.evaluate.scores import CaseResult, count_levels, score_case, write_scores
+from components.evaluate.verdict import judge
+from components.runtime.errors import InputError
+from components.runtime.files import atomic_write, sha256_of
+from components.train import MODEL_FILE, TRAINING_FILE
+from components.train.network import load_model
+from serving.versions.layout import MODEL_CARD, local_copy, served_version, version_name
+
+OVERLAYS = "overlays"
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What an evaluation reads.
+
+    Attributes:
+        cases: output of ingest, with the volumes.
+        shards: output of slice; only its split is read.
+        model: output of train.
+        champion: a version folder, or the model base whose newest version is served; a path or `gs://bucket/prefix`.
+            None, or a model base without versions, for a first model.
+    """
+
+    cases: Path
+    shards: Path
+    model: Path
+    champion: str | None = None
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What an evaluation writes, each atomically.
+
+    Attributes:
+        evaluation: folder with the verdict, the table of scores, the model card and the overlays.
+        report: HTML page.
+        model_card: Markdown.
+    """
+
+    evaluation: Path
+    report: Path
+    model_card: Path
+
+
+def evaluate_model(
+    inputs: Inputs, outputs: Outputs, limits: GateLimits, data_license: str = "not stated"
+) -> Evaluation:
+    """Evaluate a trained model on the test cases of its split, one volume in memory at a time.
+
+    Args:
+        inputs: the model and the cases.
+        outputs: where to write the results.
+        limits: the gate's parameters.
+        data_license: license of the data, for the model card.
+
+    Raises:
+        InputError: an input is missing or changed since ingest, or the model returns NaN or infinity.
+    """
+    split_cases = SplitCases.read(inputs.cases, inputs.shards)
+    size = split_cases.image_size
+    training = _read_training(inputs.model)
+    network = keras_network(load_model(inputs.model / MODEL_FILE))
+    champion, failed_comparison = _load_champion(inputs.champion)
+    choice = choose_threshold([count_levels(network, inputs.cases, case, size) for case in split_cases.validation])
+    with atomic_write(outputs.evaluation) as folder:
+        overlays = folder / OVERLAYS
+        overlays.mkdir(parents=True)
+        results = []
+        for case in split_cases.test:
+            result = score_case(network, inputs.cases, case, size=size, threshold=choice.threshold, champion=champion)
+            (overlays / f"{case.case_id}.svg").write_bytes(result.overlay)
+            _log.info("test case %s: Dice %.3f", case.case_id, result.score.dice)
+            results.append(result)
+        scores = [result.score for result in results]
+        comparison = Comparison.of(champion, scores) if champion else failed_comparison
+        gate, model_sha256 = apply_rules(scores, limits, comparison), sha256_of(inputs.model / MODEL_FILE)
+        evaluation = Evaluation(
+            verdict=judge(gate, scores, model_sha256=model_sha256, threshold=choice.threshold),
+            scores=scores,
+            threshold_choice=choice,
+            counts=LevelCounts.pooled(result.counts for result in results),
+            slice_auc=_slice_auc(results),
+            groups=group_scores(scores, limits.hard_cases),
+            comparison=comparison,
+            split_cases=split_cases,
+            training=training,
+        )
+        write_scores(folder, scores)
+        evaluation.verdict.write(folder)
+        write_report(outputs.report, evaluation, overlays)
+        for card in (folder / MODEL_CARD, outputs.model_card):
+            write_model_card(card, evaluation, data_license)
+    return evaluation
+
+
+def _slice_auc(results: list[CaseResult]) -> float | None:
+    if not results:
+        return None
+    return slice_auc(
+        np.concatenate([result.has_lesion for result in results]), np.concatenate([result.peak for result in results])
+    )
+
+
+def _load_champion(base: str | None) -> tuple[Champion | None, Comparison | None]:
+    """Load the served version, if there is one; if it cannot be loaded, return a comparison that fails the gate."""
+    version = served_version(base) if base else None
+    if version is None:
+        return None, None
+    name = version_name(version)
+    with local_copy(version) as folder:
+        try:
+            return Champion.load(folder, name), None
+        except InputError as error:
+            _log.warning("%s", error)
+            return None, Comparison(name, None, problem="cannot be loaded (roll back to one that can)")
+
+
+def _read_training(model: Path) -> Mapping[str, Any]:
+    path = model / TRAINING_FILE
+    try:
+        training = json.loads(path.read_text())
+        training["history"].values()
+        return training
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{path}: no training history ({error}); expected the output of train") from error
