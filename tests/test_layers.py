@@ -1,13 +1,30 @@
-"""The rooms that must stay free of what the others are built on."""
+"""Heavy libraries that packages must not import, so that light steps and commands start fast."""
 
 import subprocess
 import sys
+from pathlib import Path
 
-CT_MODULES = "cases, grid, intensity, labels, metrics, nifti, phantom, volume"
+import pytest
+
+ROOT = Path(__file__).parents[1]
+TENSORFLOW = ["tensorflow", "keras"]
+HEAVY = [*TENSORFLOW, "kfp", "grpc", "google.cloud.storage", "great_expectations"]
 
 
-def test_the_ct_domain_imports_neither_kfp_nor_tensorflow():
-    heavy = ["kfp", "tensorflow", "keras", "grpc", "google.cloud.storage", "great_expectations"]
-    code = f"import sys; from components.ct import {CT_MODULES}; print([m for m in {heavy} if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+@pytest.mark.parametrize(
+    ("package", "forbidden", "exceptions"),
+    [
+        ("components/ct", HEAVY, []),
+        ("components/runtime", HEAVY, []),
+        ("components/report", HEAVY, []),
+        ("serving/client", [*TENSORFLOW, "kfp", "great_expectations"], []),
+        ("serving/commands", [*TENSORFLOW, "kfp", "great_expectations"], []),
+        ("serving/versions", [*TENSORFLOW, "kfp", "great_expectations"], ["saved_model"]),
+    ],
+)
+def test_a_package_imports_no_heavy_library(package, forbidden, exceptions):
+    paths = [path for path in sorted((ROOT / package).rglob("*.py")) if path.stem not in exceptions]
+    modules = [".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for path in paths]
+    code = f"import sys, {', '.join(modules)}; print([name for name in {forbidden} if name in sys.modules])"
+    process = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert process.stdout.strip() == "[]"
