@@ -25,15 +25,7 @@ _CACHED = "ingest"
 
 @dataclass(frozen=True)
 class StepSettings:
-    """Kubernetes settings of one step.
-
-    Attributes:
-        display_name: name in the Kubeflow UI.
-        cpu: cores, request and limit: a step starts one worker per core.
-        memory: memory, request and limit.
-        timeout_s: the pod is stopped after this time.
-        retries: number of retries. Steps write their outputs atomically.
-    """
+    """Kubernetes settings of one step; `cpu` (a worker per core) and `memory` are requests and limits."""
 
     display_name: str
     cpu: str

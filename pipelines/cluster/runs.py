@@ -90,7 +90,7 @@ def submit(cluster: Cluster, uploaded: UploadedVersion, settings: RunSettings) -
     """
     client = cluster.connect()
     with api_call(cluster.host):
-        experiment_id = _experiment_id(client, settings.experiment, cluster.namespace)
+        experiment_id = client.create_experiment(settings.experiment, namespace=cluster.namespace).experiment_id
         return client.run_pipeline(experiment_id, settings.name, **_run_arguments(uploaded, settings)).run_id
 
 
@@ -110,7 +110,7 @@ def schedule(cluster: Cluster, uploaded: UploadedVersion, settings: RunSettings,
         raise InputError(f"--cron {cron!r}: expected six fields, seconds first, such as '0 0 3 * * 1'")
     client = cluster.connect()
     with api_call(cluster.host):
-        experiment_id = _experiment_id(client, settings.experiment, cluster.namespace)
+        experiment_id = client.create_experiment(settings.experiment, namespace=cluster.namespace).experiment_id
         predecessors = _recurring_run_ids(client, experiment_id, settings.name)
         created = client.create_recurring_run(
             experiment_id,
@@ -182,25 +182,21 @@ def _pipeline_name(package: Path) -> str:
     raise InputError(f"{package}: not a pipeline package; write one with `make compile`")
 
 
-def _equals(key: str, value: str) -> str:
-    return json.dumps({"predicates": [{"operation": "EQUALS", "key": key, "stringValue": value}]})
+def _named(name: str) -> str:
+    """A filter of the API for objects with a display name."""
+    return json.dumps({"predicates": [{"operation": "EQUALS", "key": "display_name", "stringValue": name}]})
 
 
 def _pipeline_id(client: kfp.Client, name: str, namespace: str | None) -> str | None:
-    page = client.list_pipelines(namespace=namespace, page_size=_PAGE, filter=_equals("display_name", name))
-    return page.pipelines[0].pipeline_id if page.pipelines else None
+    pipelines = client.list_pipelines(namespace=namespace, page_size=_PAGE, filter=_named(name)).pipelines
+    return pipelines[0].pipeline_id if pipelines else None
 
 
 def _version_id(client: kfp.Client, pipeline_id: str, version: str) -> str | None:
-    page = client.list_pipeline_versions(pipeline_id, page_size=_PAGE, filter=_equals("display_name", version))
-    return page.pipeline_versions[0].pipeline_version_id if page.pipeline_versions else None
-
-
-def _experiment_id(client: kfp.Client, name: str, namespace: str | None) -> str:
-    return client.create_experiment(name, namespace=namespace).experiment_id
+    versions = client.list_pipeline_versions(pipeline_id, page_size=_PAGE, filter=_named(version)).pipeline_versions
+    return versions[0].pipeline_version_id if versions else None
 
 
 def _recurring_run_ids(client: kfp.Client, experiment_id: str, name: str) -> list[str]:
-    named = _equals("display_name", name)
-    page = client.list_recurring_runs(experiment_id=experiment_id, page_size=_PAGE, filter=named)
+    page = client.list_recurring_runs(experiment_id=experiment_id, page_size=_PAGE, filter=_named(name))
     return [run.recurring_run_id for run in page.recurring_runs or []]

@@ -40,7 +40,7 @@ def deploy(deployment: Deployment, build: Path, *, skip: Sequence[Stage] = (), d
         raise InputError(f"{deployment.revision}: files differ from the last commit; commit them or pass --revision")
     execute: Execute = log_command if dry_run else run
     stages: dict[Stage, Callable[[], None]] = {
-        "build": lambda: _execute_each(build_commands(deployment), execute),
+        "build": lambda: _build(deployment, execute),
         "push": lambda: _push(deployment, execute),
         "compile": lambda: execute(*compile_command(deployment, build.absolute())),
         "upload": lambda: _preview_upload(deployment, build, skip) if dry_run else _upload(deployment, build),
@@ -91,8 +91,8 @@ def compile_command(deployment: Deployment, build: Path) -> tuple[list[str], dic
     return command + shlex.split(deployment.compile_with), images
 
 
-def _execute_each(commands: list[list[str]], execute: Execute) -> None:
-    for command in commands:
+def _build(deployment: Deployment, execute: Execute) -> None:
+    for command in build_commands(deployment):
         execute(command)
 
 
@@ -100,7 +100,8 @@ def _push(deployment: Deployment, execute: Execute) -> None:
     if not deployment.registry:
         _log.info("  no registry: the images stay on this machine")
         return
-    _execute_each([[deployment.engine, "push", deployment.image(kind)] for kind in deployment.kinds], execute)
+    for kind in deployment.kinds:
+        execute([deployment.engine, "push", deployment.image(kind)])
 
 
 def _upload(deployment: Deployment, build: Path) -> None:

@@ -46,8 +46,7 @@ def run_checks(deployment: Deployment) -> Iterator[Check]:
     kubectl = _check_kubectl()
     yield kubectl
     if kubectl.passed:
-        yield _check_cluster()
-        yield _check_permission(deployment.namespace)
+        yield from _check_cluster(deployment.namespace)
     yield _check_pipelines_api(deployment)
 
 
@@ -78,17 +77,14 @@ def _check_kubectl() -> Check:
     return Check("kubectl", number >= _MIN_KUBECTL, version["gitVersion"], remedy)
 
 
-def _check_cluster() -> Check:
-    is_ready = _read(["kubectl", "get", "--raw", "/readyz", f"--request-timeout={_TIMEOUT_S}s"]) == "ok"
+def _check_cluster(namespace: str) -> Iterator[Check]:
+    timeout = f"--request-timeout={_TIMEOUT_S}s"
+    is_ready = _read(["kubectl", "get", "--raw", "/readyz", timeout]) == "ok"
     remedy = "select a context: kubectl config use-context …, or: gcloud container clusters get-credentials NAME"
-    return Check("cluster", is_ready, "reachable" if is_ready else "unreachable", remedy)
-
-
-def _check_permission(namespace: str) -> Check:
-    question = ["kubectl", "auth", "can-i", "create", "deployments", "-n", namespace]
-    is_allowed = _read([*question, f"--request-timeout={_TIMEOUT_S}s"]) == "yes"
+    yield Check("cluster", is_ready, "reachable" if is_ready else "unreachable", remedy)
+    is_allowed = _read(["kubectl", "auth", "can-i", "create", "deployments", "-n", namespace, timeout]) == "yes"
     result = f"deploying to {namespace} is {'allowed' if is_allowed else 'denied'}"
-    return Check("permission", is_allowed, result, f"request the role edit in namespace {namespace}")
+    yield Check("permission", is_allowed, result, f"request the role edit in namespace {namespace}")
 
 
 def _check_pipelines_api(deployment: Deployment) -> Check:

@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
+from unittest import mock
 
 from kfp.local import logging_utils
 
@@ -42,16 +43,16 @@ class StepLog(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         """Write the record to the log file, show the start and end of steps, and drop it."""
         message = _COLOR.sub("", record.getMessage())
-        self._console.log(message + "\n")
+        self._console.log(message)
         if match := _STARTED.search(message):
             self.current = match["step"]
             self._started[self.current, record.thread] = time.monotonic()
-            self._console.show(f"── {self.current}\n")
+            self._console.show(f"── {self.current}")
         elif match := _SUCCEEDED.search(message):
             step = match["step"]
             seconds = time.monotonic() - self._started[step, record.thread]
             self.seconds[step] = round(self.seconds.get(step, 0) + seconds, 1)
-            self._console.show(f"   {step} took {seconds:.1f} s\n")
+            self._console.show(f"   {step} took {seconds:.1f} s")
         return False
 
 
@@ -79,20 +80,18 @@ class Console(io.TextIOBase):
         """Log complete lines, and show them if a step printed them."""
         *lines, self._output.line = (self._output.line + text).split("\n")
         for line in lines:
-            self.log(line + "\n")
+            self.log(line)
             if self._is_from_step(line):
-                self.show(f"    {line.rstrip()}\n")
+                self.show(f"    {line.rstrip()}")
         return len(text)
 
-    def show(self, text: str) -> None:
-        """Write to the terminal and flush."""
-        self._terminal.write(text)
-        self._terminal.flush()
+    def show(self, line: str) -> None:
+        """Write a line to the terminal."""
+        print(line, file=self._terminal, flush=True)
 
-    def log(self, text: str) -> None:
-        """Write to the log file and flush."""
-        self._log_file.write(text)
-        self._log_file.flush()
+    def log(self, line: str) -> None:
+        """Write a line to the log file."""
+        print(line, file=self._log_file, flush=True)
 
     def _is_from_step(self, line: str) -> bool:
         """Whether a step printed the line; kfp prints rules, blank lines and a dump of the inputs."""
@@ -110,26 +109,18 @@ class Console(io.TextIOBase):
 
 
 @contextlib.contextmanager
-def _no_indented_print() -> Iterator[None]:
-    """Keep kfp from replacing `builtins.print`: parallel steps restore it in the wrong order."""
-    indented_print = logging_utils.indented_print
-    logging_utils.indented_print = lambda: contextlib.nullcontext()
-    try:
-        yield
-    finally:
-        logging_utils.indented_print = indented_print
-
-
-@contextlib.contextmanager
 def capture_output(log_path: Path) -> Iterator[tuple[Console, StepLog]]:
     """Capture stdout and kfp's log during a run; yield the console and the step log."""
     root = logging.getLogger()
-    with log_path.open("w") as log_file:
-        console = Console(sys.stdout, log_file)
+    with (
+        log_path.open("w") as log_file,
+        contextlib.redirect_stdout(Console(sys.stdout, log_file)) as console,
+        # kfp replaces `builtins.print` to indent output, but parallel steps restore it in the wrong order.
+        mock.patch.object(logging_utils, "indented_print", contextlib.nullcontext),
+    ):
         steps = StepLog(console)
         root.addFilter(steps)
         try:
-            with _no_indented_print(), contextlib.redirect_stdout(console):
-                yield console, steps
+            yield console, steps
         finally:
             root.removeFilter(steps)
