@@ -13,29 +13,35 @@ def assign_folds(
     shards: dsl.Input[dsl.Dataset],
     assignment: dsl.Output[dsl.Artifact],
     folds: int = 5,
-    folds_file: Optional[str] = None,  # noqa: UP045 - the one spelling that KFP knows
+    folds_file: Optional[str] = None,  # noqa: UP045 - the one spelling that KFP accepts
     seed: int = 0,
 ) -> list:
-    """Deal patients out into folds with light and heavy cases in each, or take a benchmark's own folds.
+    """Assign patients to folds with low and high lesion burdens in each, or use a benchmark's own folds.
 
     Args:
-        accepted: The case table that validate let through.
+        accepted: The case table accepted by validate.
         shards: TFRecord shards of the whole cohort, from slice.
         assignment: folds.json, the case ids of each fold.
-        folds: How many, 3 or more.
-        folds_file: JSON file with given folds, a list of lists of case ids, in place of drawn ones.
+        folds: Number of folds, 3 or more.
+        folds_file: JSON file with the folds, a list of lists of case ids. By default the seed draws them.
         seed: Seed of the draw.
 
     Returns:
-        The folds' numbers, from 1; without a name, since kfp 2.17.0's local runner loops over no named output.
+        The fold numbers, from 1. The output has no name, because kfp 2.17.0's local runner loops over no named output.
     """
     from pathlib import Path
 
     from components.runtime.step import step_process
 
     with step_process():
-        from components.assign_folds.assignment import assign
+        from components.assign_folds.folds import write_folds
 
-        given = Path(folds_file) if folds_file else None
-        count = assign(Path(accepted.path), Path(shards.path), Path(assignment.path), folds, given, seed)
-    return list(range(1, count + 1))
+        drawn = write_folds(
+            Path(accepted.path),
+            Path(shards.path),
+            Path(assignment.path),
+            count=folds,
+            folds_file=Path(folds_file) if folds_file else None,
+            seed=seed,
+        )
+    return list(range(1, len(drawn) + 1))

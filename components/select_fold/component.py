@@ -12,20 +12,19 @@ def select_fold(
     number: int,
     fold_shards: dsl.Output[dsl.Dataset],
 ) -> None:
-    """Arrange a cohort's shards for one fold: tested on it, validated on the next one, trained on the others.
+    """Select the shards of one fold: tested on it, validated on the next fold, trained on the others.
 
     Args:
         shards: TFRecord shards of the whole cohort, from slice.
         assignment: The case ids of each fold, from assign_folds.
-        number: Which fold, from 1.
-        fold_shards: The same shards in the fold's own split.
+        number: Number of the fold, from 1.
+        fold_shards: The same shards in the fold's split.
     """
     from pathlib import Path
 
     from components.runtime.step import step_process
 
     with step_process():
-        from components.assign_folds import folds
-        from components.assign_folds.assignment import assigned
+        from components.select_fold.selection import select_fold as write_fold
 
-        folds.select_fold(Path(shards.path), Path(fold_shards.path), assigned(Path(assignment.path)), number)
+        write_fold(Path(shards.path), Path(assignment.path), Path(fold_shards.path), number=number)

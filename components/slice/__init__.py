@@ -1,1 +1,1 @@
-"""3-D cases to 2-D network slices: fit to the grid, split by patient, written as TFRecord shards."""
+"""Conversion of 3-D cases to 2-D slices: fitted to the grid, split by patient, written as TFRecord shards."""

@@ -14,14 +14,14 @@ def slice(
     min_lesion_pixels: int = 0,
     seed: int = 0,
 ) -> None:
-    """Turn 3-D cases into 2-D slices on the network's grid, split by patient into train, validation and test.
+    """Convert 3-D cases to 2-D slices on the network's grid, split by patient into train, validation and test.
 
     Args:
         cases: Scans and masks, from ingest.
-        accepted: The case table that validate let through.
+        accepted: The case table accepted by validate.
         shards: TFRecord shards of int16 HU slices and lesion shares, with split.json.
         image_size: Edge of the network's grid in pixels, a multiple of 16.
-        min_lesion_pixels: Leave out slices with fewer lesion pixels than this; 0 keeps all.
+        min_lesion_pixels: Minimum number of lesion pixels in a slice; 0 keeps all slices.
         seed: Seed of the patient-level split.
     """
     from pathlib import Path

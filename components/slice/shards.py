@@ -1,16 +1,15 @@
-"""The TFRecord shards between `slice` and `train`: one record for each axial slice on the network's grid.
+"""TFRecord shards of axial slices on the network's grid, written by `slice` and read by `train`.
 
-A folder holds `train/`, `validation/` and `test/` with `*.tfrecord`, and `split.json` beside them. Each record
-is a `tf.train.Example`:
+A folder holds `split.json`, and `train/`, `validation/` and `test/` with one `*.tfrecord` for each case. Each record is
+a `tf.train.Example`:
 
     slice_hu     bytes, (size, size) int16 little-endian, Hounsfield units
-    lesion       bytes, (size, size) uint8, the share of each grid cell that is lesion: 0 none, 255 all
+    lesion       bytes, (size, size) uint8, the lesion's share of each cell: 0 none, 255 all
     case_id      bytes, UTF-8
     slice_index  int64, position along the canonical z axis (inferior first), from 0
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -30,22 +29,28 @@ _FEATURES = {
 def write_shard(
     path: Path, case_id: str, slice_indices: NDArray, slices_hu: NDArray[np.int16], lesion: NDArray[np.uint8]
 ) -> None:
-    """Write (n, size, size) slices of one case and their lesion shares as one shard."""
+    """Write one case's (n, size, size) slices and lesion shares as a shard."""
     with tf.io.TFRecordWriter(str(path)) as writer:
         for index, hu, share in zip(slice_indices, slices_hu, lesion, strict=True):
-            writer.write(_example(case_id, int(index), hu, share).SerializeToString())
+            feature = {
+                "slice_hu": _bytes_feature(hu.astype("<i2").tobytes()),
+                "lesion": _bytes_feature(share.astype(np.uint8).tobytes()),
+                "case_id": _bytes_feature(case_id.encode()),
+                "slice_index": tf.train.Feature(int64_list=tf.train.Int64List(value=[int(index)])),
+            }
+            writer.write(tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString())
 
 
 def shard_paths(shards: Path, split: str) -> list[Path]:
-    """The shards of one split in a fixed order; `InputError` where there are none."""
+    """List the shards of one split in alphabetical order; `InputError` if there are none."""
     paths = sorted((shards / split).glob("*.tfrecord"))
     if not paths:
-        raise InputError(f"{shards / split}: no *.tfrecord shards; run the slice step on a larger cohort")
+        raise InputError(f"{shards / split}: no *.tfrecord shards; run slice on a larger cohort")
     return paths
 
 
 def parse_example(record: tf.Tensor, size: int) -> dict[str, tf.Tensor]:
-    """Decode a serialized record: `slice_hu` (size, size) int16, `lesion` (size, size) uint8, id and index."""
+    """Decode a record: `slice_hu` (size, size) int16, `lesion` (size, size) uint8, `case_id` and `slice_index`."""
     features = tf.io.parse_single_example(record, _FEATURES)
     return {
         **features,
@@ -55,32 +60,14 @@ def parse_example(record: tf.Tensor, size: int) -> dict[str, tf.Tensor]:
 
 
 def read_split(shards: Path, split: str, size: int) -> Iterator[dict[str, np.ndarray]]:
-    """Yield the decoded records of one split in order; `InputError` names a shard that cannot be read."""
+    """Yield the decoded records of one split in order; `InputError` names a damaged shard."""
     for path in shard_paths(shards, split):
-        with _named_on_corruption(path):
+        try:
             dataset = tf.data.TFRecordDataset(str(path)).map(lambda record: parse_example(record, size))
             yield from dataset.as_numpy_iterator()
+        except (tf.errors.DataLossError, tf.errors.InvalidArgumentError) as error:
+            raise InputError(f"{path}: damaged or truncated TFRecord; run slice again") from error
 
 
-@contextmanager
-def _named_on_corruption(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except (tf.errors.DataLossError, tf.errors.InvalidArgumentError) as error:
-        raise InputError(f"{path}: corrupt or truncated TFRecord; run the slice step again") from error
-
-
-def _example(case_id: str, index: int, hu: NDArray, share: NDArray) -> tf.train.Example:
-    def of_bytes(value: bytes) -> tf.train.Feature:
-        return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
-
-    return tf.train.Example(
-        features=tf.train.Features(
-            feature={
-                "slice_hu": of_bytes(hu.astype("<i2").tobytes()),
-                "lesion": of_bytes(share.astype(np.uint8).tobytes()),
-                "case_id": of_bytes(case_id.encode()),
-                "slice_index": tf.train.Feature(int64_list=tf.train.Int64List(value=[index])),
-            }
-        )
-    )
+def _bytes_feature(value: bytes) -> tf.train.Feature:
+    return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))

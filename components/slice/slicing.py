@@ -1,4 +1,4 @@
-"""A cohort of 3-D cases to shards of 2-D slices on the network's grid."""
+"""Conversion of a cohort of 3-D cases to shards of 2-D slices on the network's grid."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,12 +15,12 @@ from components.runtime.workers import map_cases
 from components.slice.shards import write_shard
 from components.slice.split import SPLITS, Split, require_patients_apart, split_by_patient
 
-GRID_MULTIPLE = 16  # the network halves its input four times
+GRID_MULTIPLE = 16  # the default network halves its input four times
 
 
 @dataclass(frozen=True)
 class SlicedCase:
-    """What slicing found in one case: slices written, and the share of the volume's voxels that is lesion."""
+    """The number of slices written for a case, and the lesion's share of its voxels."""
 
     case_id: str
     slices: int
@@ -37,28 +37,28 @@ def slice_cohort(
     seed: int = 0,
     workers: int | None = None,
 ) -> Split:
-    """Write every accepted case's axial slices as a shard of its own, sorted into splits.
+    """Write the axial slices of each accepted case as a shard, and assign the shards to splits.
 
-    Each worker holds one volume at a time, so memory does not grow with the number of cases.
+    Each worker holds one volume in memory.
 
     Args:
-        cases_folder: output of ingest, with the volumes.
-        accepted: folder of the case table that validate let through.
-        output: folder to write, whole or not at all.
+        cases_folder: output of ingest.
+        accepted: folder of the case table accepted by validate.
+        output: folder, written atomically.
         image_size: edge of the network's grid, a multiple of 16.
-        min_lesion_pixels: leave out slices with fewer lesion pixels than this; 0 keeps every slice.
+        min_lesion_pixels: minimum number of lesion pixels in a slice; 0 keeps every slice.
         seed: of the split.
-        workers: cases sliced at the same time; by default as many as there are processors.
+        workers: number of cases processed in parallel, by default the number of processors.
 
     Raises:
-        InputError: a bad parameter, a file that changed since ingest, no accepted case, fewer than three
-            patients, or no slice left.
+        InputError: invalid parameter, file changed since ingest, no accepted case, fewer than three patients, or
+            no slice with enough lesion.
     """
     if image_size < GRID_MULTIPLE or image_size % GRID_MULTIPLE:
         raise InputError(f"image_size is {image_size}; expected a multiple of {GRID_MULTIPLE}, such as 128 or 256")
     cases = read_cases(accepted)
     if not cases:
-        raise CohortError(f"{accepted}: validate accepted no case; its report says why")
+        raise CohortError(f"{accepted}: validate accepted no case; see its report")
     with atomic_write(output) as temporary:
         for name in SPLITS:
             (temporary / name).mkdir(parents=True)
@@ -70,11 +70,13 @@ def slice_cohort(
         if not any(case.slices for case in sliced):
             raise CohortError(
                 f"no slice of {len(cases)} cases has {min_lesion_pixels} lesion pixels or more; "
-                "lower min_lesion_pixels, or check that the masks are the right ones"
+                "lower min_lesion_pixels, or check the masks"
             )
         parts = split_by_patient(cases, {case.case_id: case.burden for case in sliced}, seed)
         require_patients_apart(cases, parts)
-        _sort_into_splits(temporary, parts)
+        for name, case_ids in parts.items():
+            for shard in filter(Path.exists, (_shard(temporary, case_id) for case_id in case_ids)):
+                shard.rename(temporary / name / shard.name)
         split = Split(parts, image_size, seed)
         split.write(temporary)
     return split
@@ -87,18 +89,10 @@ def _slice_case(case: Case, cases_folder: Path, output: Path, size: int, min_les
     lesion_pixels = np.array([np.count_nonzero(pixels) for pixels in slices_mask])
     kept = np.flatnonzero(lesion_pixels >= min_lesion_pixels)
     if len(kept):
-        part = slice(None) if len(kept) == len(slices_mask) else kept  # all of them: without a copy
-        hu = fit_hu(axial_slices(scan.voxels)[part], size)
-        write_shard(_shard(output, case.case_id), case.case_id, kept, hu, fit_mask(slices_mask[part], size))
+        selected = slice(None) if len(kept) == len(slices_mask) else kept  # a slice object avoids a copy
+        hu = fit_hu(axial_slices(scan.voxels)[selected], size)
+        write_shard(_shard(output, case.case_id), case.case_id, kept, hu, fit_mask(slices_mask[selected], size))
     return SlicedCase(case.case_id, len(kept), float(lesion_pixels.sum() / slices_mask.size))
-
-
-def _sort_into_splits(output: Path, parts: dict[str, list[str]]) -> None:
-    for name, case_ids in parts.items():
-        for case_id in case_ids:
-            shard = _shard(output, case_id)
-            if shard.exists():
-                shard.rename(output / name / shard.name)
 
 
 def _shard(folder: Path, case_id: str) -> Path:

@@ -13,18 +13,18 @@ from components.runtime.errors import CohortError
 from components.runtime.files import atomic_write
 
 SPLITS = ("train", "validation", "test")
-_HELD_OUT = 0.2  # of the patients, for validation and for test each
+_HELD_OUT = 0.2  # share of the patients in validation, and in test
 _FILE = "split.json"
 
 
 @dataclass(frozen=True)
 class Split:
-    """Which cases are for what.
+    """The cases of each split.
 
     Attributes:
-        cases: case ids of each of `SPLITS`, sorted.
-        image_size: edge of the network's grid on which the slices were written.
-        seed: what the split was drawn with.
+        cases: sorted case ids for each of `SPLITS`.
+        image_size: edge of the grid of the slices.
+        seed: random seed of the split.
     """
 
     cases: Mapping[str, list[str]]
@@ -39,40 +39,37 @@ class Split:
 
     @classmethod
     def read(cls, folder: Path) -> "Split":
-        """Read `split.json` of a folder of shards; `CohortError` where there is none."""
+        """Read `split.json` from a folder of shards; `CohortError` if it is missing."""
         path = folder / _FILE
         if not path.is_file():
-            raise CohortError(f"{path}: no split; give the output of the slice step")
+            raise CohortError(f"{path}: not found; expected the output of slice")
         content = json.loads(path.read_text())
         return cls({name: content[name] for name in SPLITS}, content["image_size"], content["seed"])
 
 
 def split_by_patient(cases: Iterable[Case], burden: Mapping[str, float], seed: int) -> dict[str, list[str]]:
-    """Split cases 60/20/20, all scans of a patient together, each part with light and heavy cases.
+    """Split cases 60/20/20 by patient, with low and high lesion burdens in each split.
 
-    The patients are ordered by burden and cut into as many strata as patients are to be held out; each stratum
-    gives one patient, drawn by the seed, to validation and another to test.
+    The patients, ordered by burden, form as many strata as there are patients to hold out. The seed draws one patient
+    of each stratum for validation and another for test.
 
     Args:
         cases: the cohort.
-        burden: share of each case's voxels that is lesion, by case id; a patient counts with the mean.
+        burden: lesion share of each case's voxels, by case id.
         seed: of the draw.
 
     Raises:
         CohortError: fewer than three patients.
     """
-    scans: dict[str, list[str]] = defaultdict(list)
-    for case in cases:
-        scans[case.patient_id].append(case.case_id)
+    scans = group_by_patient(cases, burden)
     if len(scans) < len(SPLITS):
         raise CohortError(
-            f"{len(scans)} patients ({', '.join(sorted(scans)) or 'none'}); a split into train, validation and test "
-            f"needs at least {len(SPLITS)}: add scans"
+            f"{len(scans)} patients ({', '.join(sorted(scans)) or 'none'}); expected at least {len(SPLITS)} for train, "
+            "validation and test; add scans"
         )
-    by_burden = sorted(scans, key=lambda patient: (np.mean([burden[case] for case in scans[patient]]), patient))
     draw = np.random.default_rng(seed)
     patients: dict[str, list[str]] = {name: [] for name in SPLITS}
-    for stratum in np.array_split(np.array(by_burden, dtype=object), max(1, round(_HELD_OUT * len(scans)))):
+    for stratum in np.array_split(np.array(list(scans), dtype=object), max(1, round(_HELD_OUT * len(scans)))):
         validation, test, *train = draw.permutation(stratum)
         patients["validation"].append(validation)
         patients["test"].append(test)
@@ -80,13 +77,23 @@ def split_by_patient(cases: Iterable[Case], burden: Mapping[str, float], seed: i
     return {name: sorted(case for patient in patients[name] for case in scans[patient]) for name in SPLITS}
 
 
+def group_by_patient(cases: Iterable[Case], burden: Mapping[str, float]) -> dict[str, list[str]]:
+    """Group case ids by patient id, in ascending order of the patients' mean lesion burden (0 if unknown)."""
+    scans: dict[str, list[str]] = defaultdict(list)
+    for case in cases:
+        scans[case.patient_id].append(case.case_id)
+    return dict(sorted(scans.items(), key=lambda item: (np.mean([burden.get(case, 0) for case in item[1]]), item[0])))
+
+
 def require_patients_apart(cases: Iterable[Case], parts: Mapping[str, Iterable[str]]) -> None:
-    """Raise `CohortError` that lists every patient with scans in more than one part."""
+    """Raise `CohortError` with every patient whose scans are in more than one part."""
     patient_of = {case.case_id: case.patient_id for case in cases}
-    found: dict[str, set[str]] = defaultdict(set)
+    parts_of: dict[str, set[str]] = defaultdict(set)
     for name, case_ids in parts.items():
         for case_id in case_ids:
-            found[patient_of[case_id]].add(name)
-    both = [f"{patient} in {' and '.join(sorted(names))}" for patient, names in sorted(found.items()) if len(names) > 1]
-    if both:
-        raise CohortError(f"patients on both sides of the split: {'; '.join(both)}; a patient's scans stay together")
+            parts_of[patient_of[case_id]].add(name)
+    shared = [f"{patient} in {' and '.join(sorted(names))}" for patient, names in parts_of.items() if len(names) > 1]
+    if shared:
+        raise CohortError(
+            f"patients in more than one part: {'; '.join(sorted(shared))}; keep the scans of a patient together"
+        )

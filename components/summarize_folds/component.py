@@ -15,14 +15,14 @@ def summarize_folds(
     report: dsl.Output[dsl.HTML],
     metrics: dsl.Output[dsl.Metrics],
 ) -> NamedTuple("Outputs", mean_dice=float, sd_dice=float):  # type: ignore[valid-type]
-    """Put the scores of all folds together.
+    """Summarize the scores of all folds.
 
     Args:
-        numbers: The folds' numbers, in the order of the evaluations.
+        numbers: Fold numbers, in the order of the evaluations.
         evaluations: Output of evaluate for each fold.
-        table: cases.csv, every case of the cohort once, with its fold and its scores.
-        report: A page with the folds, the mean with its interval, and every case.
-        metrics: The mean over folds with its standard deviation, and the mean over cases with its interval.
+        table: cases.csv, every case of the cohort with its fold and scores.
+        report: HTML page with the folds, the mean with its interval, and every case.
+        metrics: Mean over folds with standard deviation, and mean over cases with interval.
 
     Returns:
         mean_dice: Mean of the folds' mean Dice.
@@ -33,10 +33,10 @@ def summarize_folds(
     from components.runtime.step import step_process
 
     with step_process():
-        from components.summarize_folds.fold_scores import read_folds_scores, write_table
+        from components.summarize_folds.fold_scores import read_fold_scores, write_fold_scores
 
-        found = read_folds_scores([int(number) for number in numbers], [Path(one.path) for one in evaluations])
-        write_table(found, Path(table.path), Path(report.path))
-    for name, value in found.summary().items():
+        scores = read_fold_scores([int(number) for number in numbers], [Path(folder.path) for folder in evaluations])
+        write_fold_scores(scores, Path(table.path), Path(report.path))
+    for name, value in scores.summary().items():
         metrics.log_metric(name, value)
-    return found.mean, found.sd
+    return scores.mean, scores.sd

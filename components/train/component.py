@@ -44,22 +44,25 @@ def train(
     from components.runtime.step import step_process
 
     with step_process():
-        from components.train import checkpoint, devices, recipe, training
-        from components.train import report as pages
+        from components.train.checkpoint import parse_checkpoint_dir
+        from components.train.devices import require_gpu as check_gpu
+        from components.train.recipe import select_recipe
+        from components.train.record import write_report
+        from components.train.training import train as run_training
 
         if require_gpu:
-            devices.require_gpu()
+            check_gpu()
         # The pipelines pass 0 for None: kfp 2.17.0 neither runs an unset Optional locally nor passes it into a loop.
-        chosen = recipe.select_recipe(preset, changes, epochs=epochs or None, batch_size=batch_size or None)
-        run = training.train(
+        recipe = select_recipe(preset, changes, epochs=epochs or None, batch_size=batch_size or None)
+        run = run_training(
             Path(shards.path),
             Path(model.path),
-            recipe=chosen,
+            recipe=recipe,
             seed=seed,
             tensorboard=Path(tensorboard.path),
-            checkpoints=checkpoint.checkpoint_folder(checkpoint_dir),
+            checkpoints=parse_checkpoint_dir(checkpoint_dir),
         )
-        pages.write_report(Path(report.path), run, preset)
+        write_report(Path(report.path), run, preset)
     for name, value in run.summary().items():
         metrics.log_metric(name, value)
     model.metadata.update({"framework": "keras", "sha256": run.model_sha256})

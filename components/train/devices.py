@@ -1,51 +1,116 @@
-"""What a training run asks of the machine, and over how many GPUs and pods it spreads."""
+"""The devices of a run: required GPUs, number format, and training on several GPUs or pods."""
 
 from functools import cache
+from pathlib import Path
 
 import keras
 import tensorflow as tf
 
 from components.runtime.errors import InputError
 
+# CPUs with bfloat16 kernels: AMD since Zen 4, Intel since Cooper Lake (AVX-512) and Sapphire Rapids (AMX).
+_BFLOAT16_CPU_FLAGS = {"avx512_bf16", "amx_bf16"}
+
 
 def require_gpu() -> None:
     """Raise `InputError` unless Keras sees a GPU."""
-    if not _gpus():
+    if not _count_gpus():
         raise InputError(
-            "training: require_gpu is set, and no GPU is visible to this process; run the GPU image on a node with "
-            "one, look at `nvidia-smi` there, or set require_gpu to false to train on the CPU"
+            "training: require_gpu is true, but no GPU is visible; expected 1 or more; use the GPU image on a GPU node "
+            "and check `nvidia-smi` there, or set require_gpu to false to train on the CPU"
         )
 
 
-def is_multi_worker() -> bool:
-    """Whether TF_CONFIG names pods that train together."""
-    return bool(tf.distribute.cluster_resolver.TFConfigClusterResolver().cluster_spec())
-
-
 @cache
-def distribution() -> tf.distribute.Strategy:
-    """Over what a run spreads: the pods that TF_CONFIG names, otherwise all GPUs of this one, otherwise nothing.
+def select_strategy() -> tf.distribute.Strategy:
+    """Return the strategy for the pods that TF_CONFIG names, else for all GPUs of this machine, else the default.
 
-    With TF_CONFIG it must be called before TensorFlow does anything else, and joins the pods once.
+    With TF_CONFIG, call it before any other TensorFlow operation; it connects the pods once.
     """
-    if is_multi_worker():
+    if tf.distribute.cluster_resolver.TFConfigClusterResolver().cluster_spec():
         return tf.distribute.MultiWorkerMirroredStrategy()
-    if keras.backend.backend() == "tensorflow" and _gpus() > 1:
+    if keras.backend.backend() == "tensorflow" and _count_gpus() > 1:
         return tf.distribute.MirroredStrategy()
     return tf.distribute.get_strategy()
 
 
 def is_chief(strategy: tf.distribute.Strategy) -> bool:
-    """Whether this process is the one that writes: the only one, or the chief of several, or their worker 0."""
+    """Whether this process writes the outputs: the only process, the chief, or worker 0 without a chief."""
     pods = strategy.cluster_resolver
     if pods is None or not pods.cluster_spec():
         return True
-    leader = "chief" if "chief" in pods.cluster_spec().jobs else "worker"
-    return (pods.task_type, pods.task_id) == (leader, 0)
+    chief = "chief" if "chief" in pods.cluster_spec().jobs else "worker"
+    return (pods.task_type, pods.task_id) == (chief, 0)
 
 
-def _gpus() -> int:
+def mixed_precision_policy(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+    """Choose the Keras dtype policy that the hardware computes natively.
+
+    Returns:
+        "mixed_bfloat16" on GPUs with compute capability 8.0 (Ampere) or higher, TPUs, and CPUs that support it;
+        "mixed_float16" on GPUs with 7.0 (Volta) or higher; otherwise "float32".
+    """
+    accelerators = [device for device in keras.distribution.list_devices() if not device.startswith("cpu")]
+    if not accelerators:
+        return _cpu_policy(cpuinfo)
+    if keras.backend.backend() != "tensorflow" or accelerators[0].startswith("tpu"):
+        return "mixed_bfloat16"
+    details = [tf.config.experimental.get_device_details(gpu) for gpu in tf.config.list_physical_devices("GPU")]
+    return gpu_policy(min(detail.get("compute_capability", (0, 0)) for detail in details))
+
+
+def gpu_policy(compute_capability: tuple[int, int]) -> str:
+    """Return the policy for a GPU's compute capability, (major, minor)."""
+    if compute_capability >= (8, 0):
+        return "mixed_bfloat16"
+    return "mixed_float16" if compute_capability >= (7, 0) else "float32"
+
+
+def fit_replicas(
+    model: keras.Model,
+    batches: tf.data.Dataset,
+    *,
+    first_epoch: int,
+    epochs: int,
+    steps: int,
+    callback: keras.callbacks.Callback,
+) -> None:
+    """Train on all replicas of the model's strategy, in place of `model.fit`, which fails with several pods (3.15).
+
+    Args:
+        model: built and compiled in the strategy's scope, with the optimizer's variables.
+        batches: global batches; each replica takes its share.
+        first_epoch: number of finished epochs.
+        epochs: length of the run, including the finished epochs.
+        steps: batches in an epoch.
+        callback: its `on_epoch_end` is called.
+    """
+    strategy = model.distribute_strategy
+    shares = iter(strategy.experimental_distribute_dataset(batches))
+    callback.set_model(model)
+
+    @tf.function
+    def step(share: tuple[tf.Tensor, ...]) -> None:
+        strategy.run(model.train_step, args=(share,))
+
+    for epoch in range(first_epoch, epochs):
+        model.reset_metrics()
+        for _ in range(steps):
+            step(next(shares))
+        callback.on_epoch_end(epoch, model.get_metrics_result())
+        if model.stop_training:
+            break
+
+
+def _count_gpus() -> int:
     if keras.backend.backend() == "tensorflow":
-        # Keras would count what TensorFlow has started already, and starting it bars several pods from being joined.
+        # Keras would initialize TensorFlow's devices, after which pods can no longer be connected.
         return len(tf.config.list_physical_devices("GPU"))
     return len(keras.distribution.list_devices("gpu"))
+
+
+def _cpu_policy(cpuinfo: Path) -> str:
+    if not cpuinfo.exists():  # not Linux
+        return "float32"
+    flags = next((line for line in cpuinfo.read_text().splitlines() if line.startswith("flags")), "")
+    return "mixed_bfloat16" if _BFLOAT16_CPU_FLAGS & set(flags.split()) else "float32"

@@ -1,6 +1,6 @@
-"""Losses and the training metric, for lesion shares (0 to 1 in each grid cell) against probabilities.
+"""Losses and the training metric for lesion shares (0 to 1 in each cell) and probabilities.
 
-A loss is one number for each slice: Keras averages them, over all replicas of a network where there are several.
+Losses have one value for each slice; Keras averages them over the batch of all replicas.
 """
 
 from typing import Any
@@ -8,18 +8,20 @@ from typing import Any
 import keras
 from keras import ops
 
-# Added to both parts of the fraction, in cells: a slice without lesion then asks for no lesion, gently.
+from components.train.recipe import Recipe
+
+# Added to numerator and denominator, in cells: keeps a gradient toward an empty prediction in slices without lesion.
 DICE_SMOOTHING_CELLS = 1.0
 
 
-def focal_cross_entropy(truth: Any, probability: Any, alpha: float | None, gamma: float) -> Any:
-    """Binary focal cross-entropy (Lin et al., 2017), mean over the cells of each slice, (n,).
+def focal_cross_entropy(truth: Any, probability: Any, *, alpha: float | None, gamma: float) -> Any:
+    """Compute the binary focal cross-entropy (Lin et al., 2017), averaged over each slice's cells, (n,).
 
     Args:
         truth: (n, rows, columns) lesion shares.
         probability: of the same shape.
-        alpha: weight of lesion, 1 - alpha of the rest; None weighs both by 1.
-        gamma: exponent on what is missing to certainty; 0 is plain cross-entropy.
+        alpha: weight of lesion, 1 - alpha for the background; None weighs both by 1.
+        gamma: focusing exponent; 0 is plain cross-entropy.
     """
     per_row = keras.losses.binary_focal_crossentropy(
         truth, probability, apply_class_balancing=alpha is not None, alpha=alpha or 0.0, gamma=gamma
@@ -28,12 +30,12 @@ def focal_cross_entropy(truth: Any, probability: Any, alpha: float | None, gamma
 
 
 def soft_dice_loss(truth: Any, probability: Any, per: str) -> Any:
-    """1 minus the Dice of probabilities (Milletari et al., 2016, with plain sums), (n,).
+    """Compute 1 minus the Dice of probabilities (Milletari et al., 2016, with plain sums), (n,).
 
     Args:
         truth: (n, rows, columns) lesion shares.
         probability: of the same shape.
-        per: `slice`, or `batch`, which gives each slice the loss of all of them together.
+        per: `slice`, or `batch`, which assigns the loss of the whole batch to every slice.
     """
     axes = {"slice": (1, 2), "batch": (0, 1, 2)}[per]
     shared = ops.sum(truth * probability, axis=axes)
@@ -43,30 +45,25 @@ def soft_dice_loss(truth: Any, probability: Any, per: str) -> Any:
 
 
 class FocalDiceLoss(keras.losses.Loss):
-    """Weighted sum of the focal cross-entropy and the soft Dice loss; a weight of 0 leaves one out."""
+    """Weighted sum of focal cross-entropy and soft Dice loss, as the recipe sets; a weight of 0 disables a term."""
 
-    def __init__(
-        self, focal_weight: float, focal_alpha: float | None, focal_gamma: float, dice_weight: float, dice_per: str
-    ):
+    def __init__(self, recipe: Recipe):
         super().__init__(name="focal_dice", dtype="float32")
-        self.focal_weight = focal_weight
-        self.focal_alpha = focal_alpha
-        self.focal_gamma = focal_gamma
-        self.dice_weight = dice_weight
-        self.dice_per = dice_per
+        self._recipe = recipe
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
-        """One number for each slice."""
-        loss = 0.0
-        if self.focal_weight:
-            loss += self.focal_weight * focal_cross_entropy(y_true, y_pred, self.focal_alpha, self.focal_gamma)
-        if self.dice_weight:
-            loss += self.dice_weight * soft_dice_loss(y_true, y_pred, self.dice_per)
+        """Compute one value for each slice."""
+        recipe, loss = self._recipe, 0.0
+        if recipe.focal_weight:
+            focal = focal_cross_entropy(y_true, y_pred, alpha=recipe.focal_alpha, gamma=recipe.focal_gamma)
+            loss += recipe.focal_weight * focal
+        if recipe.dice_weight:
+            loss += recipe.dice_weight * soft_dice_loss(y_true, y_pred, recipe.dice_per)
         return loss
 
 
 class PooledDice(keras.metrics.Metric):
-    """Dice at probability 0.5 of all cells of an epoch taken together, so that empty slices weigh nothing."""
+    """Dice at threshold 0.5, pooled over all cells of an epoch."""
 
     def __init__(self) -> None:
         super().__init__(name="dice", dtype="float32")
@@ -74,11 +71,11 @@ class PooledDice(keras.metrics.Metric):
         self.total = self.add_weight(shape=(), initializer="zeros", name="total")
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
-        """Count a batch."""
-        found = ops.cast(y_pred >= 0.5, "float32")
-        self.shared.assign_add(ops.sum(y_true * found))
-        self.total.assign_add(ops.sum(y_true) + ops.sum(found))
+        """Add a batch."""
+        prediction = ops.cast(y_pred >= 0.5, "float32")
+        self.shared.assign_add(ops.sum(y_true * prediction))
+        self.total.assign_add(ops.sum(y_true) + ops.sum(prediction))
 
     def result(self) -> Any:
-        """The Dice so far; 0 before any lesion was there or found."""
+        """Return the Dice; 0 if neither truth nor prediction has lesion."""
         return ops.divide_no_nan(2 * self.shared, self.total)

@@ -1,27 +1,23 @@
-"""The 2-D U-Net, from slices in Hounsfield units to lesion probabilities, and how a trained one is loaded.
-
-Made of Keras layers and `keras.ops` alone, so that it runs on any of Keras' backends.
-"""
+"""The 2-D U-Net, from slices in Hounsfield units to lesion probabilities, for every Keras backend."""
 
 import zipfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import keras
 from keras import layers
 
-from components.ct.intensity import WINDOW_HU
 from components.runtime.errors import InputError
+from components.train.recipe import Recipe
 
 _PACKAGE = "lung_ct"
 
 
 @keras.saving.register_keras_serializable(_PACKAGE)
 class WindowHU(layers.Layer):
-    """Scale a window of Hounsfield units to 0 to 1 (or to `top`), and clip what lies outside.
+    """Clips Hounsfield units to a window and scales it to 0 to `top`.
 
-    Always computes in float32: bfloat16 tells HU values of lung tissue apart in steps of 4 only.
+    Always computes in float32: bfloat16 resolves the HU values of lung tissue only in steps of 4.
     """
 
     def __init__(self, lower_hu: float, upper_hu: float, top: float = 1.0, **kwargs: Any):
@@ -31,29 +27,29 @@ class WindowHU(layers.Layer):
         self.top = top
 
     def call(self, slices_hu: Any) -> Any:
-        """Window slices of any shape."""
+        """Apply the window to slices of any shape."""
         share = (slices_hu - self.lower_hu) / (self.upper_hu - self.lower_hu)
         return keras.ops.clip(share, 0.0, 1.0) * self.top
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        """The input's shape."""
+        """Return the input's shape."""
         return input_shape
 
     def get_config(self) -> dict[str, Any]:
-        """Both ends of the window, and what they become."""
+        """Return the constructor's arguments."""
         return {**super().get_config(), "lower_hu": self.lower_hu, "upper_hu": self.upper_hu, "top": self.top}
 
 
 @keras.saving.register_keras_serializable(_PACKAGE)
 class FusedBatchNormalization(layers.BatchNormalization):
-    """Batch normalization over the last axis; on TensorFlow it trains through the fused kernel.
+    """Batch normalization over the last axis, with TensorFlow's fused kernel in training.
 
-    Keras composes the same sums of a dozen float32 operations. On a CPU that costs as much time as half of the
-    network's convolutions; the fused kernel reads bfloat16 once and costs a tenth of them.
+    Keras composes it from a dozen float32 operations, which on a CPU take half as long as the network's convolutions;
+    the fused kernel reads bfloat16 once and takes a tenth as long as they do.
     """
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
-        """Normalize by the batch's own statistics in training, by the moving ones otherwise."""
+        """Normalize by the batch's statistics in training, otherwise by the moving ones."""
         if not training or keras.backend.backend() != "tensorflow":
             return super().call(inputs, training=training, mask=mask)
         import tensorflow as tf
@@ -72,74 +68,62 @@ class FusedBatchNormalization(layers.BatchNormalization):
         return outputs
 
 
-def build_network(
-    image_size: int,
-    *,
-    filters: Sequence[int] = (16, 32, 64, 128, 256),
-    window_hu: tuple[float, float] | None = WINDOW_HU,
-    window_max: float = 1.0,
-    batch_norm: bool = True,
-    dtype: str = "float32",
-) -> keras.Model:
+def build_network(image_size: int, recipe: Recipe = Recipe(), *, dtype: str = "float32") -> keras.Model:  # noqa: B008
     """Build an untrained U-Net (Ronneberger et al., 2015) with He initialization (He et al., 2015).
 
     Args:
         image_size: edge of the grid, divisible by 2 for each level but the first.
-        filters: of each level, from the full grid down.
-        window_hu: the window that becomes 0 to `window_max`; None feeds raw values.
-        window_max: 1, or 255 as in an 8-bit picture.
-        batch_norm: normalize after each 3×3 convolution.
-        dtype: policy of the inner layers, such as "mixed_bfloat16"; weights and answer are always float32.
+        recipe: window, filters and batch normalization.
+        dtype: policy of the inner layers, such as "mixed_bfloat16"; weights and output are always float32.
 
     Returns:
-        A model that takes (n, image_size, image_size) slices in HU, or the same with a last axis of 1, and
-        gives lesion probabilities (n, image_size, image_size) float32.
+        A model from (n, image_size, image_size) slices in HU, optionally with a last axis of 1, to lesion
+        probabilities (n, image_size, image_size) float32.
 
     Raises:
-        InputError: the grid cannot be halved so often.
+        InputError: `image_size` is not divisible.
     """
+    filters, batch_norm = recipe.filters, recipe.batch_norm
     if image_size % (multiple := 2 ** (len(filters) - 1)):
-        raise InputError(f"image_size is {image_size}; filters of {len(filters)} levels need a multiple of {multiple}")
+        raise InputError(
+            f"image_size is {image_size}; expected a multiple of {multiple} for filters of {len(filters)} levels"
+        )
     slices_hu = keras.Input((image_size, image_size), name="slices_hu", dtype="float32")
     x = layers.Reshape((image_size, image_size, 1), dtype="float32")(slices_hu)
-    if window_hu is not None:
-        x = WindowHU(*window_hu, window_max, name="window")(x)
-    passed_on = []
+    if recipe.window_hu is not None:
+        x = WindowHU(*recipe.window_hu, recipe.window_max, name="window")(x)
+    skip_connections = []
     for width in filters[:-1]:
         x = _convolve_twice(x, width, batch_norm, dtype)
-        passed_on.append(x)
+        skip_connections.append(x)
         x = layers.MaxPooling2D(2, dtype=dtype)(x)
     x = _convolve_twice(x, filters[-1], batch_norm, dtype)
-    for width, finer in zip(filters[-2::-1], reversed(passed_on), strict=True):
+    for width, skip in zip(filters[-2::-1], reversed(skip_connections), strict=True):
         x = layers.Conv2DTranspose(width, 2, strides=2, kernel_initializer="he_normal", dtype=dtype)(x)
-        x = layers.Concatenate(dtype=dtype)([x, finer])
+        x = layers.Concatenate(dtype=dtype)([x, skip])
         x = _convolve_twice(x, width, batch_norm, dtype)
     x = layers.Conv2D(1, 1, activation="sigmoid", dtype="float32", name="probability")(x)
     return keras.Model(slices_hu, layers.Reshape((image_size, image_size), dtype="float32")(x), name="unet")
 
 
-def flip_averaged(network: keras.Model) -> keras.Model:
-    """The network that answers with the mean of its answers for a slice and for the slice's mirror image.
-
-    The lungs are nearly symmetric, so that both are fair questions. It costs each answer twice its time, and no time
-    in training.
-    """
+def average_flips(network: keras.Model) -> keras.Model:
+    """Wrap a trained network to average its output over each slice and its left-right mirror image."""
     slices_hu = keras.Input(network.input_shape[1:], name="slices_hu", dtype="float32")
     mirrored = keras.ops.flip(network(keras.ops.flip(slices_hu, axis=2)), axis=2)
     return keras.Model(slices_hu, layers.Average(dtype="float32")([network(slices_hu), mirrored]), name="flip_averaged")
 
 
 def load_model(path: Path) -> keras.Model:
-    """Load a trained network for inference in float32, on any machine.
+    """Load a trained network for inference in float32.
 
     Raises:
-        InputError: no such file, not whole, or a model with code in it (a Lambda layer), which is never run.
+        InputError: missing or damaged file, or a model that contains code (a Lambda layer), which is never run.
     """
     try:
         return keras.saving.load_model(path, compile=False, safe_mode=True)
     except (OSError, ValueError, TypeError, KeyError, zipfile.BadZipFile) as error:
         reason = str(error).strip().partition("\n")[0]
-        raise InputError(f"{path}: no model that can be loaded safely ({reason}); give the output of train") from error
+        raise InputError(f"{path}: cannot be loaded safely ({reason}); expected the output of train") from error
 
 
 def _convolve_twice(x: Any, width: int, batch_norm: bool, dtype: str) -> Any:

@@ -1,82 +1,80 @@
-"""What a training run knows of itself while it goes on, and leaves behind: `training.json`."""
+"""The record of a training run: `training.json`, its log lines, and its HTML report."""
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from components.report.page import write_page
+from components.report.plots import plot_training_curves
 from components.runtime.files import atomic_write
+from components.train import TRAINING_FILE
 from components.train.recipe import Recipe
 
-TRAINING = "training.json"
 _BAR_CELLS = 20
-_GROWING = ("history", "best_epoch", "best_val_dice", "seconds", "epoch_seconds", "resumed_after")
+_STATE = ("history", "best_epoch", "best_val_dice", "seconds", "epoch_seconds", "resumed_after")
 
 
 @dataclass
 class Training:
-    """What a run came to: the content of `training.json`.
-
-    Attributes:
-        history: values by epoch: `loss` and `dice` of the training slices as augmented; `val_loss`, `val_dice` and
-            `val_accuracy`, the share of grid cells on the right side of 0.5, by which nothing is chosen.
-        best_epoch: the one whose weights were kept, from 1; 0 before the first.
-        best_val_dice: its validation Dice.
-        seconds: wall time of the run, without that of an unfinished epoch which was trained again.
-        epoch_seconds: wall time of each epoch with its validation.
-        resumed_after: epochs after which the run was taken up again, one for each time it was cut off.
-        model_sha256: of `model.keras`.
-    """
+    """A training run, the content of `training.json`."""
 
     recipe: Recipe
     image_size: int
     seed: int
     precision: str
     parameters: int
-    slices: int
+    slices: int  # number of training slices
     slices_with_lesion: int
+    # By epoch: loss and dice of the augmented training slices, and the validation values. val_accuracy is the share
+    # of grid cells on the correct side of 0.5, and selects nothing.
     history: dict[str, list[float]] = field(
         default_factory=lambda: {"loss": [], "dice": [], "val_loss": [], "val_dice": [], "val_accuracy": []}
     )
-    best_epoch: int = 0
+    best_epoch: int = 0  # the epoch whose weights are kept, from 1; 0 before the first
     best_val_dice: float = -1.0
-    seconds: float = 0.0
-    epoch_seconds: list[float] = field(default_factory=list)
-    resumed_after: list[int] = field(default_factory=list)
-    model_sha256: str = ""
+    seconds: float = 0.0  # wall time of all finished epochs
+    epoch_seconds: list[float] = field(default_factory=list)  # including validation
+    resumed_after: list[int] = field(default_factory=list)  # number of finished epochs at each resumption
+    model_sha256: str = ""  # of `model.keras`
 
     def summary(self) -> dict[str, float]:
-        """The numbers that stand for the run in a list of runs."""
-        return {
-            "val_dice": self.best_val_dice,
-            "best_epoch": self.best_epoch,
-            "seconds": self.seconds,
-            "slices": self.slices,
-        }
+        """The step's metrics."""
+        best = {"val_dice": self.best_val_dice, "best_epoch": self.best_epoch}
+        return {**best, "seconds": self.seconds, "slices": self.slices}
 
     def steps_per_epoch(self) -> int:
-        """Batches of an epoch."""
+        """The number of batches in an epoch."""
         return -(-(self.recipe.slices_per_epoch or self.slices) // self.recipe.batch_size)
 
+    def add_epoch(self, values: Mapping[str, float], seconds: float) -> None:
+        """Append an epoch to the history, and update the best epoch."""
+        for name, series in self.history.items():
+            series.append(values[name])
+        if values["val_dice"] > self.best_val_dice:
+            self.best_epoch, self.best_val_dice = len(self.history["loss"]), values["val_dice"]
+        self.epoch_seconds.append(round(seconds, 2))
+        self.seconds = round(self.seconds + seconds, 1)
+
     def state(self) -> dict[str, Any]:
-        """What grows with the epochs, for a checkpoint."""
-        return {name: getattr(self, name) for name in _GROWING}
+        """The part that changes with each epoch, for a checkpoint."""
+        return {name: getattr(self, name) for name in _STATE}
 
     def resume(self, state: Mapping[str, Any], epoch: int) -> None:
-        """Go on from the state of a checkpoint that was written after that epoch."""
-        for name in _GROWING:
+        """Restore the state of a checkpoint written after `epoch` epochs."""
+        for name in _STATE:
             setattr(self, name, state[name])
         self.resumed_after.append(epoch)
 
     def write(self, folder: Path) -> None:
         """Write `training.json`."""
-        with atomic_write(folder / TRAINING) as temporary:
+        with atomic_write(folder / TRAINING_FILE) as temporary:
             temporary.write_text(json.dumps(dataclasses.asdict(self), indent=2) + "\n")
 
     def introduction(self) -> str:
-        """What is about to be trained, in one line."""
+        """A log line with data, network and length."""
         recipe = self.recipe
         return (
             f"training on {self.slices} slices, {self.slices_with_lesion} with lesion, "
@@ -85,12 +83,34 @@ class Training:
         )
 
     def epoch_line(self, improved: bool) -> str:
-        """The last epoch in words, such as `epoch 3/30 [##........] loss 0.31, ...`."""
-        done, of = len(self.history["loss"]), self.recipe.epochs
-        bar = "#" * (done * _BAR_CELLS // of)
+        """A log line for the last epoch, such as `epoch 3/30 [##........] loss 0.31, ...`."""
+        done, total = len(self.history["loss"]), self.recipe.epochs
+        bar = "#" * (done * _BAR_CELLS // total)
         last = {name: series[-1] for name, series in self.history.items()}
         return (
-            f"epoch {done:>{len(str(of))}}/{of} [{bar:.<{_BAR_CELLS}}] loss {last['loss']:.4f}, "
+            f"epoch {done:>{len(str(total))}}/{total} [{bar:.<{_BAR_CELLS}}] loss {last['loss']:.4f}, "
             f"Dice {last['dice']:.3f}, validation Dice {last['val_dice']:.3f}{' (best)' if improved else ''}, "
             f"{self.epoch_seconds[-1]:.1f} s"
         )
+
+
+def write_report(path: Path, run: Training, preset: str) -> None:
+    """Write the HTML report of a finished run of a preset."""
+    write_page(
+        path,
+        Path(__file__).parent / "report.html.jinja",
+        run=run,
+        preset=preset,
+        settings=list(_flatten(run.recipe)),
+        curves=plot_training_curves(run.history, run.best_epoch),
+    )
+
+
+def _flatten(recipe: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield names and values of settings, `augmentation.noise` for a nested one."""
+    for setting in dataclasses.fields(recipe):
+        value = getattr(recipe, setting.name)
+        if dataclasses.is_dataclass(value):
+            yield from _flatten(value, f"{prefix}{setting.name}.")
+        else:
+            yield f"{prefix}{setting.name}", value

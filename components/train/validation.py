@@ -1,45 +1,67 @@
-"""The number by which the best epoch is chosen: Dice for each validation case on the grid, averaged over cases."""
+"""Validation Dice, the criterion for the best epoch: per case on the network's grid, averaged over cases."""
 
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from components.train.examples import ValidationSlices
+from components.slice.shards import read_split
 
 _BATCH = 16
 
 
-def predict_slices(model: Any, slices_hu: NDArray[np.int16]) -> NDArray[np.float32]:
-    """Lesion probabilities of (n, size, size) slices, without `predict`'s cost of a new data pipeline each time."""
-    answers = []
+@dataclass(frozen=True)
+class ValidationSlices:
+    """Validation slices in memory: (n, size, size) HU and lesion shares (255 is 1), and each slice's case."""
+
+    slices_hu: NDArray[np.int16]
+    lesion: NDArray[np.uint8]
+    case_ids: NDArray[np.str_]
+
+
+def read_validation_slices(shards: Path, size: int, limit: int) -> ValidationSlices:
+    """Read every n-th validation slice, at most `limit`, to bound the validation time."""
+    count = sum(1 for _ in read_split(shards, "validation", size))
+    step = -(-count // limit)
+    records = [record for index, record in enumerate(read_split(shards, "validation", size)) if index % step == 0]
+    return ValidationSlices(
+        np.stack([record["slice_hu"] for record in records]),
+        np.stack([record["lesion"] for record in records]),
+        np.array([bytes(record["case_id"]).decode() for record in records]),
+    )
+
+
+def predict_on_grid(model: Any, slices_hu: NDArray[np.int16]) -> NDArray[np.float32]:
+    """Return lesion probabilities of (n, size, size) slices, without `predict`'s cost of a new data pipeline."""
+    probability = []
     for start in range(0, len(slices_hu), _BATCH):
-        part = slices_hu[start : start + _BATCH].astype(np.float32)
-        answers.append(model.predict_on_batch(part)[: len(part)])  # every replica answers all of it
-    return np.concatenate(answers)
+        batch = slices_hu[start : start + _BATCH].astype(np.float32)
+        probability.append(model.predict_on_batch(batch)[: len(batch)])  # every replica predicts the whole batch
+    return np.concatenate(probability)
 
 
 def mean_case_dice(probability: NDArray[np.float32], validation: ValidationSlices, threshold: float = 0.5) -> float:
-    """Dice of each case from all of its slices together, averaged over the cases.
+    """Compute the Dice of each case over all its slices, and average it over the cases with lesion.
 
-    A case without lesion counts 1 if nothing was found in it and 0 otherwise, but only where no case has any;
-    beside others it would drown them.
+    If no case has lesion, a case counts 1 if its prediction is empty, and 0 otherwise.
 
     Args:
         probability: (n, size, size).
-        validation: the n slices, with shares of lesion: a cell that is half lesion adds half a cell.
-        threshold: from which probability on a cell counts as found.
+        validation: the n slices; a cell with a lesion share of 0.5 counts as half a cell.
+        threshold: a cell is predicted as lesion from this probability on.
     """
     cases, case_of_slice = np.unique(validation.case_ids, return_inverse=True)
-    found = probability >= threshold
+    prediction = probability >= threshold
     share = validation.lesion / np.float32(255)
 
-    def per_case(of_slices: NDArray) -> NDArray[np.float64]:
-        sums = of_slices.sum(axis=(1, 2), dtype=np.float64)
+    def sum_by_case(slices: NDArray) -> NDArray[np.float64]:
+        sums = slices.sum(axis=(1, 2), dtype=np.float64)
         return np.bincount(case_of_slice, sums, minlength=len(cases)).astype(np.float64)
 
-    shared, lesion, detected = per_case(share * found), per_case(share), per_case(found)
+    shared, lesion, predicted = sum_by_case(share * prediction), sum_by_case(share), sum_by_case(prediction)
     with_lesion = lesion > 0
     if not with_lesion.any():
-        return float((detected == 0).mean())
-    return float((2 * shared / np.maximum(lesion + detected, 1e-9))[with_lesion].mean())
+        return float((predicted == 0).mean())
+    return float((2 * shared / np.maximum(lesion + predicted, 1e-9))[with_lesion].mean())

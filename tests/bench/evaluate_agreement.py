@@ -20,7 +20,7 @@ from components.ct.metrics import confusion
 from components.ct.surface import surface_agreement
 from components.evaluate.cohort import slice_auc
 from components.evaluate.levels import LevelCounts
-from tests.ct.test_lesions import parts
+from tests.ct.test_lesions import components
 
 SPACING_MM = (5.0, 0.7, 1.1)
 
@@ -42,10 +42,8 @@ def pairs(rounds: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
 
 def both(truth: np.ndarray, prediction: np.ndarray, draw: np.random.Generator) -> Iterator[tuple[str, float, float]]:
     """Yield the name of each metric, our value and the reference."""
-    ours, voxels = (
-        confusion(truth, prediction),
-        list(zip(truth.ravel().tolist(), prediction.ravel().tolist(), strict=True)),
-    )
+    ours = confusion(truth, prediction)
+    voxels = list(zip(truth.ravel().tolist(), prediction.ravel().tolist(), strict=True))
     hits, predicted, lesion = voxels.count((True, True)), int(prediction.sum()), int(truth.sum())
     yield "Dice", ours.dice, package.compute_dice_coefficient(truth, prediction)
     yield "IoU", ours.iou, hits / (predicted + lesion - hits)
@@ -62,9 +60,9 @@ def both(truth: np.ndarray, prediction: np.ndarray, draw: np.random.Generator) -
     predicted_voxels, lesion_voxels = (
         {tuple(map(int, at)) for at in np.argwhere(mask)} for mask in (prediction, truth)
     )
-    yield "lesions", detection.lesions, len(parts(truth))
-    yield "lesions found", detection.found, sum(bool(part & predicted_voxels) for part in parts(truth))
-    yield "false lesions", detection.false_lesions, sum(not part & lesion_voxels for part in parts(prediction))
+    yield "lesions", detection.lesions, len(components(truth))
+    yield "lesions found", detection.found, sum(bool(lesion & predicted_voxels) for lesion in components(truth))
+    yield "false lesions", detection.false_lesions, sum(not lesion & lesion_voxels for lesion in components(prediction))
     probability = np.clip(0.4 * truth + 0.6 * draw.random(truth.shape), 0, 1).astype(np.float32)
     yield from of_probabilities(truth, probability)
 

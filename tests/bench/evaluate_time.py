@@ -48,7 +48,7 @@ def write_case(folder: Path) -> Case:
 
 
 def timed(what: str, function, *arguments, **options):
-    """Call a function, print its wall and CPU seconds (other programs disturb the latter less), and return its result."""
+    """Call a function, print its wall and CPU seconds, and return its result."""
     started, busy = time.perf_counter(), time.process_time()
     result = function(*arguments, **options)
     seconds, busy = time.perf_counter() - started, time.process_time() - busy

@@ -1,9 +1,9 @@
-"""The server under load: throughput against in-process calls, delays, and 32 clients at once, by batches of 32.
+"""The server under load, in batches of 32: throughput relative to in-process calls, latency, 32 clients at once.
 
 Run: python -m tests.bench.serving_load [seconds]
 
-Requests are made by processes of their own. "80 % load" sends at a fixed rate, 0.8 of the throughput measured just
-before, each request at its planned moment whether or not the ones before are back; a delay counts from that moment.
+"80 % load" sends requests at a fixed rate, 0.8 of the throughput measured just before, without waiting for earlier
+responses; latency counts from the planned time of a request.
 """
 
 import multiprocessing
@@ -15,13 +15,14 @@ from pathlib import Path
 
 import numpy as np
 
-from components.predict.version_model import VersionModel
 from serving.client import messages
 from serving.client.endpoint import Endpoint, ServingError
-from serving.client.segmentation import PREDICT
 from serving.client.messages import to_tensor
+from serving.client.segmentation import PREDICT
+from serving.server.process import server_process
 from serving.versions.contract import GRID_SIGNATURE, INPUT, PROBABILITY
-from tests.bench.serving_setup import MODEL, SIZE, export_network, print_table, server
+from serving.versions.saved_model import SavedModel
+from tests.bench.serving_setup import MODEL, SIZE, export_network, print_table
 
 BATCH = 32
 SLICES = np.random.default_rng(0).integers(-1000, 300, (BATCH, SIZE, SIZE)).astype(np.int16)
@@ -35,17 +36,17 @@ def request():
     return message
 
 
-def in_process(model: VersionModel, seconds: float) -> float:
-    """Batches a second."""
+def in_process(model: SavedModel, seconds: float) -> float:
+    """Return batches per second."""
     done, started = 0, time.perf_counter()
     while time.perf_counter() - started < seconds:
-        model._answer(SLICES)
+        model.lesion_probability(SLICES)
         done += 1
     return done / (time.perf_counter() - started)
 
 
 def closed_loop(address: str, seconds: float, in_flight: int) -> float:
-    """Batches a second, `in_flight` requests on their way all the time."""
+    """Return batches per second with `in_flight` concurrent requests."""
     endpoint = Endpoint(address, 60.0)
     message, ends = request(), 0.0
 
@@ -60,41 +61,41 @@ def closed_loop(address: str, seconds: float, in_flight: int) -> float:
     return done / (time.perf_counter() - started)
 
 
-def open_loop(address: str, seconds: float, a_second: float) -> np.ndarray:
-    """Delays in seconds of requests that are sent at a fixed rate."""
-    endpoint, message, delays = Endpoint(address, 60.0), request(), []
+def open_loop(address: str, seconds: float, rate: float) -> np.ndarray:
+    """Return the latencies in seconds of requests sent at a fixed rate per second."""
+    endpoint, message, latencies = Endpoint(address, 60.0), request(), []
 
-    def ask(planned: float) -> None:
+    def send(planned: float) -> None:
         endpoint.call(PREDICT, message)
-        delays.append(time.perf_counter() - planned)
+        latencies.append(time.perf_counter() - planned)
 
     started = time.perf_counter()
     with ThreadPoolExecutor(64) as pool:
-        for number in range(int(seconds * a_second)):
-            planned = started + number / a_second
+        for number in range(int(seconds * rate)):
+            planned = started + number / rate
             time.sleep(max(0.0, planned - time.perf_counter()))
-            pool.submit(ask, planned)
+            pool.submit(send, planned)
     endpoint.close()
-    return np.array(delays)
+    return np.array(latencies)
 
 
-def one_of_many(address: str, requests: int, results) -> None:
-    """A client process: how many answers it got, and how many refusals."""
-    endpoint, answered, refused = Endpoint(address, 120.0), 0, 0
+def run_client(address: str, requests: int, results) -> None:
+    """Send requests in a client process; put the numbers of responses and errors into `results`."""
+    endpoint, answered, failed = Endpoint(address, 120.0), 0, 0
     for _ in range(requests):
         try:
             endpoint.call(PREDICT, request())
             answered += 1
         except ServingError:
-            refused += 1
-    results.put((answered, refused))
+            failed += 1
+    results.put((answered, failed))
 
 
 def many_clients(address: str, clients: int, requests: int) -> tuple[int, int]:
-    """Answers and refusals of so many processes at once."""
+    """Return the numbers of responses and errors of concurrent client processes."""
     context = multiprocessing.get_context("spawn")
     results = context.Queue()
-    processes = [context.Process(target=one_of_many, args=(address, requests, results)) for _ in range(clients)]
+    processes = [context.Process(target=run_client, args=(address, requests, results)) for _ in range(clients)]
     for process in processes:
         process.start()
     counts = [results.get(timeout=300) for _ in processes]
@@ -106,29 +107,28 @@ def many_clients(address: str, clients: int, requests: int) -> tuple[int, int]:
 def main(seconds: float = 8.0, rounds: int = 4) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         base = Path(scratch)
-        export_network(base)
-        model = VersionModel(str(base))
-        with server(base) as address:
-            in_process(model, 2), closed_loop(address, 2, 3)  # warm both
-            alone, served, delays = [], [], []
-            for _ in range(rounds):  # by turns: a disturbance meets all
-                alone.append(in_process(model, seconds / 2))
+        model = SavedModel(export_network(base))
+        with server_process(base, MODEL) as address:
+            in_process(model, 2), closed_loop(address, 2, 3)  # warm up
+            direct, served, latencies = [], [], []
+            for _ in range(rounds):  # interleaved: other load on the machine affects all
+                direct.append(in_process(model, seconds / 2))
                 served.append(closed_loop(address, seconds / 2, 3))
-                delays.append(np.percentile(open_loop(address, 2 * seconds, 0.8 * served[-1]), [50, 99]))
-            answered, refused = many_clients(address, 32, 6)
-    ratio = np.median(served) / np.median(alone)
-    rows = [("", "slices/s", "ratio", "wanted")]
-    rows.append(("in-process SavedModel", f"{BATCH * np.median(alone):.0f}", "1.00", ""))
+                latencies.append(np.percentile(open_loop(address, 2 * seconds, 0.8 * served[-1]), [50, 99]))
+            answered, failed = many_clients(address, 32, 6)
+    ratio = np.median(served) / np.median(direct)
+    rows = [("", "slices/s", "ratio", "target")]
+    rows.append(("in-process SavedModel", f"{BATCH * np.median(direct):.0f}", "1.00", ""))
     rows.append(("server", f"{BATCH * np.median(served):.0f}", f"{ratio:.2f}", "≥ 0.9"))
     print_table(f"throughput, batches of 32 (medians of {rounds})", rows)
-    rows = [("round", "requests/s", "p50 ms", "p99 ms", "p99/p50", "wanted")]
-    for number, (rate, (p50, p99)) in enumerate(zip(served, delays, strict=True), start=1):
+    rows = [("round", "requests/s", "p50 ms", "p99 ms", "p99/p50", "target")]
+    for number, (rate, (p50, p99)) in enumerate(zip(served, latencies, strict=True), start=1):
         rows.append(
             (str(number), f"{0.8 * rate:.1f}", f"{1e3 * p50:.0f}", f"{1e3 * p99:.0f}", f"{p99 / p50:.1f}", "≤ 3")
         )
-    print_table("delays at 80 % of the throughput just measured", rows)
-    rows = [("sent", "answered", "refused", "lost", "wanted")]
-    rows.append((str(32 * 6), str(answered), str(refused), str(32 * 6 - answered - refused), "all answered"))
+    print_table("latency at 80 % of the throughput just measured", rows)
+    rows = [("sent", "answered", "failed", "lost", "target")]
+    rows.append((str(32 * 6), str(answered), str(failed), str(32 * 6 - answered - failed), "all answered"))
     print_table("32 clients at once", rows)
 
 

@@ -1,9 +1,9 @@
-"""The exported network run by TensorFlow, ONNX Runtime and OpenVINO on this processor, side by side.
+"""The exported network in TensorFlow, ONNX Runtime and OpenVINO on this CPU.
 
 Run: uv sync --group bench && python -m tests.bench.serving_runtimes [model.keras [scan.nii.gz]]
 
-All are given the same int16 slices, a phantom's by default, and give probabilities. Rounds take turns, and the medians
-are compared.
+All compute probabilities of the same int16 slices, by default of a phantom. Rounds are interleaved;
+medians are compared.
 """
 
 import os
@@ -26,17 +26,17 @@ Run = Callable[[NDArray[np.int16]], NDArray[np.float32]]
 
 
 def by_tensorflow(folder: Path) -> Run:
-    """As the server runs it."""
+    """Run the SavedModel like the server does."""
     import tensorflow as tf
 
-    from serving.versions.tensor_names import GRID_SIGNATURE, INPUT, PROBABILITY
+    from serving.versions.contract import GRID_SIGNATURE, INPUT, PROBABILITY
 
     loaded = tf.saved_model.load(str(folder))
     return lambda slices: loaded.signatures[GRID_SIGNATURE](**{INPUT: tf.constant(slices)})[PROBABILITY].numpy()
 
 
 def to_onnx(network: object, path: Path) -> None:
-    """The network alone: threshold and mask cost nothing."""
+    """Export the network alone: the cost of threshold and mask is negligible."""
     import tensorflow as tf
     import tf2onnx
 
@@ -77,27 +77,27 @@ def main(weights: str = "", scan: str = "") -> None:
             "TensorFlow, as served": by_tensorflow(folder),
             "ONNX Runtime": by_onnx_runtime(onnx),
             "OpenVINO, float32": by_openvino(onnx, "f32"),
-            "OpenVINO, bfloat16": by_openvino(onnx, "bf16"),  # its own choice where the processor has it
+            "OpenVINO, bfloat16": by_openvino(onnx, "bf16"),  # OpenVINO's default if the CPU supports it
         }
         rows = [("", "batch", "slices/s", "ratio", "largest difference")]
         for batch in BATCHES:
             middle = len(scanned) // 2
             slices = np.resize(scanned[middle:], (batch, SIZE, SIZE))
             seconds: dict[str, list[float]] = {name: [] for name in runs}
-            answers = {}
+            outputs = {}
             for number in range(ROUNDS + 2):
                 for name, run in runs.items():
                     started = time.perf_counter()
-                    answers[name] = run(slices)
-                    if number >= 2:  # the first calls plan their kernels
+                    outputs[name] = run(slices)
+                    if number >= 2:  # the first calls select kernels
                         seconds[name].append(time.perf_counter() - started)
             first = next(iter(runs))
             for name in runs:
                 median = statistics.median(seconds[name])
                 ratio = statistics.median(seconds[first]) / median
-                difference = np.abs(answers[name].reshape(slices.shape) - answers[first]).max()
+                difference = np.abs(outputs[name].reshape(slices.shape) - outputs[first]).max()
                 rows.append((name, str(batch), f"{batch / median:.0f}", f"{ratio:.2f}", f"{difference:.1e}"))
-    print_table(f"the network in three runtimes, {os.cpu_count()} processors ({weights or 'untrained'})", rows)
+    print_table(f"the network in three runtimes, {os.cpu_count()} cores ({weights or 'untrained'})", rows)
 
 
 if __name__ == "__main__":

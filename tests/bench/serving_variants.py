@@ -1,11 +1,10 @@
-"""The exported graph in float32 and in bfloat16: size on disk, speed on this processor, and Dice against the truth.
+"""The exported graph in float32 and bfloat16: size on disk, speed on this CPU, and Dice.
 
 Run: python -m tests.bench.serving_variants [model.keras [folder of scans, folder of masks with the same names]]
 
-Without a trained model the network is untrained: size and speed are the same, the Dice means nothing. Without folders
-the scans are phantoms. Variants take
-turns, so that a disturbance meets both. `checkpoint` is what training keeps: the weights with the optimizer's state,
-which no export holds, since the model is loaded without compiling it.
+Without a trained model, the network is untrained: size and speed are equal, Dice is meaningless. Without folders, the
+scans are phantoms. Variants are interleaved: other load on the machine affects both. `checkpoint` is the size of the
+weights with the optimizer's state, which an export does not contain.
 """
 
 import statistics
@@ -25,7 +24,7 @@ from components.ct.phantom import write_cohort
 from components.ct.volume import read_volume
 from components.export.signatures import ServedModel
 from components.train.network import build_network, load_model
-from serving.versions.tensor_names import PROBABILITY
+from serving.versions.contract import PROBABILITY
 from tests.bench.serving_setup import SIZE, print_table
 
 BATCH, ROUNDS, CASES, SEED = 32, 12, 3, 4242
@@ -37,7 +36,7 @@ def megabytes(path: Path) -> float:
 
 
 def cases_on_grid(scans: Path, masks: Path) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Slices on the grid and their lesions, for each scan."""
+    """Return each scan's slices and mask on the grid."""
     cases = []
     for scan in sorted(scans.glob("*.nii.gz")):
         mask = read_volume(masks / scan.name).voxels > 0
@@ -47,7 +46,7 @@ def cases_on_grid(scans: Path, masks: Path) -> list[tuple[np.ndarray, np.ndarray
 
 
 def checkpoint_megabytes(network: keras.Model, folder: Path) -> float:
-    """Size of the weights with the state of the optimizer that training uses."""
+    """Return the size of the weights with the optimizer state of training."""
     optimizer = keras.optimizers.Adam()
     optimizer.build(network.trainable_variables)
     tf.train.Checkpoint(network=network, optimizer=optimizer).write(str(folder / "checkpoint"))
@@ -71,18 +70,18 @@ def main(weights: str = "", scans: str = "", masks: str = "") -> None:
             network.set_weights(trained.get_weights())
             ServedModel(network, SIZE, 0.5).save(folder / dtype)
             sizes[dtype] = megabytes(folder / dtype)
-            loaded.append(tf.saved_model.load(str(folder / dtype)))  # a signature alone does not keep its variables
+            loaded.append(tf.saved_model.load(str(folder / dtype)))  # a signature does not keep its variables alive
             signatures[dtype] = loaded[-1].signatures["network"]
-        seconds = timed_by_turns(signatures, tf.constant(np.resize(cases[0][0], (BATCH, SIZE, SIZE))))
-    answers = {dtype: [answer(signature, slices) for slices, _ in cases] for dtype, signature in signatures.items()}
-    for dtype, found in answers.items():
+        seconds = time_interleaved(signatures, tf.constant(np.resize(cases[0][0], (BATCH, SIZE, SIZE))))
+    outputs = {dtype: [predict(signature, slices) for slices, _ in cases] for dtype, signature in signatures.items()}
+    for dtype, probabilities in outputs.items():
         median = statistics.median(seconds[dtype])
         ratio = statistics.median(seconds["float32"]) / median
-        scores = [dice(truth, probability >= 0.5) for probability, (_, truth) in zip(found, cases, strict=True)]
+        scores = [dice(mask, probability >= 0.5) for probability, (_, mask) in zip(probabilities, cases, strict=True)]
         equal = np.concatenate(
-            [((a >= 0.5) == (b >= 0.5)).ravel() for a, b in zip(found, answers["float32"], strict=True)]
+            [((a >= 0.5) == (b >= 0.5)).ravel() for a, b in zip(probabilities, outputs["float32"], strict=True)]
         )
-        difference = max(np.abs(a - b).max() for a, b in zip(found, answers["float32"], strict=True))
+        difference = max(np.abs(a - b).max() for a, b in zip(probabilities, outputs["float32"], strict=True))
         speed = f"{BATCH / median:.0f}", f"{ratio:.2f}"
         rows.append(
             (dtype, f"{sizes[dtype]:.1f}", *speed, f"{difference:.1e}", f"{equal.mean():.4%}", f"{np.mean(scores):.4f}")
@@ -93,18 +92,18 @@ def main(weights: str = "", scans: str = "", masks: str = "") -> None:
     )
 
 
-def answer(signature, slices: np.ndarray) -> np.ndarray:
+def predict(signature, slices: np.ndarray) -> np.ndarray:
     parts = [tf.constant(slices[start : start + BATCH]) for start in range(0, len(slices), BATCH)]
     return np.concatenate([signature(slices_hu=part)[PROBABILITY].numpy() for part in parts])
 
 
-def timed_by_turns(signatures, batch) -> dict[str, list[float]]:
+def time_interleaved(signatures, batch) -> dict[str, list[float]]:
     seconds = {dtype: [] for dtype in signatures}
     for number in range(ROUNDS + 2):
         for dtype, signature in signatures.items():
             started = time.perf_counter()
             signature(slices_hu=batch)[PROBABILITY].numpy()
-            if number >= 2:  # the first calls plan their kernels
+            if number >= 2:  # the first calls select kernels
                 seconds[dtype].append(time.perf_counter() - started)
     return seconds
 

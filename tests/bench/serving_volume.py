@@ -20,7 +20,7 @@ import numpy as np
 from components.ct.grid import GridFit, axial_slices, fit_hu
 from components.ct.intensity import read_ct
 from components.ct.volume import write_on_file_grid
-from components.predict.version_model import VersionModel
+from components.predict.version_model import load_version
 from serving.client.scans import OutputFiles, ScanTask, segment_scan
 from serving.client.segmentation import SegmentationClient
 from serving.server.process import server_process
@@ -69,12 +69,12 @@ def main(rounds: int = 3, slices: int = SHAPE[2]) -> None:
         with (
             server_process(folder / "base", MODEL) as address,
             SegmentationClient(address, MODEL) as client,
-            VersionModel(str(folder / "base")) as model,
+            load_version(str(folder / "base")) as predict,
         ):
-            model.predict(read_ct(scan)[0])  # TensorFlow's first call selects kernels
+            predict(read_ct(scan)[0])  # TensorFlow's first call selects kernels
             served, direct = [], []
             for _ in range(rounds):
-                direct.append(timed(lambda: segment_scan(model.predict, task))[0])
+                direct.append(timed(lambda: segment_scan(predict, task))[0])
                 served.append(timed(lambda: segment_scan(client.predict, task))[0])
             served_s, direct_s = statistics.median(served), statistics.median(direct)
             export_idle(folder / "idle")

@@ -1,4 +1,4 @@
-"""Loss, accuracy and Dice by epoch of several runs side by side, from results of `train_cross_validation`.
+"""Plot loss, accuracy and Dice by epoch from results of `train_cross_validation`.
 
 Run: python -m tests.bench.train_curves results.jsonl docs/ablation-curves.svg
 """
@@ -13,22 +13,22 @@ from components.report.page import BLUE, GREEN, ORANGE, PURPLE, VERMILION
 
 
 def main(results: Path, picture: Path) -> None:
-    """Draw one line for each preset and fold, of validation slices; lines of one preset share their color."""
+    """Plot one line for each preset and fold, of validation slices; a preset has one color."""
     rows = [json.loads(line) for line in results.read_text().splitlines()]
     rows = [row for row in rows if row.get("changes", "{}") == "{}"]
     presets = list(dict.fromkeys(row["preset"] for row in rows))
     colors = dict(zip(presets, (BLUE, VERMILION, ORANGE, GREEN, PURPLE), strict=False))
     styles = dict(zip(presets, ("solid", "dashed", "dotted", "dashdot", "solid"), strict=False))
     figure = Figure(figsize=(12, 3.2), layout="constrained")
-    shown = {"val_loss": "loss (each recipe's own)", "val_accuracy": "accuracy", "val_dice": "Dice"}
+    shown = {"val_loss": "loss (differs between recipes)", "val_accuracy": "accuracy", "val_dice": "Dice"}
     for axes, (name, label) in zip(figure.subplots(1, 3), shown.items(), strict=True):
-        told: set[str] = set()
+        labeled: set[str] = set()
         for row in rows:
             preset, series = row["preset"], row["history"][name]
-            known = None if preset in told else preset
-            told.add(preset)
+            legend = None if preset in labeled else preset
+            labeled.add(preset)
             axes.plot(
-                range(1, len(series) + 1), series, color=colors[preset], linestyle=styles[preset], lw=1, label=known
+                range(1, len(series) + 1), series, color=colors[preset], linestyle=styles[preset], lw=1, label=legend
             )
         axes.set(xlabel="epoch", ylabel=label)
         axes.grid(color="#dddddd")

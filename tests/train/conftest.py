@@ -1,4 +1,4 @@
-"""Tiny shards, as slice writes them, with a lesion that a few steps of training find."""
+"""Tiny shards in the format of slice, with lesions that a few training steps find."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ SIZE = 32
 
 
 def draw_slices(count: int, draw: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Lung-like noise with a bright disc in each slice, (count, SIZE, SIZE) HU and lesion shares."""
+    """Draw lung-like noise with a bright disc in each slice, (count, SIZE, SIZE) HU and lesion shares."""
     rows, columns = np.mgrid[:SIZE, :SIZE]
     hu = draw.normal(-800, 60, (count, SIZE, SIZE))
     lesion = np.zeros((count, SIZE, SIZE), np.uint8)
@@ -24,7 +24,7 @@ def draw_slices(count: int, draw: np.random.Generator) -> tuple[np.ndarray, np.n
 
 
 def write_shards(folder: Path, cases: dict[str, int], slices: int = 4, empty: bool = False) -> Path:
-    """Write so many cases of each split, of so many slices each."""
+    """Write shards with this number of cases in each split, and of slices in each case."""
     draw = np.random.default_rng(0)
     parts = {}
     for split, count in cases.items():

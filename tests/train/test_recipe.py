@@ -6,9 +6,9 @@ from types import SimpleNamespace
 import pytest
 
 from components.runtime.errors import InputError
+from components.train import TRAINING_FILE
 from components.train.component import train as train_step
 from components.train.recipe import PRESETS, Augmentation, Recipe, change_recipe, select_recipe
-from components.train.record import TRAINING as TRAINING_FILE
 from pipelines.parameters import PIPELINES, parse_parameters
 
 
@@ -79,7 +79,7 @@ def test_two_values_for_one_setting_are_an_error(name):
 
 
 def test_an_unknown_preset_lists_the_known_ones():
-    with pytest.raises(InputError, match="'best'.*default, baseline-focal, baseline-focal-dice"):
+    with pytest.raises(InputError, match=r"'best'.*default, baseline-focal, baseline-focal-dice"):
         select_recipe("best")
 
 

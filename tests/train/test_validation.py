@@ -1,35 +1,46 @@
-"""Validation Dice by case, worked out by hand."""
+"""Validation slices, and the Dice of each case computed by hand."""
 
 import numpy as np
 import pytest
 
-from components.train.examples import ValidationSlices
-from components.train.validation import mean_case_dice
+from components.train.validation import ValidationSlices, mean_case_dice, read_validation_slices
+from tests.train.conftest import SIZE
 
 
-def validation(lesion: list[list[int]], case_ids: list[str]) -> ValidationSlices:
-    """Slices of one row each."""
-    shares = np.array(lesion, np.uint8)[:, None, :]
-    return ValidationSlices(np.zeros(shares.shape, np.int16), shares, np.array(case_ids))
+def test_every_nth_slice_of_every_case_is_read(shards):
+    assert len(read_validation_slices(shards, SIZE, limit=100).slices_hu) == 8
+    slices = read_validation_slices(shards, SIZE, limit=4)
+    assert slices.case_ids.tolist() == ["validation_0", "validation_0", "validation_1", "validation_1"]
 
 
-def test_slices_of_a_case_are_taken_together_and_cases_averaged():
-    slices = validation([[255, 255, 0], [0, 0, 0], [255, 0, 0]], ["a", "a", "b"])
-    probability = np.array([[[0.9, 0.1, 0.9]], [[0.1, 0.9, 0.1]], [[0.9, 0.1, 0.1]]], np.float32)
-    dice_a = 2 * 1 / (2 + 3)
-    assert mean_case_dice(probability, slices) == pytest.approx((dice_a + 1) / 2)
+DICE_A = 2 * 1 / (2 + 3)  # one shared cell, two of lesion, three predicted
 
 
-def test_half_a_cell_of_lesion_counts_half():
-    slices = validation([[255, 51]], ["a"])
-    assert mean_case_dice(np.array([[[0.9, 0.9]]], np.float32), slices) == pytest.approx(2 * 1.2 / (1.2 + 2))
-
-
-def test_a_case_without_lesion_does_not_drown_the_others():
-    slices = validation([[255, 0], [0, 0]], ["a", "healthy"])
-    assert mean_case_dice(np.array([[[0.9, 0.1]], [[0.9, 0.1]]], np.float32), slices) == pytest.approx(1)
-
-
-def test_where_no_case_has_lesion_finding_none_is_right():
-    slices = validation([[0, 0], [0, 0]], ["a", "b"])
-    assert mean_case_dice(np.array([[[0.1, 0.1]], [[0.9, 0.1]]], np.float32), slices) == pytest.approx(0.5)
+@pytest.mark.parametrize(
+    ("lesion", "probability", "case_ids", "expected"),
+    [
+        pytest.param(
+            [[255, 255, 0], [0, 0, 0], [255, 0, 0]],
+            [[0.9, 0.1, 0.9], [0.1, 0.9, 0.1], [0.9, 0.1, 0.1]],
+            ["a", "a", "b"],
+            (DICE_A + 1) / 2,
+            id="slices of a case are pooled and cases averaged",
+        ),
+        pytest.param([[255, 51]], [[0.9, 0.9]], ["a"], 2 * 1.2 / (1.2 + 2), id="a lesion share counts as a share"),
+        pytest.param(
+            [[255, 0], [0, 0]], [[0.9, 0.1], [0.9, 0.1]], ["a", "b"], 1, id="a case without lesion is left out"
+        ),
+        pytest.param(
+            [[0, 0], [0, 0]],
+            [[0.1, 0.1], [0.9, 0.1]],
+            ["a", "b"],
+            0.5,
+            id="without any lesion, empty predictions are 1",
+        ),
+    ],
+)
+def test_mean_case_dice(lesion, probability, case_ids, expected):
+    shares = np.array(lesion, np.uint8)[:, None, :]  # slices of one row each
+    slices = ValidationSlices(np.zeros(shares.shape, np.int16), shares, np.array(case_ids))
+    dice = mean_case_dice(np.array(probability, np.float32)[:, None, :], slices)
+    assert dice == pytest.approx(expected)

@@ -1,0 +1,105 @@
+"""Folds: every case once, patients together, similar burdens; and the shards of one fold."""
+
+import json
+
+import numpy as np
+import pytest
+
+from components.assign_folds.folds import FOLDS_FILE, draw_folds, measure_lesion_burden, read_folds, write_folds
+from components.ct.cases import Case, write_cases
+from components.runtime.errors import CohortError
+from components.select_fold.selection import select_fold
+from components.slice.split import Split
+from tests.train.conftest import write_shards
+
+
+def make_cohort(patients: int, scans_of_first: int = 2) -> list[Case]:
+    ids = [("p0", f"p0_{scan}") for scan in range(scans_of_first)]
+    ids += [(f"p{index}", f"p{index}_0") for index in range(1, patients)]
+    return [Case(case, patient, "test", "", "", "hu", "", "") for patient, case in ids]
+
+
+def test_every_case_is_in_one_fold_and_a_patients_scans_are_in_the_same():
+    cases = make_cohort(10)
+    folds = draw_folds(cases, {case.case_id: index for index, case in enumerate(cases)}, 5, seed=0)
+    assert sorted(case for fold in folds for case in fold) == sorted(case.case_id for case in cases)
+    assert sum("p0_0" in fold and "p0_1" in fold for fold in folds) == 1
+
+
+def test_each_fold_has_patients_of_low_and_high_burden():
+    cases = make_cohort(15, scans_of_first=1)
+    burden = {case.case_id: float(index) for index, case in enumerate(cases)}
+    for fold in draw_folds(cases, burden, 5, seed=3):
+        ranks = sorted(burden[case] for case in fold)
+        assert [int(rank // 5) for rank in ranks] == [0, 1, 2]
+
+
+def test_folds_differ_in_size_by_at_most_one_patient():
+    sizes = [len(fold) for fold in draw_folds(make_cohort(17, scans_of_first=1), {}, 5, seed=0)]
+    assert np.ptp(sizes) <= 1
+
+
+def test_the_seed_determines_the_folds():
+    cases = make_cohort(10)
+    assert draw_folds(cases, {}, 5, seed=1) == draw_folds(cases, {}, 5, seed=1) != draw_folds(cases, {}, 5, seed=2)
+
+
+@pytest.mark.parametrize("count", [2, 11])
+def test_too_few_folds_or_patients_are_an_error(count):
+    with pytest.raises(CohortError, match=f"{count} folds of 10 patients"):
+        draw_folds(make_cohort(10), {}, count, seed=0)
+
+
+def test_burden_is_the_share_of_lesion(tmp_path):
+    shards = write_shards(tmp_path / "shards", {"train": 1, "validation": 1, "test": 1}, slices=3, empty=True)
+    assert measure_lesion_burden(shards) == {"train_0": 0, "validation_0": 0, "test_0": 0}
+
+
+def write_json(path, content):
+    path.write_text(json.dumps(content))
+    return path
+
+
+def test_folds_are_read_from_a_file(tmp_path):
+    folds = [["p0_0", "p0_1"], ["p1_0"], ["p2_0"]]
+    assert read_folds(write_json(tmp_path / FOLDS_FILE, folds), make_cohort(3)) == folds
+
+
+@pytest.mark.parametrize(
+    ("folds", "message"),
+    [
+        ([["p0_0"], ["p0_1", "p1_0"], ["p2_0"]], "p0 in fold 1 and fold 2"),
+        ([["p0_0", "p0_1"], ["p1_0"], ["p3_0"]], "p3_0 is not a case of the cohort; p2_0 is missing"),
+        ([["p0_0", "p0_1"], ["p1_0", "p2_0"]], "2 folds; expected 3 or more"),
+        ([["p0_0", "p0_1"], ["p1_0"], ["p1_0", "p2_0"]], "p1_0 is listed more than once"),
+        ("abc", "not a case of the cohort"),
+        (7, "expected a JSON list"),
+    ],
+)
+def test_invalid_folds_are_an_error(tmp_path, folds, message):
+    with pytest.raises(CohortError, match=message):
+        read_folds(write_json(tmp_path / FOLDS_FILE, folds), make_cohort(3))
+
+
+def test_one_fold_tests_the_next_validates_and_the_others_train(tmp_path):
+    shards = write_shards(tmp_path / "shards", {"train": 3, "validation": 1, "test": 2}, slices=1)
+    folds = [["train_0", "test_1"], ["train_1", "test_0"], ["train_2", "validation_0"]]
+    write_json(tmp_path / FOLDS_FILE, folds)
+    split = select_fold(shards, tmp_path, tmp_path / "fold", number=3)
+    assert split == Split.read(tmp_path / "fold")
+    assert split.cases == {"test": folds[2], "validation": folds[0], "train": ["test_0", "train_1"]}
+    assert sorted(path.stem for path in (tmp_path / "fold" / "train").iterdir()) == ["test_0", "train_1"]
+    original, copy = shards / "test" / "test_0.tfrecord", tmp_path / "fold" / "train" / "test_0.tfrecord"
+    assert original.read_bytes() == copy.read_bytes()
+
+
+def test_drawn_folds_are_written_and_can_be_given_to_another_run(tmp_path):
+    shards = write_shards(tmp_path / "shards", {"train": 4, "validation": 1, "test": 1}, slices=1)
+    ids = [path.stem for path in sorted(shards.glob("*/*.tfrecord"))]
+    write_cases(tmp_path / "cases", [Case(name, name, "test", "s", "m", "hu", "0", "0") for name in ids])
+    folds = write_folds(tmp_path / "cases", shards, tmp_path / "drawn", count=3, folds_file=None, seed=0)
+    drawn = tmp_path / "drawn" / FOLDS_FILE
+    assert json.loads(drawn.read_text()) == folds
+    assert sorted(case for fold in folds for case in fold) == ids
+    assert write_folds(tmp_path / "cases", shards, tmp_path / "read", count=7, folds_file=drawn, seed=9) == folds
+    assert (tmp_path / "read" / FOLDS_FILE).read_bytes() == drawn.read_bytes()
