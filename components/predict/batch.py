@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from components.predict.version_model import VersionModel
+from components.predict.version_model import load_version
 from components.runtime.errors import InputError
 from components.storage.gcs import download_prefix
 from components.storage.gcs_uri import is_gcs_uri
@@ -39,8 +39,8 @@ class ModelEndpoint:
             with SegmentationClient(self.server, self.name, version_label=self.version_label) as client:
                 yield client.predict
         elif self.model and not self.server:
-            with VersionModel(self.model) as version:
-                yield version.predict
+            with load_version(self.model) as predict:
+                yield predict
         else:
             raise InputError(f"server {self.server} and model {self.model}: expected exactly one of them")
 

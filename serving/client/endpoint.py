@@ -4,8 +4,7 @@ import re
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import grpc
 
@@ -46,8 +45,7 @@ class ServingError(InputError):
         self.code = code
 
 
-@dataclass(frozen=True)
-class Method:
+class Method(NamedTuple):
     """A gRPC method: its path and the message classes of its request and reply."""
 
     path: str
@@ -56,12 +54,9 @@ class Method:
 
 
 class Endpoint:
-    """One gRPC channel.
+    """One gRPC channel to `host:port`; `timeout_s` limits one request, all attempts together.
 
-    Args:
-        target: `host:port`.
-        timeout_s: limit for one request, all attempts together.
-        tls: certificates; None for plaintext. A channel with TLS never falls back to plaintext.
+    With `tls`, the channel never falls back to plaintext.
     """
 
     def __init__(self, target: str, timeout_s: float, tls: ClientTls | None = None) -> None:
@@ -108,9 +103,7 @@ class _Call:
     """One request in flight, with retries."""
 
     def __init__(self, endpoint: Endpoint, stub: Any, request: Any) -> None:
-        self._target = endpoint.target
-        self._stub = stub
-        self._request = request
+        self._target, self._stub, self._request = endpoint.target, stub, request
         self._deadline = time.monotonic() + endpoint.timeout_s
         self._future = self._send()
 

@@ -107,11 +107,7 @@ class SegmentationClient(AbstractContextManager["SegmentationClient"]):
         self._endpoint.close()
 
     def predict(self, scan: Volume) -> Prediction:
-        """Segment a volume whose voxels are (x, y, z) int16 HU in RAS+.
-
-        Raises:
-            ServingError: The server cannot be reached, rejects a request, or sends an invalid reply.
-        """
+        """Segment a volume whose voxels are (x, y, z) int16 HU in RAS+; raises `ServingError` if a request fails."""
         return Prediction.from_slices(*self.predict_slices(axial_slices(scan.voxels)))
 
     def predict_slices(self, slices_hu: NDArray[np.int16]) -> tuple[NDArray[np.float32], float, int | None]:
@@ -181,7 +177,7 @@ class SegmentationClient(AbstractContextManager["SegmentationClient"]):
         return request
 
     def _read(self, reply: Any, network: NetworkMetadata, n_slices: int) -> tuple[NDArray, float]:
-        """Read the (n, size, size) probabilities and the threshold of a reply."""
+        """Read and check the (n, size, size) probabilities and the threshold of a reply."""
         outputs = {entry.key: entry.value for entry in reply.outputs}
         threshold = _DEFAULT_THRESHOLD
         try:

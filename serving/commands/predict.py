@@ -19,49 +19,20 @@ def add_to(commands: Any) -> None:
     )
     parser.set_defaults(run=_predict)
     add = parser.add_argument
-    add(
-        "scan",
-        type=Path,
-        metavar="SCAN",
-        help="the CT: .nii or .nii.gz in HU or 8-bit windowed, a folder with a DICOM series, or a folder of scans",
-    )
-    add(
-        "-o",
-        "--output",
-        type=Path,
-        required=True,
-        metavar="MASK",
-        help="the mask to write: 1 lesion, 0 background; for a folder of scans, a folder for masks and summary.csv",
-    )
-    optional = {"nargs": "?", "const": True}
+    optional = {"nargs": "?", "const": True}  # with or without a value
+    add("scan", type=Path, metavar="SCAN", help="NIfTI file in HU or 8-bit, DICOM series folder, or folder of scans")
+    add("-o", "--output", type=Path, required=True, metavar="MASK", help="mask to write, or a folder for many scans")
     add("--probability", **optional, metavar="FILE", help="also write the lesion probability; FILE for a single scan")
     add("--preview", **optional, metavar="PNG", help="also draw the slice with most lesion; PNG for a single scan")
     add("--dicom-seg", **optional, metavar="DCM", help="also write DICOM SEG, for DICOM input (needs the extra `seg`)")
-    add(
-        "--min-lesion-ml",
-        type=milliliters,
-        default=0.0,
-        metavar="ML",
-        help="remove connected lesions under this volume (default: none)",
-    )
+    add("--min-lesion-ml", type=milliliters, default=0.0, metavar="ML", help="remove smaller lesions (default: none)")
     add("--force", action="store_true", help="overwrite existing outputs")
-    _add_server(parser)
-
-
-def _add_server(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    add("--server", required=True, metavar="HOST:PORT", help="the server's gRPC address")
+    add("--server", required=True, metavar="HOST:PORT", help="gRPC address of the server")
     add_model(parser)
     selection = parser.add_mutually_exclusive_group()
     selection.add_argument("--version", type=version, metavar="N", help="model version (default: the newest)")
-    selection.add_argument("--label", metavar="LABEL", help="version label, such as stable")
-    add(
-        "--timeout",
-        type=seconds,
-        default=60.0,
-        metavar="SECONDS",
-        help="limit for one request of some dozen slices, retries included (default: %(default)g)",
-    )
+    selection.add_argument("--label", help="version label, such as stable")
+    add("--timeout", type=seconds, default=60.0, metavar="SECONDS", help="limit per request (default: %(default)g)")
     add("--tls", action="store_true", help="use TLS with the public certificate authorities")
     add("--ca", type=Path, metavar="PEM", help="use TLS and trust only this certificate authority")
     add("--client-certificate", type=Path, metavar="PEM", help="certificate that identifies this client")

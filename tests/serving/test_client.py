@@ -1,4 +1,4 @@
-"""SegmentationClient against real servers, among them some that are down, slow or wrong."""
+"""SegmentationClient against real servers, including servers that are down, slow or faulty."""
 
 import socket
 import subprocess
@@ -25,6 +25,11 @@ def volume(scan):
     return read_ct(scan)[0]
 
 
+def predict(target, volume, model=MODEL, **options):
+    with SegmentationClient(target, model, **options) as client:
+        return client.predict(volume)
+
+
 def expected_probability(volume, gain):
     slices = axial_slices(volume.voxels)
     grids = gain * toy_probability(fit_hu(slices, SIZE))
@@ -32,28 +37,23 @@ def expected_probability(volume, gain):
 
 
 @pytest.mark.parametrize("kind", ["server", "content_server"])
-def test_a_volume_comes_back_as_probability_and_mask_on_its_own_voxels(kind, volume, request):
-    with SegmentationClient(request.getfixturevalue(kind), MODEL) as client:
-        found = client.predict(volume)
+def test_a_volume_gets_a_probability_and_a_mask_on_its_own_voxels(kind, volume, request):
+    prediction = predict(request.getfixturevalue(kind), volume)
     expected = expected_probability(volume, gain=0.5)
-    assert found.probability.shape == found.mask.shape == volume.voxels.shape
-    assert found.mask.dtype == np.uint8
-    np.testing.assert_allclose(found.probability, expected, atol=1e-6)
-    # The threshold is the served model's, applied after the way back from the grid.
-    np.testing.assert_array_equal(found.mask, found.probability >= THRESHOLD)
-    assert 0 < found.mask.mean() < 1
-    assert (found.threshold, found.version) == (THRESHOLD, 12)
+    assert prediction.probability.shape == prediction.mask.shape == volume.voxels.shape
+    assert prediction.mask.dtype == np.uint8
+    np.testing.assert_allclose(prediction.probability, expected, atol=1e-6)
+    # The served model's threshold applies on the scan's own voxels.
+    np.testing.assert_array_equal(prediction.mask, prediction.probability >= THRESHOLD)
+    assert 0 < prediction.mask.mean() < 1
+    assert (prediction.threshold, prediction.version) == (THRESHOLD, 12)
 
 
 @pytest.mark.parametrize(("chunk_bytes", "in_flight"), [(1, 1), (1, 4), (3 * 4 * SIZE**2, 2)])
-def test_tiny_chunks_give_what_one_chunk_gives(server, volume, chunk_bytes, in_flight):
-    with (
-        SegmentationClient(server, MODEL) as whole,
-        SegmentationClient(server, MODEL, chunk_bytes=chunk_bytes, in_flight=in_flight) as chunked,
-    ):
-        expected, found = whole.predict(volume), chunked.predict(volume)
-    # Each slice is computed alone; sums of another batch size may differ in the last bit.
-    np.testing.assert_allclose(found.probability, expected.probability, atol=1e-6)
+def test_the_chunk_size_does_not_change_the_prediction(server, volume, chunk_bytes, in_flight):
+    expected, chunked = predict(server, volume), predict(server, volume, chunk_bytes=chunk_bytes, in_flight=in_flight)
+    # Sums in batches of another size may differ in the last bit.
+    np.testing.assert_allclose(chunked.probability, expected.probability, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -63,12 +63,9 @@ def test_tiny_chunks_give_what_one_chunk_gives(server, volume, chunk_bytes, in_f
         (MODEL, 99, r"NOT_FOUND: Servable not found for request: Specific\(toy, 99\)"),
     ],
 )
-def test_what_the_server_refuses_is_told_in_its_words(server, volume, model, version, words):
-    with (
-        SegmentationClient(server, model, version=version) as client,
-        pytest.raises(ServingError, match=words) as caught,
-    ):
-        client.predict(volume)
+def test_an_error_of_the_server_keeps_its_words_and_code(server, volume, model, version, words):
+    with pytest.raises(ServingError, match=words) as caught:
+        predict(server, volume, model, version=version)
     assert caught.value.code == "NOT_FOUND"
     assert server in str(caught.value)
 
@@ -79,28 +76,28 @@ def free_port():
         return sock.getsockname()[1]
 
 
-def test_a_server_that_is_down_is_told_within_seconds(volume):
+def test_a_server_that_is_down_is_an_error_within_seconds(volume):
     started = time.monotonic()
     target = f"127.0.0.1:{free_port()}"
-    with SegmentationClient(target, MODEL) as client, pytest.raises(ServingError, match=target) as caught:
-        client.predict(volume)
+    with pytest.raises(ServingError, match=target) as caught:
+        predict(target, volume)
     assert caught.value.code == "UNAVAILABLE"
     assert "is the server running there?" in str(caught.value)
     assert time.monotonic() - started < 15
 
 
-def test_a_server_that_accepts_but_never_answers_ends_with_the_time_allowed(volume):
+def test_a_server_that_accepts_and_never_answers_times_out(volume):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         target = f"127.0.0.1:{silent.getsockname()[1]}"
         started = time.monotonic()
-        with SegmentationClient(target, MODEL, timeout_s=1.5) as client, pytest.raises(ServingError) as caught:
-            client.predict(volume)
+        with pytest.raises(ServingError) as caught:
+            predict(target, volume, timeout_s=1.5)
     assert caught.value.code in ("DEADLINE_EXCEEDED", "UNAVAILABLE")
     assert time.monotonic() - started < 5
 
 
 class OddServer(grpc.GenericRpcHandler):
-    """Speaks the protocol, and answers what a test tells it to."""
+    """A server whose replies a test defines."""
 
     def __init__(self, predict, outputs=("lesion_probability",), version=1, shape=(-1, SIZE, SIZE)):
         self.predict, self.outputs, self.version, self.shape = predict, outputs, version, shape
@@ -136,7 +133,7 @@ class OddServer(grpc.GenericRpcHandler):
 
 @pytest.fixture
 def odd():
-    """Start an OddServer and get its address."""
+    """A function that starts an OddServer and returns its address."""
     servers = []
 
     def run(handler):
@@ -151,7 +148,7 @@ def odd():
         server.stop(0).wait()
 
 
-def answer_as_asked(value=0.5):
+def constant_reply(value=0.5):
     def predict(request, _):
         shape = [dim.size for dim in request.inputs[0].value.tensor_shape.dim]
         return {"lesion_probability": np.full(shape, value, np.float32)}
@@ -159,88 +156,83 @@ def answer_as_asked(value=0.5):
     return predict
 
 
-def test_a_model_that_publishes_no_threshold_is_cut_at_one_half(odd, volume):
-    with SegmentationClient(odd(OddServer(answer_as_asked(0.5))), MODEL) as client:
-        found = client.predict(volume)
-    assert found.threshold == 0.5
-    assert found.mask.all()
+def test_a_model_without_a_threshold_output_gets_one_half(odd, volume):
+    prediction = predict(odd(OddServer(constant_reply(0.5))), volume)
+    assert prediction.threshold == 0.5
+    assert prediction.mask.all()
 
 
-def test_an_unavailable_moment_is_survived(odd, volume):
+def test_unavailable_is_retried(odd, volume):
     failures = iter([True, True, False])
-    asked = answer_as_asked()
+    reply = constant_reply()
 
-    def stumble(request, context):
+    def fail_twice(request, context):
         if next(failures, False):
             context.abort(grpc.StatusCode.UNAVAILABLE, "reloading")
-        return asked(request, context)
+        return reply(request, context)
 
-    with SegmentationClient(odd(OddServer(stumble)), MODEL) as client:
-        assert client.predict(volume).mask.all()
+    assert predict(odd(OddServer(fail_twice)), volume).mask.all()
 
 
 @pytest.mark.parametrize("code", ["INVALID_ARGUMENT", "RESOURCE_EXHAUSTED", "INTERNAL", "PERMISSION_DENIED"])
-def test_other_failures_are_told_at_once_and_not_tried_again(odd, volume, code):
-    handler = OddServer(lambda _, context: context.abort(grpc.StatusCode[code], "no\nway"))
-    with SegmentationClient(odd(handler), MODEL) as client, pytest.raises(ServingError, match="no way") as caught:
-        client.predict(volume)
+def test_other_errors_are_not_retried(odd, volume, code):
+    handler = OddServer(lambda _, context: context.abort(grpc.StatusCode[code], "not\nthis"))
+    with pytest.raises(ServingError, match="not this") as caught:
+        predict(odd(handler), volume)
     assert caught.value.code == code
     assert len(handler.requests) == 1
 
 
-def test_a_slow_server_ends_with_the_deadline(odd, volume):
+def test_a_slow_server_exceeds_the_deadline(odd, volume):
     stop = threading.Event()
     handler = OddServer(lambda *_: stop.wait(20))
     try:
-        with SegmentationClient(odd(handler), MODEL, timeout_s=1.0) as client:
-            started = time.monotonic()
-            with pytest.raises(ServingError) as caught:
-                client.predict(volume)
-            assert time.monotonic() - started < 3
+        started = time.monotonic()
+        with pytest.raises(ServingError) as caught:
+            predict(odd(handler), volume, timeout_s=1.0)
+        assert time.monotonic() - started < 3
     finally:
         stop.set()
     assert caught.value.code == "DEADLINE_EXCEEDED"
 
 
-def test_a_volume_whose_version_is_replaced_halfway_is_answered_by_one_version(odd, volume):
-    asked = answer_as_asked()
+def test_a_volume_whose_version_is_replaced_halfway_is_sent_again_to_the_new_version(odd, volume):
+    reply = constant_reply()
 
-    def replaced(request, context):
+    def replace_version(request, context):
         version = request.model_spec.version.value
         if version == 1 and len(handler.requests) > 2:
             handler.version = 2
             context.abort(grpc.StatusCode.NOT_FOUND, "Servable not found for request: Specific(toy, 1)")
-        return asked(request, context)
+        return reply(request, context)
 
-    handler = OddServer(replaced)
-    with SegmentationClient(odd(handler), MODEL, chunk_bytes=1, in_flight=1) as client:
-        found = client.predict(volume)
-    assert found.version == 2
+    handler = OddServer(replace_version)
+    assert predict(odd(handler), volume, chunk_bytes=1, in_flight=1).version == 2
     versions = [request.model_spec.version.value for request in handler.requests]
     assert versions == [1] * 3 + [2] * volume.voxels.shape[2]
 
 
 @pytest.mark.parametrize(
-    ("predict", "words"),
+    ("reply", "words"),
     [
         (lambda *_: {}, "lesion_probability"),
         (lambda *_: {"lesion_probability": np.zeros((2, 3), np.float32)}, r"shape \(2, 3\); expected \(7,"),
-        (answer_as_asked(np.nan), "NaN or infinity"),
+        (constant_reply(np.nan), "NaN or infinity"),
     ],
 )
-def test_an_answer_that_makes_no_sense_is_no_mask(odd, volume, predict, words):
-    with SegmentationClient(odd(OddServer(predict)), MODEL) as client, pytest.raises(ServingError, match=words):
-        client.predict(volume)
+def test_an_invalid_reply_is_an_error(odd, volume, reply, words):
+    with pytest.raises(ServingError, match=words):
+        predict(odd(OddServer(reply)), volume)
 
 
 @pytest.mark.parametrize("shape", [(-1, -1, -1), (-1, 16, 8), (-1, 16), ()])
-def test_a_model_of_another_kind_is_refused_before_anything_is_sent(odd, volume, shape):
-    handler = OddServer(answer_as_asked(), shape=shape)
-    with SegmentationClient(odd(handler), MODEL) as client, pytest.raises(ServingError, match="no signature"):
-        client.predict(volume)
+def test_a_model_with_another_input_is_an_error_before_the_first_predict(odd, volume, shape):
+    handler = OddServer(constant_reply(), shape=shape)
+    with pytest.raises(ServingError, match="no signature"):
+        predict(odd(handler), volume)
     assert not handler.requests
 
 
-def test_the_client_does_not_load_tensorflow():
+def test_the_client_does_not_import_tensorflow():
     code = "import sys, serving.client; sys.exit('tensorflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

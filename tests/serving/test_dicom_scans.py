@@ -1,6 +1,5 @@
 """`lung-ct predict` on DICOM series, alone and beside NIfTI files, and on 8-bit scans."""
 
-import csv
 import shutil
 
 import nibabel as nib
@@ -9,9 +8,8 @@ import pydicom
 import pytest
 from pydicom.uid import generate_uid
 
-from pipelines.cli import main
 from tests.ingest.dicom_series import write_series
-from tests.serving.toy import MODEL
+from tests.serving.test_scan_folders import predict, read_summary
 
 ROWS, COLUMNS, SLICES = 24, 20, 5
 
@@ -32,15 +30,6 @@ def series(tmp_path):
     return write_series(tmp_path / "scans" / "walk-in", hu, change=complete)
 
 
-def predict(server, scan, output, *more):
-    """Run `predict` and return its error message, or None."""
-    try:
-        main(["predict", str(scan), "-o", str(output), "--server", server, "--model", MODEL, *map(str, more)])
-    except SystemExit as exit_:
-        return exit_.code
-    return None
-
-
 def test_a_series_gets_a_mask_a_segmentation_and_a_preview(server, series, tmp_path, capsys):
     mask, seg, png = tmp_path / "mask.nii.gz", tmp_path / "seg.dcm", tmp_path / "p.png"
     assert predict(server, series, mask, "--dicom-seg", seg, "--preview", png) is None
@@ -59,8 +48,7 @@ def test_a_series_gets_a_mask_a_segmentation_and_a_preview(server, series, tmp_p
 def test_a_folder_may_hold_series_and_nifti_files(server, series, scan, tmp_path):
     shutil.copyfile(scan, series.parent / "outpatient.nii.gz")
     assert predict(server, series.parent, tmp_path / "masks") is None
-    with (tmp_path / "masks" / "summary.csv").open(newline="") as file:
-        rows = {row["case"]: row for row in csv.DictReader(file)}
+    rows = read_summary(tmp_path / "masks")
     assert set(rows) == {"walk-in", "outpatient"}
     assert (rows["walk-in"]["slices_affected"], rows["walk-in"]["slices"]) == ("2", "5")
 

@@ -1,8 +1,10 @@
-"""VersionLabels, the `models.config` they stand in, and the ledger of how they came there."""
+"""Version labels in the `models.config`, and their ledger."""
 
 import json
 
 import pytest
+from google.protobuf import text_format
+from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
 from components.runtime.errors import InputError
 from pipelines.cli import main
@@ -14,7 +16,7 @@ from tests.storage.gcs_server import BUCKET
 
 @pytest.fixture
 def base(tmp_path):
-    """A model base with the versions 1, 2 and 3, whose test Dice are 0.71, 0.72 and 0.73."""
+    """A model base with versions 1, 2 and 3, with test Dice 0.71, 0.72 and 0.73."""
     for number in (1, 2, 3):
         extra = tmp_path / "lung" / str(number) / "assets.extra"
         extra.mkdir(parents=True)
@@ -33,34 +35,16 @@ def labels(base):
 def test_a_promotion_writes_what_tf_serving_reads(labels, base):
     labels.promote(1, "stable", "first")
     labels.promote(3, "canary", "try it")
-    assert (
-        (base / "models.config").read_text()
-        == f"""model_config_list {{
-  config {{
-    name: "lung"
-    base_path: "{base}"
-    model_platform: "tensorflow"
-    model_version_policy {{
-      specific {{
-        versions: 1
-        versions: 3
-      }}
-    }}
-    version_labels {{
-      key: "canary"
-      value: 3
-    }}
-    version_labels {{
-      key: "stable"
-      value: 1
-    }}
-  }}
-}}
-"""
-    )
+    expected = f"""model_config_list {{ config {{
+        name: "lung" base_path: "{base}" model_platform: "tensorflow"
+        model_version_policy {{ specific {{ versions: [1, 3] }} }}
+        version_labels {{ key: "canary" value: 3 }} version_labels {{ key: "stable" value: 1 }}
+    }} }}"""
+    written = text_format.Parse((base / "models.config").read_text(), ModelServerConfig())
+    assert written == text_format.Parse(expected, ModelServerConfig())
 
 
-def test_the_ledger_says_who_when_why_and_by_which_verdict(labels):
+def test_the_ledger_records_who_when_why_and_the_verdict(labels):
     labels.promote(2, "stable", "better on site B", who="Dr. Who")
     (change,) = labels.changes()
     assert (change.who, change.why, change.action) == ("Dr. Who", "better on site B", "promote")
@@ -75,12 +59,12 @@ def test_rollbacks_go_back_one_promotion_at_a_time(labels):
     assert labels.rollback("stable", "noise").to_version == 2
     assert labels.rollback("stable", "noise").to_version == 1
     assert labels.current() == {"stable": 1}
-    with pytest.raises(InputError, match="no version of lung .*label stable before 1"):
+    with pytest.raises(InputError, match=r"no version of lung .*label stable before 1"):
         labels.rollback("stable", "noise")
     assert [change.to_version for change in labels.changes()] == [1, 2, 3, 2, 1]
 
 
-def test_a_version_that_was_tampered_with_is_not_promoted(labels, base):
+def test_a_version_with_changed_files_is_not_promoted(labels, base):
     labels.promote(1, "stable", "first")
     (base / "2" / "saved_model.pb").write_text("other")
     with pytest.raises(InputError, match=r"saved_model\.pb was changed"):
@@ -90,13 +74,13 @@ def test_a_version_that_was_tampered_with_is_not_promoted(labels, base):
 
 
 @pytest.mark.parametrize(("version", "label", "words"), [(9, "stable", "1, 2, 3"), (1, "a b", "expected letters")])
-def test_an_impossible_promotion_is_told(labels, version, label, words):
+def test_an_invalid_promotion_writes_nothing(labels, version, label, words):
     with pytest.raises(InputError, match=words):
         labels.promote(version, label, "why not")
     assert not labels.config_file.exists()
 
 
-def test_other_models_in_the_file_are_left_alone(labels, base):
+def test_other_models_in_the_file_are_unchanged(labels, base):
     other = ModelConfig("other", "/models/other", newest=2, labels={"stable": 4})
     write_model_config(base / "models.config", [other])
     labels.promote(1, "stable", "first")
@@ -104,12 +88,12 @@ def test_other_models_in_the_file_are_left_alone(labels, base):
 
 
 def test_the_command_line_promotes_lists_and_rolls_back(base, capsys):
-    what = ["--model-base", str(base), "--model", "lung"]
-    main(["versions", "promote", *what, "--version", "1", "--why", "first", "--who", "me"])
-    main(["versions", "promote", *what, "--version", "2", "--why", "second", "--who", "me"])
-    main(["versions", "rollback", *what, "--why", "noise on site B", "--who", "me"])
+    options = ["--model-base", str(base), "--model", "lung"]
+    main(["versions", "promote", *options, "--version", "1", "--why", "first", "--who", "me"])
+    main(["versions", "promote", *options, "--version", "2", "--why", "second", "--who", "me"])
+    main(["versions", "rollback", *options, "--why", "noise on site B", "--who", "me"])
     capsys.readouterr()
-    main(["versions", "list", *what])
+    main(["versions", "list", *options])
     lines = capsys.readouterr().out.splitlines()
     assert lines[:3] == ["version 1  stable", "version 2  -", "version 3  -"]
     assert lines[-1].endswith("rollback stable: 2 -> 1 by me: noise on site B, test Dice 0.710")
@@ -118,17 +102,17 @@ def test_the_command_line_promotes_lists_and_rolls_back(base, capsys):
 def test_a_version_in_cloud_storage_is_verified_and_promoted(base, gcs, tmp_path):
     for path in (file for file in base.rglob("*") if file.is_file()):
         gcs.put(f"models/lung/{path.relative_to(base)}", path.read_bytes())
-    gcs.put("models/lung/4/variables/half", b"an upload under way")
+    gcs.put("models/lung/4/variables/half", b"an unfinished upload")
     address, config = f"gs://{BUCKET}/models/lung", tmp_path / "models.config"
-    given = ["versions", "promote", "--model-base", address, "--model", "lung", "--why", "first"]
-    main([*given, "--version", "2", "--config", str(config)])
-    (found,) = read_model_config(config)
-    assert (found.base, found.labels) == (address, {"stable": 2})
+    promote = ["versions", "promote", "--model-base", address, "--model", "lung", "--why", "first"]
+    main([*promote, "--version", "2", "--config", str(config)])
+    (written,) = read_model_config(config)
+    assert (written.base, written.labels) == (address, {"stable": 2})
     assert VersionLabels(config, "lung", address).changes()[0].test_dice == 0.72
     with pytest.raises(SystemExit, match="has no version 4; available: 1, 2, 3"):
-        main([*given, "--version", "4", "--config", str(config)])
-    gcs.put("models/lung/3/saved_model.pb", b"tampered with")
+        main([*promote, "--version", "4", "--config", str(config)])
+    gcs.put("models/lung/3/saved_model.pb", b"changed")
     with pytest.raises(SystemExit, match=r"saved_model\.pb was changed"):
-        main([*given, "--version", "3", "--config", str(config)])
+        main([*promote, "--version", "3", "--config", str(config)])
     with pytest.raises(SystemExit, match="with --config"):
-        main([*given, "--version", "2"])
+        main([*promote, "--version", "2"])

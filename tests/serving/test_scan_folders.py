@@ -26,16 +26,16 @@ def folder(scan, tmp_path):
     return folder
 
 
-def predict(server, folder, output, *more):
-    """Run `predict` and return its error message, or None."""
+def predict(server, source, output, *options):
+    """Run `lung-ct predict` and return its error message, or None."""
     try:
-        main(["predict", str(folder), "-o", str(output), "--server", server, "--model", MODEL, *map(str, more)])
-    except SystemExit as exit_:
-        return exit_.code
+        main(["predict", str(source), "-o", str(output), "--server", server, "--model", MODEL, *map(str, options)])
+    except SystemExit as error:
+        return error.code
     return None
 
 
-def table(output):
+def read_summary(output):
     with (output / "summary.csv").open(newline="") as file:
         return {row["case"]: row for row in csv.DictReader(file)}
 
@@ -45,7 +45,7 @@ def test_a_damaged_scan_does_not_stop_the_others(server, folder, tmp_path, capsy
     message = predict(server, folder, output, "--preview", "--probability")
     assert message.startswith("error: 1 of 3 scans failed: broken;")
     assert "2 of 3 scans segmented" in capsys.readouterr().out
-    rows = table(output)
+    rows = read_summary(output)
     assert "broken.nii.gz" in rows["broken"]["error"]
     mask = np.asarray(nib.load(output / "block_mask.nii.gz").dataobj)
     voxel_ml = abs(np.linalg.det(nib.load(folder / "block.nii.gz").affine[:3, :3])) / 1000
@@ -62,9 +62,9 @@ def test_a_damaged_scan_does_not_stop_the_others(server, folder, tmp_path, capsy
 
 def test_small_lesions_are_removed_from_mask_and_summary(server, folder, tmp_path):
     predict(server, folder, tmp_path / "all")
-    ml = float(table(tmp_path / "all")["block"]["lesion_ml"])
+    ml = float(read_summary(tmp_path / "all")["block"]["lesion_ml"])
     predict(server, folder, tmp_path / "large", "--min-lesion-ml", ml + 0.01)
-    assert float(table(tmp_path / "large")["block"]["lesion_ml"]) == 0
+    assert float(read_summary(tmp_path / "large")["block"]["lesion_ml"]) == 0
     assert not np.asarray(nib.load(tmp_path / "large" / "block_mask.nii.gz").dataobj).any()
 
 

@@ -1,4 +1,4 @@
-"""The manifest of a version: what it notices, and that other tools read it."""
+"""The manifest of a version."""
 
 import subprocess
 
@@ -19,13 +19,13 @@ def version(tmp_path):
     return tmp_path
 
 
-def test_an_untouched_version_is_sound(version, capsys):
+def test_an_unchanged_version_matches(version, capsys):
     assert verify(version) == 3
     main(["versions", "verify", str(version)])
     assert capsys.readouterr().out == f"{version}: all 3 files match the manifest\n"
 
 
-def test_sha256sum_reads_the_manifest(version):
+def test_sha256sum_verifies_the_manifest(version):
     subprocess.run(["sha256sum", "--strict", "-c", str(MANIFEST)], cwd=version, check=True, capture_output=True)
 
 
@@ -39,7 +39,7 @@ def test_every_changed_missing_and_added_file_is_named(version):
         assert words in str(caught.value)
 
 
-def test_the_command_line_ends_in_one_line(version, tmp_path):
+def test_the_command_line_fails_with_one_line(version, tmp_path):
     (version / "saved_model.pb").write_text("")
     with pytest.raises(SystemExit, match=r"saved_model\.pb was changed"):
         main(["versions", "verify", str(version)])
@@ -48,7 +48,7 @@ def test_the_command_line_ends_in_one_line(version, tmp_path):
 
 
 @pytest.mark.parametrize("line", ["", "abc  saved_model.pb"])
-def test_a_damaged_manifest_is_told(version, line):
+def test_a_malformed_manifest_is_an_error(version, line):
     (version / MANIFEST).write_text(line + "\n")
     with pytest.raises(InputError, match="line 1"):
         verify(version)

@@ -1,4 +1,4 @@
-"""Version folders: whole, numbered upwards, never overwritten."""
+"""Publication: atomic, numbered upwards, never overwriting."""
 
 import multiprocessing
 import os
@@ -18,7 +18,7 @@ def write_model(folder):
     (folder / "saved_model.pb").write_bytes(b"graph")
 
 
-def test_versions_count_upwards_from_the_highest(tmp_path):
+def test_a_version_gets_the_next_number_after_the_highest(tmp_path):
     (tmp_path / "7").mkdir()
     (tmp_path / "notes").mkdir()
     assert publish(str(tmp_path), write_model) == str(tmp_path / "8")
@@ -27,7 +27,7 @@ def test_versions_count_upwards_from_the_highest(tmp_path):
     assert sorted(path.name for path in (tmp_path / "9").iterdir()) == ["saved_model.pb", "variables"]
 
 
-def test_a_failed_export_leaves_no_trace(tmp_path):
+def test_a_failed_export_leaves_no_files(tmp_path):
     def fail(folder):
         write_model(folder)
         raise RuntimeError("parity")
@@ -52,7 +52,7 @@ def _publish_slowly(base, started):
     publish(str(base), write)
 
 
-def test_an_export_killed_in_the_middle_shows_no_version(tmp_path):
+def test_a_killed_export_publishes_no_version(tmp_path):
     started = multiprocessing.Event()
     process = multiprocessing.get_context("fork").Process(target=_publish_slowly, args=(tmp_path, started))
     process.start()
@@ -68,7 +68,7 @@ def _publish_many(base):
         publish(str(base), write_model)
 
 
-def test_exports_at_the_same_time_get_numbers_of_their_own(tmp_path):
+def test_concurrent_exports_get_different_numbers(tmp_path):
     processes = [multiprocessing.get_context("fork").Process(target=_publish_many, args=(tmp_path,)) for _ in range(4)]
     for process in processes:
         process.start()
@@ -81,7 +81,7 @@ def test_exports_at_the_same_time_get_numbers_of_their_own(tmp_path):
 BASE = f"gs://{BUCKET}/models/lung"
 
 
-def test_a_version_in_cloud_storage_is_shown_by_its_last_object(gcs):
+def test_saved_model_pb_is_uploaded_last_and_no_object_is_overwritten(gcs):
     assert publish(BASE, write_model) == f"{BASE}/1"
     assert publish(BASE, write_model) == f"{BASE}/2"
     assert list_versions(BASE) == [1, 2]
@@ -91,7 +91,7 @@ def test_a_version_in_cloud_storage_is_shown_by_its_last_object(gcs):
     assert all("ifGenerationMatch=0" in path for path in uploads)
 
 
-def test_a_number_taken_meanwhile_is_never_overwritten(gcs):
+def test_a_number_that_another_export_takes_is_not_overwritten(gcs):
     def write(folder):
         (folder / "saved_model.pb").write_bytes(b"ours")
 

@@ -1,4 +1,4 @@
-"""Signed versions: whose signature holds, and what another tool says of it."""
+"""Signed versions, verified by this project and by model-signing."""
 
 import shutil
 import subprocess
@@ -16,7 +16,7 @@ from tests.export.exportable import write_keys
 
 @pytest.fixture
 def version(tmp_path):
-    """A version folder that is signed with ours.pem; theirs.pem is another's key."""
+    """A version folder signed with ours.pem; theirs.pem is another key."""
     for name in ("saved_model.pb", "variables/variables.index", "assets.extra/verdict.json"):
         (tmp_path / "7" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "7" / name).write_text(name)
@@ -27,26 +27,26 @@ def version(tmp_path):
     return tmp_path / "7"
 
 
-def test_the_owners_signature_holds_wherever_the_version_is_copied(version, tmp_path, capsys):
+def test_a_signature_is_valid_for_a_copy_of_the_version(version, tmp_path, capsys):
     for folder in (version, shutil.copytree(version, tmp_path / "elsewhere" / "12")):
-        assert verify(folder) == 3  # the manifest does not list what is written after it
+        assert verify(folder) == 3  # the signature is not in the manifest
         main(["versions", "verify", str(folder), "--public-key", str(tmp_path / "ours.pub")])
         assert "signed by the owner of" in capsys.readouterr().out
 
 
 def test_model_signings_own_command_line_verifies_it(version, tmp_path):
     command = [sys.executable, "-m", "model_signing", "verify", "key", str(version)]
-    given = ["--signature", str(version / SIGNATURE), "--public_key", str(tmp_path / "ours.pub")]
-    subprocess.run([*command, *given], check=True, capture_output=True, timeout=120)
+    options = ["--signature", str(version / SIGNATURE), "--public_key", str(tmp_path / "ours.pub")]
+    subprocess.run([*command, *options], check=True, capture_output=True, timeout=120)
 
 
-def test_another_key_does_not_hold(version, tmp_path):
+def test_another_key_does_not_verify(version, tmp_path):
     with pytest.raises(InputError, match=r"signature does not match .*theirs\.pub"):
         verify_signature(version, tmp_path / "theirs.pub")
 
 
 @pytest.mark.parametrize("change", ["edit", "add", "remove"])
-def test_a_forger_who_writes_a_new_manifest_is_found_out(version, tmp_path, change):
+def test_changed_files_with_a_new_manifest_do_not_verify(version, tmp_path, change):
     graph = version / "saved_model.pb"
     {"edit": lambda: graph.write_text("forged"), "add": (version / "more").touch, "remove": graph.unlink}[change]()
     write_manifest(version)
@@ -55,10 +55,10 @@ def test_a_forger_who_writes_a_new_manifest_is_found_out(version, tmp_path, chan
         verify_signature(version, tmp_path / "ours.pub")
 
 
-def test_an_unsigned_version_and_a_useless_key_are_told(version, tmp_path):
+def test_an_unsigned_version_and_an_unusable_key_are_errors(version, tmp_path):
     with pytest.raises(InputError, match="expected an elliptic curve key"):
         sign(version, tmp_path / "ours.pub")
-    verify_signature(version, tmp_path / "ours.pub")  # the signature that was there is kept
+    verify_signature(version, tmp_path / "ours.pub")  # the failed attempt keeps the old signature
     (version / SIGNATURE).unlink()
     with pytest.raises(InputError, match="not signed"):
         verify_signature(version, tmp_path / "ours.pub")
