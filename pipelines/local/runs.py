@@ -21,15 +21,10 @@ from components.runtime.errors import InputError
 from components.runtime.files import atomic_write
 from pipelines import PipelineName, RunnerName
 from pipelines.local.console import capture_output
-from pipelines.local.containers import (
-    READABLE,
-    WRITABLE,
-    container_runner,
-    translate_engine_errors,
-    unfinished_steps,
-)
+from pipelines.local.containers import READABLE, WRITABLE, container_runner, translate_engine_errors, unfinished_steps
 from pipelines.parameters import PIPELINES, default_parameters
 from serving.server.process import server_process
+from serving.versions.layout import VERDICT
 
 _log = logging.getLogger(__name__)
 Summary = dict[str, Any]
@@ -75,7 +70,7 @@ def run_pipeline(
 
 def _summarize_training(run: Path, steps: Path, model_name: str, seconds: dict[str, float]) -> Summary:
     """Summarize the evaluation and the export; segment a test case if the version is local."""
-    verdict = read_verdict(steps / "evaluate" / "evaluation" / "verdict.json")
+    verdict = read_verdict(steps / "evaluate" / "evaluation" / VERDICT)
     version = _output_parameters(steps / "export")["version_dir"] if verdict.passed else None
     mask = None
     if version is not None and not version.startswith("gs://"):

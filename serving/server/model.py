@@ -12,11 +12,10 @@ from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
 from serving.server.errors import invalid_argument, not_found
 from serving.server.tensors import check_names, read_tensors
-from serving.versions.layout import version_folders
+from serving.versions.layout import WARMUP_REQUESTS, version_folders
 from serving.versions.model_config import ModelConfig
 from serving.versions.saved_model import DEFAULT_SIGNATURE, SavedModel, load_verified
 
-_WARMUP_REQUESTS = Path("assets.extra") / "tf_serving_warmup_requests"
 _log = logging.getLogger(__name__)
 
 
@@ -145,7 +144,7 @@ def load_version(folder: Path) -> SavedModel:
         Exception: The files differ from the manifest, TensorFlow cannot load them, or a warm-up request fails.
     """
     model = load_verified(folder)
-    path = folder / _WARMUP_REQUESTS
+    path = folder / WARMUP_REQUESTS
     records = tf.data.TFRecordDataset(str(path)).as_numpy_iterator() if path.is_file() else ()
     for record in records:
         log = PredictionLog.FromString(record)
