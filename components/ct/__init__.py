@@ -1,1 +1,1 @@
-"""The CT domain on plain paths and arrays: cases, volumes, intensity, the network's grid, metrics."""
+"""CT data on plain paths and arrays: cases, volumes, masks, lesions, the network grid, and metrics."""

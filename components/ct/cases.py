@@ -15,27 +15,16 @@ _CASE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 @dataclass(frozen=True)
 class Case:
-    """A scan and its lesion mask.
+    """A scan and its lesion mask."""
 
-    Attributes:
-        case_id: unique in the table; letters, digits, `.`, `_` and `-`, starting with a letter or digit.
-        patient_id: scans of one patient always belong to the same split.
-        site: where the scan was acquired, or its cohort; metrics are reported by site.
-        scan: path of the scan, relative to the table's folder.
-        mask: path of the mask; empty for a scan without one.
-        intensity: a value of `components.ct.intensity.Intensity`.
-        sha256_scan: digest of the scan's file.
-        sha256_mask: digest of the mask's file; empty without one.
-    """
-
-    case_id: str
-    patient_id: str
-    site: str
-    scan: str
-    mask: str
-    intensity: str
+    case_id: str  # unique in the table; letters, digits, `.`, `_` and `-`, starting with a letter or digit
+    patient_id: str  # scans of one patient always belong to the same split
+    site: str  # where the scan was acquired, or its cohort; metrics are reported by site
+    scan: str  # path relative to the table's folder
+    mask: str  # likewise; empty for a scan without a mask
+    intensity: str  # a value of `components.ct.intensity.Intensity`
     sha256_scan: str
-    sha256_mask: str
+    sha256_mask: str  # empty without a mask
 
     def verified_scan(self, folder: Path) -> Path:
         """Return the scan's path; raise `VolumeError` if the file does not match its digest."""

@@ -18,17 +18,11 @@ _NEIGHBORS_26 = np.ones((3, 3, 3), bool)
 
 @dataclass(frozen=True)
 class Lesions:
-    """The lesions of a 3-D mask, cropped to their common bounding box.
+    """The lesions of a 3-D mask, cropped to their common bounding box."""
 
-    Attributes:
-        box: the bounding box in the mask; empty if there is no lesion.
-        labels: int32 array of the box: 0 background, 1 to `count` the lesions.
-        sizes: voxels in each lesion.
-    """
-
-    box: tuple[slice, ...]
-    labels: NDArray[np.int32]
-    sizes: NDArray[np.int64]
+    box: tuple[slice, ...]  # empty without lesions
+    labels: NDArray[np.int32]  # of the box: 0 background, 1 to `count` the lesions
+    sizes: NDArray[np.int64]  # voxels in each lesion
 
     @classmethod
     def from_mask(cls, mask: NDArray) -> Self:
@@ -61,17 +55,11 @@ class Lesions:
 
 @dataclass(frozen=True)
 class LesionDetection:
-    """Lesion counts of a prediction against the ground truth.
+    """Lesion counts of a prediction against the ground truth."""
 
-    Attributes:
-        lesions: lesions in the ground truth.
-        found: those that the prediction touches.
-        false_lesions: predicted components that touch no lesion.
-    """
-
-    lesions: int
-    found: int
-    false_lesions: int
+    lesions: int  # in the ground truth
+    found: int  # touched by the prediction
+    false_lesions: int  # predicted components that touch no lesion
 
 
 def detect_lesions(truth: NDArray[np.bool_], prediction: NDArray[np.bool_]) -> LesionDetection:
@@ -96,18 +84,11 @@ def remove_small_lesions(mask: NDArray[np.uint8], *, voxel_ml: float, min_ml: fl
 
 @dataclass(frozen=True)
 class Burden:
-    """How much lesion a mask holds.
-
-    Attributes:
-        lesion_ml: volume of the mask.
-        lesion_percent: its share of the whole scan, including air and body.
-        slices_affected: axial slices with at least one lesion voxel.
-        slices: all axial slices.
-    """
+    """How much lesion a mask holds."""
 
     lesion_ml: float
-    lesion_percent: float
-    slices_affected: int
+    lesion_percent: float  # of the whole scan, including air and body
+    slices_affected: int  # axial slices with at least one lesion voxel
     slices: int
 
 

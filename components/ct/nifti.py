@@ -36,17 +36,11 @@ _SPATIAL_UNITS = 0b111  # the bits of xyzt_units for the unit of length
 
 @dataclass(frozen=True)
 class NiftiFile:
-    """The content of a NIfTI file.
+    """The content of a NIfTI file."""
 
-    Attributes:
-        path: the source, for messages.
-        header: the checked header.
-        voxels: (i, j, k) array in file order, dtype and byte order, before scaling.
-    """
-
-    path: Path
+    path: Path  # for messages
     header: nib.Nifti1Header
-    voxels: NDArray
+    voxels: NDArray  # (i, j, k) in file order, dtype and byte order, before scaling
 
     def scaled(self) -> NDArray:
         """Return the voxels with slope and intercept applied: float32, or their own dtype if unscaled.

@@ -1,5 +1,6 @@
 """Find the scans in a folder: NIfTI files, and subfolders that hold a DICOM series."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,11 +30,7 @@ def find_scans(folder: Path, *, recursive: bool = False) -> list[Path]:
 
 
 def find_nifti_files(folder: Path, *, recursive: bool = False) -> list[Path]:
-    """Find NIfTI files alone, such as masks, sorted by path.
-
-    Raises:
-        CohortError: the folder holds none.
-    """
+    """Find NIfTI files alone, such as masks, like `find_scans`."""
     files = sorted(_nifti_files(folder, recursive))
     if not files:
         raise CohortError(f"{folder}: no volumes here ({_describe(folder)}); expected .nii or .nii.gz files")
@@ -47,8 +44,7 @@ def is_nifti_name(name: str) -> bool:
 
 def scan_name(path: Path) -> str:
     """The name of a scan: the file's without its NIfTI suffix, or the folder's."""
-    suffix = next((suffix for suffix in NIFTI_SUFFIXES if path.name.lower().endswith(suffix)), "")
-    return path.name[: len(path.name) - len(suffix)]
+    return re.sub(r"\.nii(\.gz)?$", "", path.name, flags=re.IGNORECASE)
 
 
 def is_dicom_series(folder: Path) -> bool:

@@ -41,14 +41,7 @@ def surface_agreement(
     spacing_mm: tuple[float, float, float],
     tolerance_mm: float = TOLERANCE_MM,
 ) -> SurfaceAgreement:
-    """Compare the surfaces of two 3-D masks of one shape.
-
-    Args:
-        truth: bool mask.
-        prediction: bool mask.
-        spacing_mm: voxel size along each axis.
-        tolerance_mm: largest distance that counts as agreement.
-    """
+    """Compare the surfaces of two 3-D masks of one shape; distances up to `tolerance_mm` count as agreement."""
     box = bounding_box(truth, prediction)
     if box is None:
         return SurfaceAgreement(1.0, 0.0)
@@ -66,19 +59,10 @@ def surface_agreement(
 
 @dataclass(frozen=True)
 class _Surface:
-    """The surface of a mask.
-
-    Attributes:
-        points: (n, 3) mm from the corner of the mask.
-        areas: (n,) mm² of the surface element at each point.
-        corners: (n,) indices of the points in `is_surface`.
-        is_surface: flat bool map of all corners between voxels.
-    """
-
-    points: NDArray[np.float64]
-    areas: NDArray[np.float64]
-    corners: NDArray[np.int64]
-    is_surface: NDArray[np.bool_]
+    points: NDArray[np.float64]  # (n, 3) mm from the corner of the mask
+    areas: NDArray[np.float64]  # (n,) mm² of the surface element at each point
+    corners: NDArray[np.int64]  # (n,) indices of the points in `is_surface`
+    is_surface: NDArray[np.bool_]  # flat, of all corners between voxels
 
     @classmethod
     def from_mask(cls, mask: NDArray[np.bool_], spacing_mm: tuple[float, float, float]) -> Self:
@@ -102,13 +86,9 @@ class _Surface:
 
 
 def neighbor_codes(mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """Encode which of the eight voxels around each corner are lesion, one bit each, the first voxel highest.
+    """Encode which of the eight voxels around each of the (a + 1, b + 1, c + 1) corners are lesion.
 
-    Args:
-        mask: (a, b, c) bool, surrounded by background.
-
-    Returns:
-        (a + 1, b + 1, c + 1) uint8.
+    One bit each, the first voxel highest; the (a, b, c) mask is surrounded by background.
     """
     voxels = np.pad(mask, 1).view(np.uint8)
     codes = np.zeros([edge - 1 for edge in voxels.shape], np.uint8)

@@ -16,10 +16,10 @@ _RAS = np.array([[0, 1], [1, 1], [2, 1]])  # nibabel's orientation array
 
 @dataclass(frozen=True)
 class FileGrid:
-    """The voxel grid of a file: `shape` in file order and the (4, 4) `affine` to mm."""
+    """The voxel grid of a file."""
 
-    shape: tuple[int, int, int]
-    affine: NDArray[np.float64]
+    shape: tuple[int, int, int]  # in file order
+    affine: NDArray[np.float64]  # (4, 4), to mm
 
     @property
     def orientation(self) -> str:
@@ -29,19 +29,12 @@ class FileGrid:
 
 @dataclass(frozen=True)
 class Volume:
-    """A volume in memory.
+    """A volume in memory."""
 
-    Attributes:
-        voxels: (x, y, z) array in RAS+; for an oblique scan, in the closest axis order and flips.
-        spacing_mm: voxel size along x, y and z.
-        file_grid: the grid of the source file, on which results are written.
-        stored_dtype: the dtype in the file, before scaling.
-    """
-
-    voxels: NDArray
-    spacing_mm: tuple[float, float, float]
-    file_grid: FileGrid
-    stored_dtype: np.dtype
+    voxels: NDArray  # (x, y, z) in RAS+; for an oblique scan, in the closest axis order and flips
+    spacing_mm: tuple[float, float, float]  # along x, y and z
+    file_grid: FileGrid  # of the source file, on which results are written
+    stored_dtype: np.dtype  # in the file, before scaling
 
     @property
     def voxel_ml(self) -> float:

@@ -116,12 +116,6 @@ def upload_folder(folder: Path, uri: str, *, last: str | None = None, deadline_s
     others. Each write requires that the object does not exist. An object with the same content counts as written,
     which makes uploads repeatable; of two concurrent uploads of different folders, the first difference stops one.
 
-    Args:
-        folder: what to upload, subfolders included.
-        uri: `gs://bucket/prefix`.
-        last: relative name of the file to write last, such as `saved_model.pb`.
-        deadline_s: for the retries of one object.
-
     Returns:
         The relative names in the order written.
 

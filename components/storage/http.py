@@ -26,22 +26,13 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """How long to wait for a server, in seconds.
-
-    Attributes:
-        connect_timeout_s: to open a connection.
-        read_timeout_s: between two reads of a response.
-        stall_timeout_s: without any new byte, over all attempts.
-        deadline_s: for the whole file.
-        initial_backoff_s: before the second attempt; doubles with each further one, up to `max_backoff_s`.
-        max_backoff_s: longest wait between two attempts.
-    """
+    """How long to wait for a server."""
 
     connect_timeout_s: float = 10
-    read_timeout_s: float = 60
-    stall_timeout_s: float = 120
-    deadline_s: float = 6 * 3600
-    initial_backoff_s: float = 1
+    read_timeout_s: float = 60  # between two reads of a response
+    stall_timeout_s: float = 120  # without any new byte, over all attempts
+    deadline_s: float = 6 * 3600  # for the whole file
+    initial_backoff_s: float = 1  # before the second attempt; doubles with each further one
     max_backoff_s: float = 30
 
     def backoff_s(self, attempt: int) -> float:
@@ -58,15 +49,9 @@ class TransientError(Exception):
 
 
 def download(url: str, path: Path, sha256: str, retry_policy: RetryPolicy | None = None) -> None:
-    """Download `url` to `path`, unless a file with that digest exists.
+    """Download `url` to `path`, unless a file with the hexadecimal digest `sha256` exists there.
 
     Partial content stays under a hidden name next to `path`, from which the next run resumes.
-
-    Args:
-        url: the source.
-        path: the destination; missing folders are created.
-        sha256: the expected hexadecimal digest.
-        retry_policy: limits on waiting.
 
     Raises:
         InputError: the server refuses, keeps failing, or sends other content twice.
