@@ -59,29 +59,25 @@ def test_the_kaggle_layout_gives_sites_and_patients(tmp_path, save):
     assert cases[1].patient_id == cases[2].patient_id
 
 
-@pytest.mark.parametrize("lesion", [mask_of(1, 1), mask_of(255, 255), mask_of(1, 1, dtype="float64")])
-def test_binary_masks_become_0_and_1(tmp_path, save, lesion):
-    save(tmp_path / "in" / "scans" / "a.nii")
-    save(tmp_path / "in" / "infection_masks" / "a.nii", lesion)
-    (case,) = ingest(str(tmp_path / "in"), tmp_path / "out")
-    mask = nib.load(tmp_path / "out" / case.mask)
-    assert mask.get_data_dtype() == np.uint8
-    np.testing.assert_array_equal(np.asanyarray(mask.dataobj), mask_of(1, 1))
-
-
-def test_label_selects_the_lesion_in_a_combined_mask(tmp_path, save):
-    save(tmp_path / "in" / "scans" / "a.nii")
-    save(tmp_path / "in" / "lung_and_infection_masks" / "a.nii", mask_of(1, 2, 3, 3))
-    (case,) = ingest(str(tmp_path / "in"), tmp_path / "out", masks="lung_and_infection_masks", label=3)
-    np.testing.assert_array_equal(np.asanyarray(nib.load(tmp_path / "out" / case.mask).dataobj), mask_of(0, 0, 1, 1))
-
-
-@pytest.mark.parametrize(("voxels", "label"), [(mask_of(1, 2, 3), 0), (mask_of(0.5, 1, dtype="float32"), 1)])
-def test_an_ambiguous_mask_is_copied_unchanged(tmp_path, save, voxels, label):
+@pytest.mark.parametrize(
+    ("voxels", "label", "expected"),
+    [
+        (mask_of(1, 1), 0, mask_of(1, 1)),
+        (mask_of(255, 255), 0, mask_of(1, 1)),
+        (mask_of(1, 1, dtype="float64"), 0, mask_of(1, 1)),
+        (mask_of(1, 2, 3, 3), 3, mask_of(0, 0, 1, 1)),
+        # ambiguous: copied unchanged
+        (mask_of(1, 2, 3), 0, mask_of(1, 2, 3)),
+        (mask_of(0.5, 1, dtype="float32"), 1, mask_of(0.5, 1, dtype="float32")),
+    ],
+)
+def test_a_mask_becomes_0_and_1_if_its_values_define_the_lesion(tmp_path, save, voxels, label, expected):
     save(tmp_path / "in" / "scans" / "a.nii")
     save(tmp_path / "in" / "infection_masks" / "a.nii", voxels)
     (case,) = ingest(str(tmp_path / "in"), tmp_path / "out", label=label)
-    np.testing.assert_array_equal(np.asanyarray(nib.load(tmp_path / "out" / case.mask).dataobj), voxels)
+    mask = nib.load(tmp_path / "out" / case.mask)
+    assert mask.get_data_dtype() == expected.dtype
+    np.testing.assert_array_equal(np.asanyarray(mask.dataobj), expected)
 
 
 def test_an_unknown_intensity_range_is_recorded(tmp_path, save):
