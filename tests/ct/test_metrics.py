@@ -1,7 +1,5 @@
 """Overlap measures: values by hand, the empty-mask policy, and laws."""
 
-import math
-
 import numpy as np
 import pytest
 from hypothesis import assume, given
@@ -12,7 +10,6 @@ from surface_distance.metrics import compute_dice_coefficient
 from components.ct.metrics import Confusion, confusion, dice
 
 OVERLAPS = ("dice", "iou", "sensitivity", "precision")
-masks = hnp.arrays(bool, st.tuples(*[st.integers(1, 4)] * 3))
 
 
 same_shape_pairs = st.tuples(*[st.integers(1, 4)] * 3).flatmap(
@@ -67,16 +64,7 @@ def test_every_nonzero_voxel_is_lesion():
 
 
 @given(same_shape_pairs)
-def test_every_measure_is_finite_and_between_0_and_1(pair):
-    counts = confusion(*pair)
-    for measure in (*OVERLAPS, "specificity", "accuracy"):
-        value = getattr(counts, measure)
-        assert math.isfinite(value)
-        assert 0 <= value <= 1
-
-
-@given(same_shape_pairs)
-def test_the_four_counts_match_numpy_and_add_up(pair):
+def test_the_four_counts_match_numpy_and_every_measure_is_between_0_and_1(pair):
     truth, prediction = pair
     counts = confusion(truth, prediction)
     assert counts.true_positive == (truth & prediction).sum()
@@ -84,18 +72,15 @@ def test_the_four_counts_match_numpy_and_add_up(pair):
     assert counts.false_negative == (truth & ~prediction).sum()
     assert counts.true_negative == (~truth & ~prediction).sum()
     assert counts.total == truth.size
+    assert all(0 <= getattr(counts, measure) <= 1 for measure in (*OVERLAPS, "specificity", "accuracy"))
 
 
 @given(same_shape_pairs)
-def test_dice_is_symmetric_and_follows_from_iou(pair):
+def test_dice_is_symmetric_reflexive_and_follows_from_iou(pair):
     forward, backward = confusion(*pair), confusion(*reversed(pair))
     assert forward.dice == backward.dice
+    assert dice(pair[0], pair[0]) == 1.0
     assert forward.dice == pytest.approx(2 * forward.iou / (1 + forward.iou))
-
-
-@given(masks)
-def test_a_mask_agrees_with_itself(mask):
-    assert dice(mask, mask) == 1.0
 
 
 @given(same_shape_pairs)

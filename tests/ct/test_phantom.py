@@ -1,7 +1,6 @@
 """The synthetic cohort: its quirks, and lesions that no threshold segments."""
 
 import csv
-import hashlib
 from pathlib import Path
 
 import nibabel as nib
@@ -12,6 +11,7 @@ from scipy.ndimage import binary_fill_holes, distance_transform_edt
 from components.ct.grid import axial_slices
 from components.ct.phantom import write_cohort
 from components.runtime.errors import InputError
+from components.runtime.files import sha256_of
 
 CASES = 12
 LEVELS_HU = np.arange(-1260, 620, 20)  # thresholds; a lesion spreads over hundreds of HU
@@ -24,14 +24,14 @@ def cohort(tmp_path_factory) -> Path:
     return folder
 
 
+def names_of(cohort: Path) -> list[str]:
+    return sorted(path.name for path in (cohort / "scans").iterdir())
+
+
 @pytest.fixture(scope="module")
 def pairs(cohort) -> list[tuple[nib.Nifti1Image, nib.Nifti1Image]]:
-    names = [path.name for path in scans_of(cohort)]
+    names = names_of(cohort)
     return [(nib.load(cohort / "scans" / name), nib.load(cohort / "infection_masks" / name)) for name in names]
-
-
-def scans_of(folder: Path) -> list[Path]:
-    return sorted((folder / "scans").iterdir())
 
 
 def voxels(image: nib.Nifti1Image) -> np.ndarray:
@@ -45,8 +45,7 @@ def hu(image: nib.Nifti1Image) -> np.ndarray:
 
 
 def digests(folder: Path) -> dict[str, str]:
-    files = (path for path in folder.rglob("*.gz"))
-    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    return {str(path.relative_to(folder)): sha256_of(path) for path in folder.rglob("*.gz")}
 
 
 def test_the_same_seed_gives_the_same_bytes_and_longer_cohorts_extend_shorter_ones(cohort, tmp_path):
@@ -64,7 +63,7 @@ def test_another_seed_gives_other_scans(cohort, tmp_path):
 
 
 def test_masks_are_binary_and_on_the_grid_of_their_scan(cohort, pairs):
-    assert [path.name for path in scans_of(cohort)] == sorted(p.name for p in cohort.glob("infection_masks/*"))
+    assert names_of(cohort) == sorted(p.name for p in cohort.glob("infection_masks/*"))
     for scan, mask in pairs:
         assert mask.get_data_dtype() == np.uint8
         assert set(np.unique(mask.dataobj)) == {0, 1}
@@ -105,7 +104,7 @@ def test_matrices_and_spacings_vary_like_those_of_scanners(pairs):
 def test_two_scans_of_one_patient_show_the_same_anatomy(cohort, pairs):
     with (cohort / "patients.csv").open() as table:
         patient_of = {row["case_id"]: row["patient_id"] for row in csv.DictReader(table)}
-    assert list(patient_of) == [path.name.removesuffix(".nii.gz") for path in scans_of(cohort)]
+    assert list(patient_of) == [name.removesuffix(".nii.gz") for name in names_of(cohort)]
     assert len(set(patient_of.values())) == CASES - 1
     assert patient_of["phantom_003"] == patient_of["phantom_004"]
     first, second, other = (nib.as_closest_canonical(pairs[index][0]) for index in (2, 3, 5))

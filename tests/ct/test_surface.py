@@ -69,13 +69,9 @@ def test_a_distance_equal_to_the_tolerance_agrees():
     assert surface_agreement(truth, prediction, (1.0, 1.0, 1.0), tolerance_mm=0.999).surface_dice == pytest.approx(0.5)
 
 
-def test_two_empty_masks_agree():
-    empty = np.zeros((3, 3, 3), bool)
-    assert surface_agreement(empty, empty, SPACING_MM) == SurfaceAgreement(1.0, 0.0)
-
-
-def test_against_an_empty_mask_the_distance_is_the_diagonal_of_the_scan():
+def test_empty_masks_agree_with_each_other_and_are_a_diagonal_from_others():
     empty = np.zeros((12, 12, 12), bool)
+    assert surface_agreement(empty, empty, SPACING_MM) == SurfaceAgreement(1.0, 0.0)
     diagonal = 11 * (2.0**2 + 0.5**2 + 1.0**2) ** 0.5
     for pair in ((empty, cube()), (cube(), empty)):
         found = surface_agreement(*pair, SPACING_MM)

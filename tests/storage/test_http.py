@@ -38,15 +38,12 @@ def names_in(folder):
     return sorted(path.name for path in folder.rglob("*"))
 
 
-def test_an_existing_file_is_not_downloaded_again(fetch, file_server):
+def test_an_existing_file_is_downloaded_again_only_if_its_digest_differs(fetch, file_server):
     assert fetch().read_bytes() == CONTENT
-    fetch()
+    path = fetch()
     assert len(file_server.requests) == 1
-    assert names_in(fetch().parent) == ["scan.zip"]
-
-
-def test_an_existing_file_with_another_digest_is_replaced(fetch, file_server):
-    fetch().write_bytes(b"corrupt")
+    assert names_in(path.parent) == ["scan.zip"]
+    path.write_bytes(b"corrupt")
     assert fetch().read_bytes() == CONTENT
 
 
