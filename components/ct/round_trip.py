@@ -16,15 +16,10 @@ _ROUNDING = 1e-4  # a share of exactly 0.5 reaches the threshold 0.5
 
 @dataclass(frozen=True)
 class RoundTrip:
-    """A mask after the round trip, thresholded.
+    """A mask after the round trip, thresholded."""
 
-    Attributes:
-        dice: (19,) Dice with the original mask at each of `THRESHOLDS`; 1 for an empty mask.
-        mask_at_half: (n, rows, columns) bool, the mask at the threshold 0.5.
-    """
-
-    dice: NDArray[np.float64]
-    mask_at_half: NDArray[np.bool_]
+    dice: NDArray[np.float64]  # (19,) with the original mask at each of `THRESHOLDS`; 1 for an empty mask
+    mask_at_half: NDArray[np.bool_]  # (n, rows, columns) at the threshold 0.5
 
 
 def round_trip(mask: NDArray, size: int) -> RoundTrip:

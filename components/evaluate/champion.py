@@ -11,21 +11,13 @@ from serving.versions.layout import ASSETS_EXTRA, VERDICT
 
 @dataclass(frozen=True)
 class Champion:
-    """A served version, loaded.
+    """A served version, loaded."""
 
-    Attributes:
-        name: such as "version 3".
-        network: predicts on its own grid.
-        image_size: edge of that grid.
-        threshold: probability from which it marks a voxel as lesion.
-        tested_on: digests of the scans it was tested on, which it was never trained on.
-    """
-
-    name: str
-    network: Network
-    image_size: int
-    threshold: float
-    tested_on: frozenset[str]
+    name: str  # such as "version 3"
+    network: Network  # predicts on its own grid
+    image_size: int  # edge of that grid
+    threshold: float  # probability from which it marks a voxel as lesion
+    tested_on: frozenset[str]  # digests of the scans it was tested on, and so never trained on
 
     @classmethod
     def load(cls, version: Path, name: str) -> "Champion":

@@ -27,16 +27,10 @@ class Interval:
 
 
 def mean_interval(patients: Sequence[str], values: Sequence[float]) -> Interval | None:
-    """95 % interval of a mean over cases: percentile bootstrap over patients (Efron, 1979).
+    """Compute the 95 % interval of a mean over cases, given the patient and the value of each case.
 
-    Patients are drawn with all their scans, because two scans of one patient are not independent.
-
-    Args:
-        patients: patient of each case.
-        values: value of each case.
-
-    Returns:
-        None for fewer than two patients, or if a value is not finite.
+    Percentile bootstrap over patients (Efron, 1979): patients are drawn with all their scans, because two scans of one
+    patient are not independent. None for fewer than two patients, or if a value is not finite.
     """
     sums: dict[str, NDArray[np.float64]] = defaultdict(lambda: np.zeros(2))
     for patient, value in zip(patients, values, strict=True):
@@ -52,25 +46,15 @@ def mean_interval(patients: Sequence[str], values: Sequence[float]) -> Interval 
 
 @dataclass(frozen=True)
 class Group:
-    """Dice statistics of a group of test cases.
-
-    Attributes:
-        name: which cases, in words.
-        cases: number of cases.
-        patients: number of patients.
-        mean: mean Dice.
-        interval: 95 % interval of the mean, over patients; None for a single patient.
-        median: median Dice.
-        worst_decile: mean Dice of the worst tenth of the cases, at least one.
-    """
+    """Dice statistics of a group of test cases."""
 
     name: str
     cases: int
     patients: int
     mean: float
-    interval: Interval | None
+    interval: Interval | None  # 95 % interval of the mean, over patients; None for a single patient
     median: float
-    worst_decile: float
+    worst_decile: float  # mean of the worst tenth of the cases, at least one
 
     @classmethod
     def of(cls, name: str, scores: Sequence[CaseScore]) -> "Group":
@@ -103,18 +87,16 @@ def group_scores(scores: Sequence[CaseScore], hard_cases: Collection[str] = ()) 
 
 
 def slice_auc(has_lesion: NDArray[np.bool_], peak: NDArray[np.floating]) -> float | None:
-    """Probability that a slice with lesion has a higher peak than one without; ties count half.
+    """Compute the probability that a slice with lesion has a higher peak than one without; ties count half.
 
-    This is the area under the ROC curve, U / (n1 · n2) (Hanley and McNeil, 1982).
+    This is the area under the ROC curve, U / (n1 · n2) (Hanley and McNeil, 1982); None if all slices are of one kind.
 
     Args:
         has_lesion: (n,) bool.
         peak: (n,) highest lesion probability of each slice.
-
-    Returns:
-        0 to 1; None if all slices are of one kind.
     """
-    positive, negative = peak[has_lesion], peak[~has_lesion]
+    # float64: in float32 the rank sum of some thousand slices is no longer exact.
+    positive, negative = peak[has_lesion].astype(np.float64), peak[~has_lesion].astype(np.float64)
     if not (len(positive) and len(negative)):
         return None
     return float(mannwhitneyu(positive, negative, method="asymptotic").statistic / (len(positive) * len(negative)))
@@ -122,22 +104,13 @@ def slice_auc(has_lesion: NDArray[np.bool_], peak: NDArray[np.floating]) -> floa
 
 @dataclass(frozen=True)
 class Comparison:
-    """A new model against the champion, paired by case.
+    """A new model against the champion, paired by case."""
 
-    Attributes:
-        name: name of the champion.
-        mean_change: mean difference in Dice, positive where the new model is better; None if the champion was not
-            scored on every case, which fails the gate.
-        interval: 95 % interval of the mean difference, over patients.
-        unknown_cases: test cases the champion was not tested on and may have been trained on.
-        problem: why there is no mean difference, as a verb phrase.
-    """
-
-    name: str
-    mean_change: float | None
-    interval: Interval | None = None
-    unknown_cases: int = 0
-    problem: str | None = None
+    name: str  # of the champion
+    mean_change: float | None  # in Dice, positive where the new model is better; None fails the gate
+    interval: Interval | None = None  # 95 % interval of the mean change, over patients
+    unknown_cases: int = 0  # test cases the champion was not tested on and may have been trained on
+    problem: str | None = None  # why there is no mean change, as a verb phrase
 
     @classmethod
     def of(cls, champion: Champion, scores: Sequence[CaseScore]) -> "Comparison":

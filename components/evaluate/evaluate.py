@@ -33,35 +33,21 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Inputs:
-    """What an evaluation reads.
+    """What an evaluation reads."""
 
-    Attributes:
-        cases: output of ingest, with the volumes.
-        shards: output of slice; only its split is read.
-        model: output of train.
-        champion: a version folder, or the model base whose newest version is served; a path or `gs://bucket/prefix`.
-            None, or a model base without versions, for a first model.
-    """
-
-    cases: Path
-    shards: Path
-    model: Path
-    champion: str | None = None
+    cases: Path  # output of ingest
+    shards: Path  # output of slice; only its split is read
+    model: Path  # output of train
+    champion: str | None = None  # version or model base, a path or `gs://bucket/prefix`; None for a first model
 
 
 @dataclass(frozen=True)
 class Outputs:
-    """What an evaluation writes, each atomically.
+    """What an evaluation writes, each atomically."""
 
-    Attributes:
-        evaluation: folder with the verdict, the table of scores, the model card and the overlays.
-        report: HTML page.
-        model_card: Markdown.
-    """
-
-    evaluation: Path
-    report: Path
-    model_card: Path
+    evaluation: Path  # folder with the verdict, the table of scores, the model card and the overlays
+    report: Path  # HTML
+    model_card: Path  # Markdown
 
 
 def evaluate_model(

@@ -11,46 +11,25 @@ from components.evaluate.levels import LevelCounts, ThresholdChoice
 from components.evaluate.scores import CaseScore
 from components.evaluate.verdict import Verdict
 
-_MEANS = (
-    "round_trip_dice",
-    "surface_dice",
-    "hd95_mm",
-    "iou",
-    "sensitivity",
-    "precision",
-    "specificity",
-    "volume_error_ml",
-    "accuracy",
-    "all_background_accuracy",
-    "all_background_dice",
+_MEANS = (  # columns of `CaseScore` that are averaged over cases
+    *("round_trip_dice", "surface_dice", "hd95_mm", "iou", "sensitivity", "precision", "specificity"),
+    *("volume_error_ml", "accuracy", "all_background_accuracy", "all_background_dice"),
 )
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The result of an evaluation.
-
-    Attributes:
-        verdict: the gate's verdict.
-        scores: the test cases.
-        threshold_choice: the threshold, chosen on the validation cases.
-        counts: the test cases' voxels by predicted probability.
-        slice_auc: AUC of telling slices with lesion from those without; None if all are of one kind.
-        groups: Dice statistics of all test cases and of groups of them.
-        comparison: with the served version; None for a first model.
-        split_cases: the cases of each split.
-        training: the training record, including `history`.
-    """
+    """The result of an evaluation."""
 
     verdict: Verdict
-    scores: list[CaseScore]
+    scores: list[CaseScore]  # of the test cases
     threshold_choice: ThresholdChoice
-    counts: LevelCounts
-    slice_auc: float | None
+    counts: LevelCounts  # of all test cases
+    slice_auc: float | None  # None if all slices are of one kind
     groups: list[Group]
-    comparison: Comparison | None
+    comparison: Comparison | None  # None for a first model
     split_cases: SplitCases
-    training: Mapping[str, Any]
+    training: Mapping[str, Any]  # the training record, including `history`
 
     def summary(self) -> dict[str, float]:
         """Finite metrics by name; undefined ones are left out."""

@@ -17,19 +17,12 @@ from components.slice.split import SPLITS, Split, require_patients_apart
 
 @dataclass(frozen=True)
 class LabeledScan:
-    """One case in memory.
-
-    Attributes:
-        case: its row of the case table.
-        slices_hu: (n, rows, columns) int16 axial slices.
-        truth: (n, rows, columns) bool, the ground-truth lesion mask.
-        spacing_mm: voxel size along slices, rows and columns.
-    """
+    """One case in memory, as axial slices."""
 
     case: Case
-    slices_hu: NDArray[np.int16]
-    truth: NDArray[np.bool_]
-    spacing_mm: tuple[float, float, float]
+    slices_hu: NDArray[np.int16]  # (n, rows, columns)
+    truth: NDArray[np.bool_]  # (n, rows, columns), the ground-truth lesion mask
+    spacing_mm: tuple[float, float, float]  # along slices, rows and columns
 
     @property
     def voxel_ml(self) -> float:
@@ -58,19 +51,12 @@ class LabeledScan:
 
 @dataclass(frozen=True)
 class SplitCases:
-    """The cases of each split.
+    """The cases of each split."""
 
-    Attributes:
-        train: the network was fitted to these.
-        validation: the checkpoint and the threshold are chosen on these.
-        test: the model is judged on these.
-        image_size: edge of the network's grid.
-    """
-
-    train: list[Case]
-    validation: list[Case]
-    test: list[Case]
-    image_size: int
+    train: list[Case]  # the network was fitted to these
+    validation: list[Case]  # the checkpoint and the threshold are chosen on these
+    test: list[Case]  # the model is judged on these
+    image_size: int  # edge of the network's grid
 
     @classmethod
     def read(cls, cases_folder: Path, shards: Path) -> "SplitCases":

@@ -20,18 +20,12 @@ _BINS = 16  # of the reliability curve, 16 levels each
 
 
 class LevelCounts:
-    """Lesion and background voxels by predicted probability.
-
-    Attributes:
-        lesion: (256,) int64, lesion voxels at each level.
-        background: (256,) int64, background voxels at each level.
-        mass: (256,) float64, sum of the probabilities at each level, each rounded to 1/8192.
-    """
+    """Lesion and background voxels by predicted probability."""
 
     def __init__(self) -> None:
-        self.lesion = np.zeros(LEVELS, np.int64)
-        self.background = np.zeros(LEVELS, np.int64)
-        self.mass = np.zeros(LEVELS, np.float64)
+        self.lesion = np.zeros(LEVELS, np.int64)  # lesion voxels at each level
+        self.background = np.zeros(LEVELS, np.int64)  # background voxels at each level
+        self.mass = np.zeros(LEVELS, np.float64)  # sum of the probabilities at each level, each rounded to 1/8192
 
     @classmethod
     def pooled(cls, cases: Iterable["LevelCounts"]) -> "LevelCounts":
@@ -87,17 +81,11 @@ class LevelCounts:
 
 @dataclass(frozen=True)
 class Roc:
-    """A receiver operating characteristic, by threshold from 1 down to 0.
-
-    Attributes:
-        threshold: (257,) thresholds.
-        true_positive_rate: (257,) fraction of lesion voxels at or above the threshold, from 0 to 1.
-        false_positive_rate: (257,) fraction of background voxels at or above the threshold, from 0 to 1.
-    """
+    """A receiver operating characteristic at 257 thresholds from 1 down to 0."""
 
     threshold: NDArray[np.float64]
-    true_positive_rate: NDArray[np.float64]
-    false_positive_rate: NDArray[np.float64]
+    true_positive_rate: NDArray[np.float64]  # fraction of lesion voxels at or above the threshold
+    false_positive_rate: NDArray[np.float64]  # fraction of background voxels at or above the threshold
 
     @property
     def auc(self) -> float:
@@ -107,17 +95,11 @@ class Roc:
 
 @dataclass(frozen=True)
 class Reliability:
-    """Observed lesion fraction against predicted probability.
-
-    Attributes:
-        mean_probability: mean probability of each bin.
-        lesion_fraction: fraction of each bin's voxels that are lesion.
-        voxels: voxels in each bin.
-    """
+    """Predicted probability and observed lesion fraction, by bin."""
 
     mean_probability: NDArray[np.float64]
     lesion_fraction: NDArray[np.float64]
-    voxels: NDArray[np.int64]
+    voxels: NDArray[np.int64]  # in each bin
 
     @property
     def expected_calibration_error(self) -> float:
@@ -129,17 +111,11 @@ class Reliability:
 
 @dataclass(frozen=True)
 class ThresholdChoice:
-    """The threshold chosen on the validation cases.
+    """The threshold chosen on the validation cases."""
 
-    Attributes:
-        threshold: one of `THRESHOLDS`, exact in float32; probabilities at or above it are lesion.
-        validation_dice: mean Dice of the validation cases at the threshold.
-        curve: (255,) mean Dice of the validation cases at each of `THRESHOLDS`.
-    """
-
-    threshold: float
-    validation_dice: float
-    curve: NDArray[np.float64]
+    threshold: float  # one of `THRESHOLDS`, exact in float32; probabilities at or above it are lesion
+    validation_dice: float  # mean Dice of the validation cases at the threshold
+    curve: NDArray[np.float64]  # (255,) the same at each of `THRESHOLDS`
 
 
 def choose_threshold(cases: Sequence[LevelCounts]) -> ThresholdChoice:

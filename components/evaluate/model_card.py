@@ -22,13 +22,7 @@ _PACKAGES = ("lung-ct-pipelines", "tensorflow", "keras", "numpy")
 
 
 def write_model_card(path: Path, evaluation: Evaluation, data_license: str) -> None:
-    """Write the card of the evaluated model.
-
-    Args:
-        path: the Markdown file.
-        evaluation: the results.
-        data_license: license of the data, in words.
-    """
+    """Write the card of the evaluated model as a Markdown file; `data_license` is in words."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         undefined=StrictUndefined,

@@ -16,6 +16,7 @@ from components.report.page import BLUE, GREEN, INK, VERMILION, write_page
 from components.report.plots import create_plot, plot_training_curves, render_svg
 
 _TEMPLATE = Path(__file__).parent / "report.html.jinja"
+_VIEW_BOX = re.compile(rb'viewBox="([^"]*)"')
 
 
 class Overlay(NamedTuple):
@@ -28,13 +29,7 @@ class Overlay(NamedTuple):
 
 
 def write_report(path: Path, evaluation: Evaluation, overlays: Path) -> None:
-    """Write the report.
-
-    Args:
-        path: the HTML file.
-        evaluation: the results.
-        overlays: folder of the overlays, `<case id>.svg`.
-    """
+    """Write the report as an HTML file; `overlays` is the folder of the overlays, `<case id>.svg`."""
     scores, counts, training = worst_first(evaluation.scores), evaluation.counts, evaluation.training
     roc = counts.roc()
     write_page(
@@ -63,11 +58,8 @@ def _worst_median_best(scores: Sequence[CaseScore], overlays: Path) -> list[Over
         rows = list(zip(("Worst case", "Best case") if len(scores) == 2 else ("Only case",), scores, strict=False))
     else:
         rows = [("Worst case", scores[0]), ("Median case", scores[(len(scores) - 1) // 2]), ("Best case", scores[-1])]
-    shown = []
-    for title, score in rows:
-        svg = (overlays / f"{score.case_id}.svg").read_bytes()
-        shown.append(Overlay(title, score, svg, re.search(rb'viewBox="([^"]*)"', svg)[1].decode()))  # type: ignore[index]
-    return shown
+    svgs = [(overlays / f"{score.case_id}.svg").read_bytes() for _, score in rows]
+    return [Overlay(*row, svg, _VIEW_BOX.findall(svg)[0].decode()) for row, svg in zip(rows, svgs, strict=True)]
 
 
 def plot_threshold(choice: ThresholdChoice) -> bytes:

@@ -17,26 +17,15 @@ TRIVIAL_ML = 0.5  # below this lesion volume a few voxels decide the Dice; radio
 
 @dataclass(frozen=True, kw_only=True)
 class GateLimits:
-    """The gate's parameters. A minimum Dice of 0 disables its rule, except `min_dice`.
+    """The gate's parameters. 0 disables `min_dice_ci`, `min_case_dice` and `min_site_dice`."""
 
-    Attributes:
-        min_dice: minimum mean Dice of the test cases, 0 to 1.
-        min_dice_ci: minimum lower end of the 95 % interval of that mean.
-        min_case_dice: minimum Dice of the worst case that has 0.5 mL of lesion or more and is not a hard case.
-        min_site_dice: minimum mean Dice of each site.
-        max_false_positive_ml: maximum volume predicted in a scan without lesion. The default is 1 % of a 5 L pair of
-            lungs.
-        max_regression: maximum drop of the mean Dice below the served version's on the same cases.
-        hard_cases: ids of known hard cases; the mean is reported with and without them.
-    """
-
-    min_dice: float = 0.5
-    min_dice_ci: float = 0.0
-    min_case_dice: float = 0.0
-    min_site_dice: float = 0.0
-    max_false_positive_ml: float = 50.0
-    max_regression: float = 0.02
-    hard_cases: tuple[str, ...] = ()
+    min_dice: float = 0.5  # minimum mean Dice of the test cases, 0 to 1
+    min_dice_ci: float = 0.0  # minimum lower end of the 95 % interval of that mean
+    min_case_dice: float = 0.0  # minimum Dice of the worst case from `TRIVIAL_ML` that is not a hard case
+    min_site_dice: float = 0.0  # minimum mean Dice of each site
+    max_false_positive_ml: float = 50.0  # maximum volume predicted in a scan without lesion: 1 % of 5 L of lungs
+    max_regression: float = 0.02  # maximum drop of the mean Dice below the served version's, on the same cases
+    hard_cases: tuple[str, ...] = ()  # ids of known hard cases; the mean is reported with and without them
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -48,13 +37,7 @@ class GateLimits:
 
 
 def apply_rules(scores: Sequence[CaseScore], limits: GateLimits, comparison: Comparison | None = None) -> AppliedRules:
-    """Compare the test cases' scores with the limits.
-
-    Args:
-        scores: the test cases.
-        limits: the gate's parameters.
-        comparison: with the served version; None for a first model.
-    """
+    """Compare the test cases' scores with the limits; `comparison` is None for a first model."""
     gate = AppliedRules()
     gate.rules.append(_mean("mean_dice", "mean Dice over {}", scores, limits.min_dice))
     if limits.min_dice_ci:

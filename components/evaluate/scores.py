@@ -65,21 +65,13 @@ class CaseScore:
 
 @dataclass(frozen=True)
 class CaseResult:
-    """What remains of a case when its volume leaves memory.
-
-    Attributes:
-        score: its row of the table.
-        counts: its voxels by predicted probability.
-        has_lesion: (n,) bool, by slice.
-        peak: (n,) float32, highest probability of each slice.
-        overlay: the slice with most lesion and both outlines, as SVG.
-    """
+    """What remains of a case when its volume leaves memory."""
 
     score: CaseScore
     counts: LevelCounts
-    has_lesion: NDArray[np.bool_]
-    peak: NDArray[np.float32]
-    overlay: bytes
+    has_lesion: NDArray[np.bool_]  # (n,) by slice
+    peak: NDArray[np.float32]  # (n,) highest probability of each slice
+    overlay: bytes  # the slice with most lesion and both outlines, as SVG
 
 
 def count_levels(network: Network, folder: Path, case: Case, size: int) -> LevelCounts:

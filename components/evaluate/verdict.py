@@ -15,21 +15,13 @@ from serving.versions.layout import VERDICT
 
 @dataclass(frozen=True)
 class Rule:
-    """A condition on one number. It fails closed: it does not hold without a finite value and limit.
+    """A condition on one number. It fails closed: it does not hold without a finite value and limit."""
 
-    Attributes:
-        name: stable identifier, such as `mean_dice`.
-        what: the number in words, such as "mean Dice over 10 test cases".
-        value: the number, unrounded; None if it cannot be computed.
-        limit: the bound; a value equal to it passes.
-        at_least: whether the limit is a lower bound; otherwise it is an upper bound.
-    """
-
-    name: str
-    what: str
-    value: float | None
-    limit: float
-    at_least: bool = True
+    name: str  # stable, such as "mean_dice"
+    what: str  # the number in words, such as "mean Dice over 10 test cases"
+    value: float | None  # unrounded; None if it cannot be computed
+    limit: float  # a value equal to it passes
+    at_least: bool = True  # whether the limit is a lower bound
 
     @property
     def margin(self) -> float | None:
@@ -75,23 +67,14 @@ class JudgedCase:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether a model may be exported.
-
-    Attributes:
-        rules: the rules applied.
-        model_sha256: digest of the judged `model.keras`.
-        threshold: probability from which a voxel counts as lesion.
-        test_dice: mean Dice of the test cases, 0 without any.
-        cases: the test cases.
-        not_applied: rules that were not applied and why, and other remarks, in words.
-    """
+    """Whether a model may be exported."""
 
     rules: tuple[Rule, ...]
-    model_sha256: str
-    threshold: float
-    test_dice: float
+    model_sha256: str  # of the judged `model.keras`
+    threshold: float  # probability from which a voxel counts as lesion
+    test_dice: float  # mean Dice of the test cases, 0 without any
     cases: tuple[JudgedCase, ...]
-    not_applied: tuple[str, ...] = ()
+    not_applied: tuple[str, ...] = ()  # remarks, such as why a rule was not applied
 
     @property
     def passed(self) -> bool:

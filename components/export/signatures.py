@@ -45,7 +45,7 @@ class ServedModel(tf.Module):
 
     def on_grid(self, slices_hu: tf.Tensor) -> dict[str, tf.Tensor]:
         """Segment (n, size, size) int16 HU on the grid."""
-        return self._outputs(self._predict(tf.cast(slices_hu, tf.float32)))
+        return self._outputs(self.network(tf.cast(slices_hu, tf.float32), training=False))
 
     def on_any_size(self, slices_hu: tf.Tensor) -> dict[str, tf.Tensor]:
         """Segment (n, height, width) int16 HU on the slices' own pixels."""
@@ -58,12 +58,9 @@ class ServedModel(tf.Module):
         padding = [[0, 0], [top, self.size - rows - top], [left, self.size - columns - left]]
         # Rounded, like the int16 slices that a client sends to `network`.
         grid = tf.round(tf.pad(content, padding, constant_values=float(AIR_HU)) + TIE_BREAK_HU)
-        probability = self._predict(tf.ensure_shape(grid, (None, self.size, self.size)))
+        probability = self.network(tf.ensure_shape(grid, (None, self.size, self.size)), training=False)
         content = probability[:, top : top + rows, left : left + columns]
         return self._outputs(_resample(content, resampling_matrix(rows, height), resampling_matrix(columns, width)))
-
-    def _predict(self, slices_hu: tf.Tensor) -> tf.Tensor:
-        return self.network(slices_hu, training=False)
 
     def _outputs(self, probability: tf.Tensor) -> dict[str, tf.Tensor]:
         return {

@@ -11,28 +11,16 @@ from components.ct.round_trip import HALF, THRESHOLDS, round_trip
 
 @dataclass(frozen=True)
 class ResizeAudit:
-    """One case's mask against itself after the round trip of `components.ct.round_trip`.
-
-    Attributes:
-        case_id: the case.
-        image_size: edge of the network's grid.
-        lesions: lesions in the mask.
-        lesions_lost: lesions without any voxel at the threshold 0.5.
-        lesion_voxels: voxels of all lesions.
-        voxels_lost: lesion voxels not marked at the threshold 0.5.
-        dice_at_half: Dice at the threshold 0.5.
-        round_trip_dice: Dice at the best threshold.
-        best_threshold: that threshold.
-    """
+    """One case's mask against itself after the round trip of `components.ct.round_trip`."""
 
     case_id: str
     image_size: int
     lesions: int
-    lesions_lost: int
+    lesions_lost: int  # without any voxel at the threshold 0.5
     lesion_voxels: int
-    voxels_lost: int
+    voxels_lost: int  # lesion voxels not marked at the threshold 0.5
     dice_at_half: float
-    round_trip_dice: float
+    round_trip_dice: float  # at the best threshold
     best_threshold: float
 
 

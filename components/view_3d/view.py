@@ -73,14 +73,7 @@ def worst_case(evaluation: Path) -> str:
 
 
 def write_view(page: Path, scan: LabeledScan, prediction: NDArray[np.bool_], test_cases: int) -> None:
-    """Write the page of one of `test_cases` cases.
-
-    Args:
-        page: the HTML file.
-        scan: the case.
-        prediction: (n, rows, columns) mask on the scan's own voxels.
-        test_cases: number of test cases.
-    """
+    """Write the page of one of `test_cases` cases, with its predicted mask (n, rows, columns) on its own voxels."""
     gray = average(scan.slices_hu, apply_window)
     cell_mm = tuple(mm * n / m for mm, n, m in zip(scan.spacing_mm, scan.truth.shape, gray.shape, strict=True))
     niivue, voxels = NIIVUE.read_bytes(), confusion(scan.truth, prediction)
