@@ -57,7 +57,7 @@ def bounding_box(*masks: NDArray) -> tuple[slice, ...] | None:
 def _unique_in_block(block: NDArray) -> NDArray[np.float64]:
     if block.dtype.kind in "iub" and int(block.max()) - int(block.min()) <= 1:
         return np.array(sorted({float(block.min()), float(block.max())}))  # the usual 0 and 1
-    # Mask values usually fit 8 bits, whatever their dtype; counting is ten times faster than sorting.
+    # Mask values usually fit 8 bits in any dtype; counting is ten times faster than sorting.
     with np.errstate(invalid="ignore"):
         small = block.astype(np.uint8, copy=False)
     if small is block or np.array_equal(small, block):

@@ -1,29 +1,19 @@
 """The process of a step: logging to stdout, and one-line errors."""
 
 import logging
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TextIO
 
 from components.runtime.errors import exit_on_input_error
 
 _PACKAGES = ("components", "pipelines", "serving")
 
 
-class _StdoutHandler(logging.StreamHandler):
-    """Write bare messages to the current `sys.stdout`, prefixed with their level from WARNING on."""
-
-    def __init__(self) -> None:
-        logging.Handler.__init__(self)
-
-    @property
-    def stream(self) -> TextIO:
-        return sys.stdout
-
-    def format(self, record: logging.LogRecord) -> str:
-        message = super().format(record)
-        return message if record.levelno < logging.WARNING else f"{record.levelname.lower()}: {message}"
+class _StdoutHandler(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print the bare message, prefixed with its level from WARNING on."""
+        prefix = f"{record.levelname.lower()}: " if record.levelno >= logging.WARNING else ""
+        print(f"{prefix}{self.format(record)}", flush=True)
 
 
 def configure_logging() -> None:

@@ -17,12 +17,7 @@ _ENCRYPTED = 0x1  # general purpose flag bit 0 (PKWARE APPNOTE 4.4.4)
 
 
 def extract_zip(
-    archive: Path,
-    folder: Path,
-    suffixes: tuple[str, ...],
-    *,
-    max_bytes: int = MAX_BYTES,
-    max_ratio: float = MAX_RATIO,
+    archive: Path, folder: Path, suffixes: tuple[str, ...], *, max_bytes: int = MAX_BYTES, max_ratio: float = MAX_RATIO
 ) -> None:
     """Extract the members with one of the `suffixes` into `folder`, all or none.
 

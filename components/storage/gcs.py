@@ -47,8 +47,7 @@ def list_names(uri: str, *, deadline_s: float = DEADLINE_S) -> list[str]:
     Raises:
         InputError: the bucket does not exist, may not be read, or keeps failing.
     """
-    location = GcsUri.parse(uri)
-    return sorted(name for name, _ in _list_blobs(_client(location), location, deadline_s))
+    return sorted(name for name, _ in _list_blobs(GcsUri.parse(uri), deadline_s))
 
 
 def list_generations(uri: str, *, include: Callable[[str], bool]) -> dict[str, str]:
@@ -69,20 +68,10 @@ def download_prefix(
     workers: int = _WORKERS,
     deadline_s: float = DEADLINE_S,
 ) -> list[str]:
-    """Download the objects below `gs://bucket/prefix` into `folder` in parallel, subfolders included.
+    """Download the objects below `gs://bucket/prefix` into `folder` in parallel, and return their sorted names.
 
-    Each object is downloaded in its listed generation. Existing files with the same size and CRC32C are kept; other
-    files in `folder` are not touched.
-
-    Args:
-        uri: `gs://bucket/prefix`.
-        folder: the destination; created if missing.
-        include: selects objects by their name relative to the prefix.
-        workers: parallel downloads.
-        deadline_s: for the retries of one object.
-
-    Returns:
-        The names relative to the prefix, sorted.
+    `include` selects objects by their name relative to the prefix. Each object is downloaded in its listed generation.
+    Existing files with the same size and CRC32C are kept; other files in `folder` are not touched.
 
     Raises:
         InputError: no objects, no permission, a name that leaves `folder`, two CRC32C mismatches, an object that
@@ -110,14 +99,11 @@ def download_prefix(
 
 
 def upload_folder(folder: Path, uri: str, *, last: str | None = None, deadline_s: float = DEADLINE_S) -> list[str]:
-    """Upload a folder's files below `gs://bucket/prefix` without overwriting any object.
+    """Upload a folder's files below `gs://bucket/prefix` without overwriting any object, and return their names.
 
     Objects are written one by one in order of their names, `last` at the end: a reader that waits for it finds all
     others. Each write requires that the object does not exist. An object with the same content counts as written,
     which makes uploads repeatable; of two concurrent uploads of different folders, the first difference stops one.
-
-    Returns:
-        The relative names in the order written.
 
     Raises:
         ObjectExistsError: an object exists with other content. Objects that this call wrote are deleted.
@@ -128,7 +114,8 @@ def upload_folder(folder: Path, uri: str, *, last: str | None = None, deadline_s
     if last and last not in names:
         raise ValueError(f"{last} is not in {folder}")
     names.sort(key=lambda name: name == last)  # stable: the others keep their order
-    bucket = _client(location).bucket(location.bucket)
+    with _translate_api_errors(location.join()):
+        bucket = storage.Client().bucket(location.bucket)
     written: list[storage.Blob] = []
     try:
         for name in names:
@@ -147,26 +134,21 @@ def crc32c_of(path: Path) -> str:
     """Compute the CRC32C of a file as Cloud Storage writes it: base64 of four big-endian bytes."""
     checksum = google_crc32c.Checksum()
     with path.open("rb") as file:
-        while block := file.read(_BLOCK_BYTES):
-            checksum.update(block)
+        for _ in checksum.consume(file, _BLOCK_BYTES):
+            pass
     return base64.b64encode(checksum.digest()).decode()
 
 
-def _client(location: GcsUri) -> storage.Client:
-    with _translate_api_errors(location.join()):
-        return storage.Client()
-
-
-def _list_blobs(client: storage.Client, location: GcsUri, deadline_s: float) -> Iterator[tuple[str, storage.Blob]]:
+def _list_blobs(location: GcsUri, deadline_s: float) -> Iterator[tuple[str, storage.Blob]]:
     prefix = location.object_name("") if location.prefix else ""
     with _translate_api_errors(location.join()):
-        for blob in client.list_blobs(location.bucket, prefix=prefix or None, **_retry_options(deadline_s)):
+        for blob in storage.Client().list_blobs(location.bucket, prefix=prefix or None, **_retry_options(deadline_s)):
             if not blob.name.endswith("/"):  # consoles write such objects for empty folders
                 yield blob.name.removeprefix(prefix), blob
 
 
 def _included_blobs(location: GcsUri, include: Callable[[str], bool], deadline_s: float) -> dict[str, storage.Blob]:
-    blobs = {name: blob for name, blob in _list_blobs(_client(location), location, deadline_s) if include(name)}
+    blobs = {name: blob for name, blob in _list_blobs(location, deadline_s) if include(name)}
     if not blobs:
         raise InputError(f"{location.join()}: holds no objects to download; {_CREDENTIALS}")
     for name in blobs:
@@ -239,7 +221,6 @@ def _translate_api_errors(uri: str) -> Iterator[None]:
         if isinstance(error, OSError) and not isinstance(error, requests.RequestException | ConnectionError):
             raise  # a fault of the local disk
         cause = error.cause if isinstance(error, api.RetryError) and error.cause else error
-        reason = f"{type(cause).__name__}: {cause}"[:200]
-        if isinstance(cause, InvalidResponse):
-            reason = f"it answered {cause.response.status_code}"
+        status = f"it answered {cause.response.status_code}" if isinstance(cause, InvalidResponse) else None
+        reason = status or f"{type(cause).__name__}: {cause}"[:200]
         raise InputError(f"{uri}: the server keeps failing ({reason}); try again later") from error
