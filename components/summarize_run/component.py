@@ -6,11 +6,7 @@ from components import images
 
 
 @dsl.component(base_image=images.DATA, install_kfp_package=False)
-def summarize_run(
-    summary: dsl.Output[dsl.Markdown],
-    status: dsl.PipelineTaskFinalStatus,
-    pipeline: str = "",
-) -> None:
+def summarize_run(summary: dsl.Output[dsl.Markdown], status: dsl.PipelineTaskFinalStatus, pipeline: str = "") -> None:
     """Summarize how a cluster run ended, as its last step.
 
     Args:

@@ -37,14 +37,14 @@ def run_in_container(image: str, *command: str, options: tuple[str, ...] = ()) -
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
 def test_containers_and_subprocesses_give_the_same_numbers_and_a_version(image, tmp_path):
-    found = {}
+    summaries = {}
     for runner in ("docker", "subprocess"):
         command = [sys.executable, "-m", "pipelines.cli", "run", "--runner", runner, "--runs", tmp_path / runner]
         environment = os.environ | {"CPU_IMAGE": image}
         subprocess.run([*command, *PARAMETERS], check=True, cwd=ROOT, env=environment)
-        found[runner] = json.loads((tmp_path / runner / "latest" / "summary.json").read_text())
-        assert (Path(found[runner]["model_version_dir"]) / "saved_model.pb").is_file()
-    docker, subprocesses = found["docker"], found["subprocess"]
+        summaries[runner] = json.loads((tmp_path / runner / "latest" / "summary.json").read_text())
+        assert (Path(summaries[runner]["model_version_dir"]) / "saved_model.pb").is_file()
+    docker, subprocesses = summaries["docker"], summaries["subprocess"]
     assert docker["test_dice"] == pytest.approx(subprocesses["test_dice"], abs=1e-6)
     assert docker["verdict"] == subprocesses["verdict"] == "pass"
     assert docker.keys() == subprocesses.keys()

@@ -20,19 +20,18 @@ LOCK = {entry["name"]: entry for entry in tomllib.loads((ROOT / "uv.lock").read_
 
 def locked_closure(name: str, extras: tuple[str, ...] = ()) -> set[str]:
     """A package and its transitive dependencies, from the lock file."""
-    found: set[str] = set()
+    closure: set[str] = set()
     pending = [(name, extras)]
     while pending:
         name, extras = pending.pop()
-        entry = LOCK[name]
-        needs = [*entry.get("dependencies", [])]
-        for extra in extras:
-            needs += entry.get("optional-dependencies", {}).get(extra, [])
-        if name in found and not extras:
+        if name in closure and not extras:
             continue
-        found.add(name)
+        closure.add(name)
+        needs = [*LOCK[name].get("dependencies", [])]
+        for extra in extras:
+            needs += LOCK[name].get("optional-dependencies", {}).get(extra, [])
         pending += [(need["name"], tuple(need.get("extra", ()))) for need in needs]
-    return found
+    return closure
 
 
 def imported_modules() -> dict[str, set[str]]:

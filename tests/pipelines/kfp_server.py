@@ -58,16 +58,8 @@ def _validate(body: dict[str, Any], model: str, path: str = "") -> dict[str, Any
 
 def _handler(server: KfpServer) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.reply("GET")
-
-        def do_POST(self) -> None:
-            self.reply("POST")
-
-        def do_DELETE(self) -> None:
-            self.reply("DELETE")
-
-        def reply(self, method: str) -> None:
+        def reply(self) -> None:
+            method = self.command
             parts = urllib.parse.urlsplit(self.path)
             query = dict(urllib.parse.parse_qsl(parts.query))
             path = parts.path.removeprefix(_API)
@@ -92,6 +84,8 @@ def _handler(server: KfpServer) -> type[BaseHTTPRequestHandler]:
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()
             self.wfile.write(content)
+
+        do_GET = do_POST = do_DELETE = reply
 
         def log_message(self, *_: Any) -> None:
             pass

@@ -101,10 +101,7 @@ def test_the_namespace_and_the_token_reach_the_server(package, tmp_path):
 
 
 def test_a_missing_token_is_an_error_that_names_the_option(package):
-    with (
-        run_kfp_server(token="secret-word") as api,
-        pytest.raises(InputError, match=r"401.*unauth.*--token-file"),
-    ):
+    with run_kfp_server(token="secret-word") as api, pytest.raises(InputError, match=r"401.*unauth.*--token-file"):
         upload(Cluster(api.url), package)
 
 

@@ -28,12 +28,12 @@ def package(tmp_path_factory):
 
 def tasks_of(spec):
     """Every task with a container, by its component's name."""
-    found = {}
+    tasks = {}
     for component in [*spec["components"].values(), spec["root"]]:
         for name, task in component.get("dag", {}).get("tasks", {}).items():
             if "dag" not in spec["components"][task["componentRef"]["name"]]:
-                found[name] = task
-    return found
+                tasks[name] = task
+    return tasks
 
 
 def resources(spec, step):
@@ -45,17 +45,12 @@ def cached_steps(spec):
 
 
 @pytest.mark.parametrize("pipeline", ["training", "cross-validation"])
-def test_only_ingest_is_cached_and_its_key_has_the_digest_of_the_source(pipeline, tmp_path):
-    spec, _ = compile_spec(for_cluster(PIPELINES[pipeline]), tmp_path / "package.yaml")
-    assert cached_steps(spec) == {"ingest"}
-    digest = tasks_of(spec)["ingest"]["inputs"]["parameters"]["source_digest"]["taskOutputParameter"]
-    assert digest == {"producerTask": "identify", "outputParameterKey": "digest"}
-
-
-@pytest.mark.parametrize("pipeline", ["training", "cross-validation"])
-def test_the_digest_covers_everything_that_ingest_reads(pipeline, tmp_path):
+def test_only_ingest_is_cached_and_its_key_has_a_digest_of_everything_it_reads(pipeline, tmp_path):
     spec, _ = compile_spec(for_cluster(PIPELINES[pipeline]), tmp_path / "package.yaml")
     tasks = tasks_of(spec)
+    assert cached_steps(spec) == {"ingest"}
+    digest = tasks["ingest"]["inputs"]["parameters"]["source_digest"]["taskOutputParameter"]
+    assert digest == {"producerTask": "identify", "outputParameterKey": "digest"}
     read = text_parameters(spec, tasks["ingest"]) - {"on_invalid", "cache", "push_to"}  # a choice, and folders to write
     assert "source" in read
     assert read <= text_parameters(spec, tasks["identify"])
@@ -72,8 +67,7 @@ def text_parameters(spec, task):
 
 
 @pytest.mark.parametrize(
-    ("pipeline", "options"),
-    [("batch-prediction", ClusterOptions()), ("training", ClusterOptions(caching=False))],
+    ("pipeline", "options"), [("batch-prediction", ClusterOptions()), ("training", ClusterOptions(caching=False))]
 )
 def test_nothing_is_cached_without_a_digest_or_with_caching_off(pipeline, options, tmp_path):
     spec, _ = compile_spec(for_cluster(PIPELINES[pipeline], options), tmp_path / "package.yaml")
@@ -91,12 +85,14 @@ def test_every_step_has_resources_a_timeout_retries_and_a_name(package):
         assert tasks[name]["taskInfo"]["name"] != name
 
 
-def test_options_replace_the_resources_of_a_step(tmp_path):
+def test_options_replace_the_resources_of_a_step_and_gpus_are_optional(tmp_path):
     options = ClusterOptions(cpu={"slice": "16"}, memory={"slice": "64G"})
-    spec, _ = compile_spec(for_cluster(training, options), tmp_path / "training.yaml")
+    spec, platform = compile_spec(for_cluster(training, options), tmp_path / "training.yaml")
     slice_ = resources(spec, "slice")
     assert (slice_["resourceCpuRequest"], slice_["resourceMemoryLimit"]) == ("16", "64G")
     assert resources(spec, "validate")["resourceCpuRequest"] == "2"
+    assert "accelerator" not in resources(spec, "train")
+    assert "tolerations" not in platform["exec-train"]
 
 
 def test_an_unknown_step_is_an_error():
@@ -114,12 +110,6 @@ def test_only_the_train_step_requests_gpus_and_their_nodes(package):
     assert {step for step, config in platform.items() if "nodeSelector" in config} == {"exec-train"}
     assert platform["exec-train"]["nodeSelector"]["labels"] == {"pool": "gpu"}
     assert [toleration["key"] for toleration in platform["exec-train"]["tolerations"]] == ["nvidia.com/gpu"]
-
-
-def test_without_gpus_no_step_requests_one(tmp_path):
-    spec, platform = compile_spec(for_cluster(training), tmp_path / "training.yaml")
-    assert "accelerator" not in resources(spec, "train")
-    assert "tolerations" not in platform["exec-train"]
 
 
 def test_claims_and_the_secret_are_mounted_in_the_steps_that_use_them(package):
@@ -144,23 +134,15 @@ def test_the_last_step_gets_the_final_status(package):
     assert task["inputs"]["parameters"]["status"]["taskFinalStatus"]["producerTask"] == "exit-handler-1"
 
 
-def test_the_parameters_are_those_of_the_pipeline(package):
-    plain = training.pipeline_spec.root.input_definitions
-    assert for_cluster(training).pipeline_spec.root.input_definitions == plain
-    assert package[0]["pipelineInfo"]["name"] == training.name
-
-
-def test_the_original_pipeline_stays_unchanged(tmp_path):
+def test_compiling_is_repeatable_and_keeps_the_pipeline_and_its_parameters(package, tmp_path):
     before = training.pipeline_spec.SerializeToString(deterministic=True)
-    for_cluster(training, ClusterOptions(gpus=1))
-    assert training.pipeline_spec.SerializeToString(deterministic=True) == before
-
-
-def test_compiling_twice_gives_the_same_package(tmp_path):
     first, again = tmp_path / "first.yaml", tmp_path / "again.yaml"
     for path in (first, again):
-        compiler.Compiler().compile(for_cluster(training), str(path))
+        compiler.Compiler().compile(for_cluster(training, ClusterOptions(gpus=1)), str(path))
     assert first.read_text() == again.read_text()
+    assert training.pipeline_spec.SerializeToString(deterministic=True) == before
+    assert for_cluster(training).pipeline_spec.root.input_definitions == training.pipeline_spec.root.input_definitions
+    assert package[0]["pipelineInfo"]["name"] == training.name
 
 
 def test_predict_pods_have_the_label_that_the_network_policy_admits(tmp_path):
