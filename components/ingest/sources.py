@@ -65,10 +65,6 @@ def fetch_cohort(source: str, scratch: Path, *, masks: str, seed: int, options: 
 def list_cohort(source: str, *, masks: str) -> list[str]:
     """List the files that `fetch_cohort` would fetch, without reading them.
 
-    Args:
-        source: as for `fetch_cohort`.
-        masks: name of the folder of masks.
-
     Returns:
         A line for each file: its name, and generation and CRC32C in a bucket, the published digest on Zenodo, or size
         and times in a folder. A phantom has one line, its name.

@@ -17,13 +17,13 @@ from components.validate.outcome import Finding, Severity
 logging.getLogger("great_expectations.data_context.types.base").setLevel(logging.WARNING)
 
 _CRITICAL, _WARNING = FailureSeverity.CRITICAL, FailureSeverity.WARNING
-_FEW_PATIENTS, _ADD_PATIENTS = "{value} patients are too few to split", "add patients, to at least 3"
+_FEW_PATIENTS, _ADD_PATIENTS = "{value} patients are too few to split", "provide at least 3"
 _SET_LABEL = "set LABEL to the mask value of the lesion"
 _CHECK_MASKS = f"set MASKS to the folder of lesion masks, or {_SET_LABEL}"
 _FLIPPED = "check the picture for a flipped or shifted mask"
 _SPACING = "check the spacing in the header"
-_INTENSITIES = ["hu", "windowed"]
-_INTENSITY = "intensities are {value}: neither HU (air below -200) nor 8-bit over [-1250, 250] HU"
+_SUPPORTED = ["hu", "windowed"]
+_UNKNOWN = "intensities are {value}: neither HU (air below -200) nor 8-bit over [-1250, 250] HU"
 _LUNGS_DIFFER = "the lung volumes of this patient's scans differ by a factor of {value}"
 
 
@@ -35,8 +35,8 @@ def expectations() -> list[Expectation]:
         _null("duplicate_of", "the scan is identical to that of case {value}", "remove one of the two"),
         _null("mask_duplicate_of", "the mask is identical to that of case {value}", "give each scan its own mask"),
         _null("grid_difference", "scan and mask have different grids: {value}", "export the mask on the scan's grid"),
-        _null("unexpected_labels", "the mask has values {value}; expected 0 and 1", f"{_SET_LABEL}, or correct it"),
-        _expect(gxe.ExpectColumnValuesToBeInSet, "intensity", _INTENSITY, "export it in HU", value_set=_INTENSITIES),
+        _null("unexpected_labels", "the mask has values {value}; expected 0 and 1", f"{_SET_LABEL}, or fix the mask"),
+        _expect(gxe.ExpectColumnValuesToBeInSet, "intensity", _UNKNOWN, "export the scan in HU", value_set=_SUPPORTED),
         # cohort
         _expect(gxe.ExpectColumnUniqueValueCountToBeBetween, "patient_id", _FEW_PATIENTS, _ADD_PATIENTS, min_value=3),
         _expect(gxe.ExpectColumnMaxToBeBetween, "lesion_voxels", "no mask has a lesion", _CHECK_MASKS, min_value=1),
