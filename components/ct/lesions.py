@@ -53,7 +53,7 @@ class Lesions:
         return int(touched[1:].sum())
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LesionDetection:
     """Lesion counts of a prediction against the ground truth."""
 
@@ -66,7 +66,9 @@ def detect_lesions(truth: NDArray[np.bool_], prediction: NDArray[np.bool_]) -> L
     """Count found, missed and false lesions in two 3-D masks of one shape."""
     lesions, predicted = Lesions.from_mask(truth), Lesions.from_mask(prediction)
     return LesionDetection(
-        lesions.count, lesions.count_touched(prediction), predicted.count - predicted.count_touched(truth)
+        lesions=lesions.count,
+        found=lesions.count_touched(prediction),
+        false_lesions=predicted.count - predicted.count_touched(truth),
     )
 
 
@@ -82,7 +84,7 @@ def remove_small_lesions(mask: NDArray[np.uint8], *, voxel_ml: float, min_ml: fl
     return filtered
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Burden:
     """How much lesion a mask holds."""
 

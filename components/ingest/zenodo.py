@@ -63,5 +63,5 @@ def fetch_record(
         InputError: the record has no such masks, or an archive is unreachable, differs from its digest, or is unsafe.
     """
     for name, target in zip(record.select(masks), ("ct_scans", masks), strict=True):
-        download(f"{record.base_url}/{name}", cache / name, record.sha256[name], retry_policy)
+        download(f"{record.base_url}/{name}", cache / name, sha256=record.sha256[name], retry_policy=retry_policy)
         extract_zip(cache / name, folder / target, NIFTI_SUFFIXES)

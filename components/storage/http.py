@@ -24,7 +24,7 @@ _PARTIAL, _RANGE_NOT_SATISFIABLE = 206, 416
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RetryPolicy:
     """How long to wait for a server."""
 
@@ -48,7 +48,7 @@ class TransientError(Exception):
         self.retry_after_s = retry_after_s
 
 
-def download(url: str, path: Path, sha256: str, retry_policy: RetryPolicy | None = None) -> None:
+def download(url: str, path: Path, *, sha256: str, retry_policy: RetryPolicy | None = None) -> None:
     """Download `url` to `path`, unless a file with the hexadecimal digest `sha256` exists there.
 
     Partial content stays under a hidden name next to `path`, from which the next run resumes.

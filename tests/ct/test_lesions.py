@@ -53,9 +53,9 @@ def test_a_large_prediction_finds_two_lesions_and_is_not_a_false_one():
 
 def test_empty_masks_have_no_lesions():
     empty, one = np.zeros((2, 2, 2), bool), np.ones((2, 2, 2), bool)
-    assert detect_lesions(empty, empty) == LesionDetection(0, 0, 0)
-    assert detect_lesions(one, empty) == LesionDetection(1, 0, 0)
-    assert detect_lesions(empty, one) == LesionDetection(0, 0, 1)
+    assert detect_lesions(empty, empty) == LesionDetection(lesions=0, found=0, false_lesions=0)
+    assert detect_lesions(one, empty) == LesionDetection(lesions=1, found=0, false_lesions=0)
+    assert detect_lesions(empty, one) == LesionDetection(lesions=0, found=0, false_lesions=1)
 
 
 def test_lesions_are_cropped_to_their_box_and_sized():

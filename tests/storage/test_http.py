@@ -28,7 +28,9 @@ def fetch(file_server, tmp_path):
     file_server.files["scan.zip"] = CONTENT
 
     def fetch_scan(retry_policy=HASTY):
-        download(f"{file_server.url}/scan.zip", tmp_path / "cache" / "scan.zip", SHA256, retry_policy)
+        download(
+            f"{file_server.url}/scan.zip", tmp_path / "cache" / "scan.zip", sha256=SHA256, retry_policy=retry_policy
+        )
         return tmp_path / "cache" / "scan.zip"
 
     return fetch_scan
@@ -96,14 +98,14 @@ def test_a_silent_server_times_out(fetch, file_server):
 
 def test_an_absent_server_times_out(tmp_path):
     with pytest.raises(InputError, match=r"gave up after \d s: no connection"):
-        download("http://127.0.0.1:9/scan.zip", tmp_path / "cache" / "scan.zip", SHA256, HASTY)
+        download("http://127.0.0.1:9/scan.zip", tmp_path / "cache" / "scan.zip", sha256=SHA256, retry_policy=HASTY)
 
 
 def test_repeated_cuts_end_at_the_deadline_and_keep_the_partial_download(fetch, file_server, tmp_path):
     file_server.troubles.append(Trouble(cut_after=500, times=10_000))
     began = time.monotonic()
     with pytest.raises(InputError, match=r"gave up after \d s: the (connection was cut|deadline has passed)"):
-        fetch(RetryPolicy(1, 1, stall_timeout_s=5, deadline_s=0.5, initial_backoff_s=0.01, max_backoff_s=0.02))
+        fetch(RetryPolicy(stall_timeout_s=5, deadline_s=0.5, initial_backoff_s=0.01, max_backoff_s=0.02))
     assert time.monotonic() - began < 3
     assert names_in(tmp_path / "cache") == [f".scan.zip.{SHA256[:12]}.partial"]
     file_server.troubles.clear()
@@ -113,7 +115,7 @@ def test_repeated_cuts_end_at_the_deadline_and_keep_the_partial_download(fetch, 
 @pytest.mark.parametrize("url", ["ftp://host/x", "nowhere", "http://"])
 def test_an_invalid_address_is_refused(tmp_path, url):
     with pytest.raises(InputError, match="check the address"):
-        download(url, tmp_path / "x", SHA256, HASTY)
+        download(url, tmp_path / "x", sha256=SHA256, retry_policy=HASTY)
 
 
 def test_progress_is_logged_without_a_terminal(fetch, caplog):
