@@ -16,7 +16,7 @@ def identify(
     """Fingerprint the content of the source, without downloading it.
 
     Kubeflow's cache knows the parameters of a step, but not the content of a source. Ingest takes this digest as a
-    parameter, so that it runs again when the content changes.
+    parameter, and therefore runs again when the content changes.
 
     Args:
         source: Source of scans and masks, as for ingest.

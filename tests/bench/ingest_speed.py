@@ -5,8 +5,8 @@
     facts         the validate step for each case: facts, resize audit, picture
     baseline      nibabel's get_fdata, one eager tf.image.resize_with_pad per slice, one array written
 
-All variants read the same files, take turns, and count with their fastest round, so that other load on the machine
-affects them alike. The ratios of CPU seconds also hold on a busy machine.
+All variants read the same files, take turns, and count with their fastest round: other load on the machine affects
+them alike. The ratios of CPU seconds also hold on a busy machine.
 """
 
 import os
