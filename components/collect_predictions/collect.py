@@ -12,12 +12,7 @@ _MAX_PREVIEW_BYTES = 6 << 20  # a page that the Kubeflow UI shows without strain
 
 
 def collect_parts(parts: Sequence[Path], results: Path, page: Path) -> list[dict[str, str]]:
-    """Merge the parts into `results/masks/` and `results/summary.csv`, and write the gallery.
-
-    Args:
-        parts: folders that the predict step wrote.
-        results: the folder to write to.
-        page: the HTML file of the gallery.
+    """Merge folders of the predict step into `results/masks/` and `results/summary.csv`, and write the gallery.
 
     Returns:
         The rows of the summary as text, most lesion first.
@@ -41,13 +36,7 @@ def collect_parts(parts: Sequence[Path], results: Path, page: Path) -> list[dict
 
 
 def write_gallery(path: Path, rows: Sequence[Mapping[str, str]], previews: Mapping[str, bytes]) -> None:
-    """Write a page with a table of all scans, and the previews of those with most lesion.
-
-    Args:
-        path: the HTML file.
-        rows: the summary, in the order of the page.
-        previews: PNG by case; those beyond `_MAX_PREVIEW_BYTES` in total are left out.
-    """
+    """Write a page with the rows in order, and as many PNG previews by case as fit `_MAX_PREVIEW_BYTES`."""
     shown: list[tuple[Mapping[str, str], bytes]] = []
     total_bytes = 0
     for row in rows:

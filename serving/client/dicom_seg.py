@@ -1,5 +1,6 @@
 """Write a predicted mask as a DICOM segmentation, which viewers overlay on the series it refers to."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from pydicom.sr.codedict import codes
 from pydicom.uid import generate_uid
 
 from components.ct.grid import axial_slices
+from components.ct.scan_folder import series_files
 from components.runtime.errors import InputError
 from components.runtime.files import atomic_write
 
@@ -19,12 +21,7 @@ _AXIAL = (1, 0, 0, 0, 1, 0)  # rows run to the patient's left, columns to the ba
 
 
 def write_segmentation(path: Path, series: Path, mask: NDArray[np.uint8]) -> None:
-    """Write an (x, y, z) RAS+ mask of 0 and 1 as DICOM SEG.
-
-    Args:
-        path: the file.
-        series: folder of the axial CT series that the mask belongs to.
-        mask: one slice for each image of the series.
+    """Write an (x, y, z) RAS+ mask of 0 and 1 as DICOM SEG; it has a slice for each image of the axial series.
 
     Raises:
         InputError: highdicom is not installed, or the series is not axial, does not fit the mask, or lacks attributes
@@ -73,11 +70,9 @@ def write_segmentation(path: Path, series: Path, mask: NDArray[np.uint8]) -> Non
 def _read_images(series: Path) -> list[Any]:
     """Read the images of an axial series from the feet up, the order of the mask's slices."""
     images = []
-    for file in sorted(series.iterdir()):
-        try:
+    for file in series_files(series):
+        with suppress(InvalidDicomError):  # other files beside the images
             images.append(pydicom.dcmread(file))
-        except (InvalidDicomError, IsADirectoryError):
-            continue  # other files beside the images
     images = [image for image in images if "ImagePositionPatient" in image]
     if not images:
         raise InputError(f"{series}: no DICOM images here")

@@ -76,11 +76,7 @@ class Endpoint:
         return next(self.calls(method, [request], in_flight=1))
 
     def calls(self, method: Method, requests: Iterable[Any], in_flight: int) -> Iterator[Any]:
-        """Send requests, up to `in_flight` at once, and yield the replies in order.
-
-        Raises:
-            ServingError: A request failed for good or ran out of time.
-        """
+        """Send requests, up to `in_flight` at once, and yield the replies in order; `ServingError` if one fails."""
         stub = self._channel.unary_unary(
             method.path,
             request_serializer=method.request.SerializeToString,

@@ -4,7 +4,7 @@ import csv
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from components.ct.dicom import read_dicom_series
 from components.ct.intensity import Intensity, read_ct
@@ -159,8 +159,5 @@ def write_summary(path: Path, rows: Iterable[SummaryRow]) -> None:
     with atomic_write(path) as temporary, temporary.open("w", newline="") as file:
         table = csv.DictWriter(file, [field.name for field in fields(SummaryRow)], lineterminator="\n")
         table.writeheader()
-        table.writerows(_round(row) for row in rows)
-
-
-def _round(row: SummaryRow) -> dict[str, Any]:
-    return {key: round(value, 3) if isinstance(value, float) else value for key, value in asdict(row).items()}
+        for row in rows:
+            table.writerow({key: round(x, 3) if isinstance(x, float) else x for key, x in asdict(row).items()})

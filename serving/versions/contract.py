@@ -5,7 +5,6 @@ from pathlib import Path
 
 from components.ct.grid import AIR_HU
 from components.ct.intensity import WINDOW_HU
-from serving.versions.layout import PREPROCESSING
 
 GRID_SIGNATURE = "network"  # slices on the network's own grid
 ANY_SIZE_SIGNATURE = "serving_default"  # slices of any size
@@ -17,6 +16,8 @@ THRESHOLD = "threshold"
 
 def write_contract(saved_model: Path, size: int, threshold: float) -> None:
     """Write the contract as JSON beside a SavedModel whose network has a `size`×`size` grid."""
+    from serving.versions.layout import PREPROCESSING  # imports the Cloud Storage client, which callers do not need
+
     slices = {
         "name": INPUT,
         "dtype": "int16",

@@ -18,8 +18,8 @@ from components.export.parity import MASK_AGREEMENT, TOLERANCE
 from components.export.signatures import ServedModel, write_warmup_requests
 from components.train.network import build_network
 from serving.client.segmentation import SegmentationClient
+from serving.server.process import server_process
 from serving.versions.manifest import write_manifest
-from tests.serving.conftest import serving
 
 SIZE, THRESHOLD, NAME = 128, 0.5, "golden"
 REAL = Path(__file__).parents[3] / "shared" / "data" / "chest-ct-3d" / "scans"
@@ -38,7 +38,7 @@ def address(network, tmp_path_factory):
     ServedModel(network, SIZE, THRESHOLD).save(base / "1")
     write_warmup_requests(base / "1", NAME, SIZE)
     write_manifest(base / "1")
-    with serving("--model-base", base, "--model", NAME) as (_, address):
+    with server_process(base, NAME) as address:
         yield address
 
 
