@@ -3,7 +3,6 @@
 import importlib
 import json
 import logging
-import pkgutil
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,6 @@ import docstring_parser
 import yaml  # type: ignore[import-untyped]
 from kfp.dsl.python_component import PythonComponent
 
-import components
 from components.runtime.files import atomic_write
 from components.runtime.step import configure_logging
 from pipelines.parameters import PIPELINES
@@ -41,18 +39,16 @@ UI shows them in lower case. `make docs` generates this page."""
 
 def find_components() -> dict[str, PythonComponent]:
     """The components by name, one per folder with a `component.py`."""
-    names = [package.name for package in pkgutil.iter_modules(components.__path__) if package.ispkg]
-    names = [name for name in names if (ROOT / "components" / name / "component.py").is_file()]
+    names = sorted(path.parent.name for path in (ROOT / "components").glob("*/component.py"))
     return {name: getattr(importlib.import_module(f"components.{name}.component"), name) for name in names}
 
 
 def generate_pages() -> dict[Path, str]:
     """Generate a README for each component, and docs/parameters.md; keys are absolute paths."""
-    pages = {
-        ROOT / "components" / name / "README.md": _component_page(name, component)
-        for name, component in find_components().items()
-    }
-    return {**pages, ROOT / "docs" / "parameters.md": _parameters_page()}
+    pages = {ROOT / "docs" / "parameters.md": _parameters_page()}
+    for name, component in find_components().items():
+        pages[ROOT / "components" / name / "README.md"] = _component_page(name, component)
+    return pages
 
 
 def _component_page(name: str, component: PythonComponent) -> str:

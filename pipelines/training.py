@@ -14,11 +14,12 @@ from components.validate.component import validate
 from components.view_3d.component import view_3d as render_3d
 
 
+# Optional texts default to "": kfp 2.17.0's local runner fails on a pipeline parameter that is None.
 @dsl.pipeline(
     name="lung-infection-training",
     description="Train a 2-D U-Net on lung CT scans and lesion masks; publish it if its test scores pass the gate.",
 )
-def training(  # optional texts default to "": kfp's local runner and older backends reject a None of a pipeline
+def training(
     model_base: str,
     model_name: str = "lung-infection",
     source: str = "phantom:12",
