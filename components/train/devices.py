@@ -66,7 +66,7 @@ def gpu_policy(compute_capability: tuple[int, int]) -> str:
     return "mixed_float16" if compute_capability >= (7, 0) else "float32"
 
 
-def fit_replicas(
+def fit(
     model: keras.Model,
     batches: tf.data.Dataset,
     *,
@@ -75,17 +75,16 @@ def fit_replicas(
     steps: int,
     callback: keras.callbacks.Callback,
 ) -> None:
-    """Train on all replicas of the model's strategy, in place of `model.fit`, which fails with several pods (3.15).
+    """Train a compiled model on all replicas of its strategy, from `first_epoch` (from 0) to `epochs`.
 
-    Args:
-        model: built and compiled in the strategy's scope, with the optimizer's variables.
-        batches: global batches; each replica takes its share.
-        first_epoch: number of finished epochs.
-        epochs: length of the run, including the finished epochs.
-        steps: batches in an epoch.
-        callback: its `on_epoch_end` is called.
+    `batches` are global: each replica takes its share. An epoch has `steps` batches, and ends with the callback.
     """
-    strategy = model.distribute_strategy
+    strategy = model.distribute_strategy if keras.backend.backend() == "tensorflow" else tf.distribute.get_strategy()
+    if strategy.num_replicas_in_sync == 1:
+        schedule = {"initial_epoch": first_epoch, "epochs": epochs, "steps_per_epoch": steps}
+        model.fit(batches, **schedule, callbacks=[callback], verbose=0, shuffle=False)
+        return
+    # `model.fit` fails with several pods in Keras 3.15.
     shares = iter(strategy.experimental_distribute_dataset(batches))
     callback.set_model(model)
 

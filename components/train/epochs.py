@@ -3,15 +3,12 @@
 import logging
 import math
 import time
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import keras
 import tensorflow as tf
 from numpy.typing import NDArray
-from tensorflow.core.framework.summary_pb2 import Summary
-from tensorflow.core.util.event_pb2 import Event
+from tensorflow.core.framework.summary_pb2 import SummaryMetadata
 
 from components.train.checkpoint import Checkpoint, CheckpointFolder
 from components.train.record import Training
@@ -20,33 +17,14 @@ from components.train.validation import ValidationSlices, mean_case_dice, predic
 _log = logging.getLogger(__name__)
 
 
-class EventFile:
-    """A new TensorBoard event file, a TFRecord of `Event` messages, written without the tensorboard package."""
-
-    def __init__(self, folder: Path):
-        folder.mkdir(parents=True, exist_ok=True)
-        now = time.time()
-        self._writer = tf.io.TFRecordWriter(str(folder / f"events.out.tfevents.{int(now)}.train"))
-        self._write(Event(wall_time=now, file_version="brain.Event:2"))
-
-    def write(self, step: int, scalars: Mapping[str, float]) -> None:
-        """Append the scalars of one epoch."""
-        values = [Summary.Value(tag=name, simple_value=value) for name, value in scalars.items()]
-        self._write(Event(wall_time=time.time(), step=step, summary=Summary(value=values)))
-
-    def _write(self, event: Event) -> None:
-        self._writer.write(event.SerializeToString())
-        self._writer.flush()
-
-    def close(self) -> None:
-        """Close the file."""
-        self._writer.close()
+# Written with `tf.summary.write`, because `tf.summary.scalar` requires the tensorboard package.
+_SCALAR = SummaryMetadata(plugin_data=SummaryMetadata.PluginData(plugin_name="scalars"))
 
 
 class EpochEnd(keras.callbacks.Callback):
-    """Validates the network, tracks the best weights, and writes a checkpoint, an event and a log line.
+    """Validates the network, tracks the best weights, and writes a checkpoint, TensorBoard events and a log line.
 
-    A value that is not finite stops the run and discards the epoch. Without an event file, as in every pod but the
+    A value that is not finite stops the run and discards the epoch. Without an event writer, as in every pod but the
     chief, nothing is written or logged.
 
     Attributes:
@@ -59,17 +37,33 @@ class EpochEnd(keras.callbacks.Callback):
         run: Training,
         validation: ValidationSlices,
         checkpoints: CheckpointFolder,
-        events: EventFile | None,
-        best: list[NDArray],
+        events: tf.summary.SummaryWriter | None,
     ):
         super().__init__()
-        self.best = best
+        self.best: list[NDArray] = []
         self.non_finite = ""
         self._run = run
         self._validation = validation
         self._checkpoints = checkpoints
-        self._events = events
+        self._events: Any = events
         self._started = time.monotonic()
+
+    def resume(self, model: keras.Model) -> int:
+        """Restore model and run from the newest checkpoint, and return the number of finished epochs."""
+        checkpoint = self._checkpoints.read_newest()
+        if not checkpoint:
+            return 0
+        model.set_weights(checkpoint.weights)
+        for variable, value in zip(model.optimizer.variables, checkpoint.optimizer, strict=True):
+            variable.assign(value)
+        self.best = checkpoint.best
+        self._run.resume(checkpoint.state, checkpoint.epoch)
+        if self._events:
+            for epoch in range(checkpoint.epoch):
+                self._write_events(epoch)
+            folder = self._checkpoints.folder
+            _log.info("resuming after epoch %d of %d from %s", checkpoint.epoch, self._run.recipe.epochs, folder)
+        return checkpoint.epoch
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Handle the end of an epoch, counted from 0."""
@@ -86,7 +80,7 @@ class EpochEnd(keras.callbacks.Callback):
         self._started += seconds
         self._run.add_epoch(values, seconds)
         if self._events:
-            self._events.write(epoch, values)
+            self._write_events(epoch)
             self._write_checkpoint(epoch + 1)
             _log.info("%s", self._run.epoch_line(improved))
 
@@ -98,6 +92,12 @@ class EpochEnd(keras.callbacks.Callback):
             "val_dice": mean_case_dice(probability, self._validation),
             "val_accuracy": float(((probability >= 0.5) == (share >= 0.5)).mean()),
         }
+
+    def _write_events(self, epoch: int) -> None:
+        with self._events.as_default():
+            for name, series in self._run.history.items():
+                tf.summary.write(name, series[epoch], step=epoch, metadata=_SCALAR)
+        self._events.flush()
 
     def _write_checkpoint(self, epochs: int) -> None:
         optimizer = [keras.ops.convert_to_numpy(variable) for variable in self.model.optimizer.variables]

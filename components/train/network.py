@@ -31,10 +31,6 @@ class WindowHU(layers.Layer):
         share = (slices_hu - self.lower_hu) / (self.upper_hu - self.lower_hu)
         return keras.ops.clip(share, 0.0, 1.0) * self.top
 
-    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        """Return the input's shape."""
-        return input_shape
-
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
         return {**super().get_config(), "lower_hu": self.lower_hu, "upper_hu": self.upper_hu, "top": self.top}

@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import json
 import logging
-from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -19,9 +18,9 @@ from components.slice.shards import shard_paths
 from components.slice.split import Split
 from components.train import MODEL_FILE
 from components.train.batches import SliceCounts, count_slices, training_batches
-from components.train.checkpoint import Checkpoint, CheckpointFolder
-from components.train.devices import fit_replicas, is_chief, mixed_precision_policy, select_strategy
-from components.train.epochs import EpochEnd, EventFile
+from components.train.checkpoint import CheckpointFolder
+from components.train.devices import fit, is_chief, mixed_precision_policy, select_strategy
+from components.train.epochs import EpochEnd
 from components.train.losses import FocalDiceLoss, PooledDice
 from components.train.network import average_flips, build_network
 from components.train.recipe import Recipe
@@ -78,12 +77,12 @@ def train(
         compile_network(model, recipe, steps=run.steps_per_epoch() * recipe.epochs)
     folder = CheckpointFolder((checkpoints or output / "checkpoints") / _fingerprint(run, shards))
     if not is_chief(strategy):
-        _fit(model, run, shards, counts, folder, None)
+        _fit(model, run, shards, counts, folder)
         return run
     _log.info("%s", run.introduction())
     if replicas > 1:
         _log.info("%d devices share each batch", replicas)
-    with contextlib.closing(EventFile(tensorboard or output / "tensorboard")) as events:
+    with contextlib.closing(tf.summary.create_file_writer(str(tensorboard or output / "tensorboard"))) as events:
         best = _fit(model, run, shards, counts, folder, events)
     output.mkdir(parents=True, exist_ok=True)
     _save_network(output / MODEL_FILE, run, best)
@@ -123,57 +122,23 @@ def _fingerprint(run: Training, shards: Path) -> str:
 
 
 def _fit(
-    model: keras.Model,
-    run: Training,
-    shards: Path,
-    counts: SliceCounts,
-    folder: CheckpointFolder,
-    events: EventFile | None,
+    model: keras.Model, run: Training, shards: Path, counts: SliceCounts, folder: CheckpointFolder, events: Any = None
 ) -> list[NDArray]:
     """Train the remaining epochs and return the weights of the best one."""
-    checkpoint = folder.read_newest()
-    if checkpoint:
-        _resume(model, run, checkpoint, folder, events)
-    first, steps = (checkpoint.epoch if checkpoint else 0), run.steps_per_epoch()
-    validation = read_validation_slices(shards, run.image_size, _VALIDATION_SLICES)
-    end = EpochEnd(run, validation, folder, events, best=checkpoint.best if checkpoint else [])
-    if first < run.recipe.epochs:
-        batches = training_batches(shards, run.image_size, counts, run.recipe, seed=run.seed, first_batch=first * steps)
-        with _translate_out_of_memory(run):
-            _run_epochs(model, batches, end, first=first, epochs=run.recipe.epochs, steps=steps)
+    recipe, size, steps = run.recipe, run.image_size, run.steps_per_epoch()
+    end = EpochEnd(run, read_validation_slices(shards, size, _VALIDATION_SLICES), folder, events)
+    first = end.resume(model)
+    batches = training_batches(shards, size, counts, recipe, seed=run.seed, first_batch=first * steps)
+    try:
+        fit(model, batches, first_epoch=first, epochs=recipe.epochs, steps=steps, callback=end)
+    except (tf.errors.ResourceExhaustedError, MemoryError) as error:
+        batch = recipe.batch_size
+        remedy = f"try batch_size={batch // 2}" if batch > 1 else "try a smaller image_size"
+        message = f"training: out of memory with batches of {batch} slices of {size}×{size}; {remedy}"
+        raise InputError(message) from error
     if end.non_finite:
         raise InputError(f"training: {end.non_finite}; {_save_best(run, end.best, folder)}")
     return end.best
-
-
-def _run_epochs(
-    model: keras.Model, batches: tf.data.Dataset, end: EpochEnd, *, first: int, epochs: int, steps: int
-) -> None:
-    if keras.backend.backend() == "tensorflow" and model.distribute_strategy.num_replicas_in_sync > 1:
-        fit_replicas(model, batches, first_epoch=first, epochs=epochs, steps=steps, callback=end)
-        return
-    model.fit(
-        batches,
-        initial_epoch=first,
-        epochs=epochs,
-        steps_per_epoch=steps,
-        callbacks=[end],
-        verbose=0,
-        shuffle=False,  # the batches are shuffled already
-    )
-
-
-def _resume(
-    model: keras.Model, run: Training, checkpoint: Checkpoint, folder: CheckpointFolder, events: EventFile | None
-) -> None:
-    model.set_weights(checkpoint.weights)
-    for variable, value in zip(model.optimizer.variables, checkpoint.optimizer, strict=True):
-        variable.assign(value)
-    run.resume(checkpoint.state, checkpoint.epoch)
-    if events:
-        for epoch in range(checkpoint.epoch):
-            events.write(epoch, {name: series[epoch] for name, series in run.history.items()})
-        _log.info("resuming after epoch %d of %d from %s", checkpoint.epoch, run.recipe.epochs, folder.folder)
 
 
 def _save_best(run: Training, best: list[NDArray], folder: CheckpointFolder) -> str:
@@ -184,18 +149,6 @@ def _save_best(run: Training, best: list[NDArray], folder: CheckpointFolder) -> 
     path = folder.folder / "best.keras"
     _save_network(path, run, best)
     return f"saved epoch {run.best_epoch}, validation Dice {run.best_val_dice:.3f}, as {path}; {remedy}"
-
-
-@contextlib.contextmanager
-def _translate_out_of_memory(run: Training) -> Iterator[None]:
-    try:
-        yield
-    except (tf.errors.ResourceExhaustedError, MemoryError) as error:
-        batch, size = run.recipe.batch_size, run.image_size
-        remedy = f"try batch_size={batch // 2}" if batch > 1 else "try a smaller image_size"
-        raise InputError(
-            f"training: out of memory with batches of {batch} slices of {size}×{size}; {remedy}"
-        ) from error
 
 
 def _save_network(path: Path, run: Training, weights: list[NDArray]) -> None:

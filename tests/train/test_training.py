@@ -56,7 +56,8 @@ def test_each_epoch_is_a_tensorboard_event(finished):
     (path,) = (output / "tensorboard").iterdir()
     events = [Event.FromString(record.numpy()) for record in tf.data.TFRecordDataset(str(path))]
     assert events[0].file_version == "brain.Event:2"
-    dice = [value.simple_value for event in events for value in event.summary.value if value.tag == "val_dice"]
+    values = [value for event in events for value in event.summary.value if value.tag == "val_dice"]
+    dice = [tf.make_ndarray(value.tensor) for value in values]
     np.testing.assert_allclose(dice, run.history["val_dice"], rtol=1e-6)
 
 
