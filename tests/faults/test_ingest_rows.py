@@ -22,8 +22,9 @@ from components.ingest.sources import FetchOptions
 from components.ingest.zenodo import SCAN_ARCHIVE
 from components.runtime.errors import InputError
 from components.storage.gcs import ObjectExistsError, upload_folder
+from tests.ingest.conftest import read_files
 from tests.ingest.test_sources import SHORT_RETRIES, zip_bytes
-from tests.storage.file_server import Trouble
+from tests.storage.file_server import HttpFault
 from tests.storage.gcs_server import BUCKET, Fault, flip
 
 URI = f"gs://{BUCKET}/covid"
@@ -38,16 +39,12 @@ def bucket(gcs, cohort):
     return gcs
 
 
-def content(folder):
-    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
 def ingest_error(source, tmp_path, options=SHORT, at="", **parameters):
     """Return the error of an ingest that must fail soon and leave no files; it starts with the address `at`."""
-    before, start_s = content(tmp_path), time.monotonic()
+    before, start_s = read_files(tmp_path), time.monotonic()
     with pytest.raises(InputError) as error:
         ingest(source, tmp_path / "out", options=options, **parameters)
-    assert content(tmp_path) == before
+    assert read_files(tmp_path) == before
     assert not (tmp_path / "out").exists()
     assert time.monotonic() - start_s < 10
     message = str(error.value)
@@ -57,12 +54,12 @@ def ingest_error(source, tmp_path, options=SHORT, at="", **parameters):
 
 
 def test_row_01_wrong_bytes_over_http_are_fetched_again(mirror, file_server, tmp_path):
-    file_server.troubles.append(Trouble(content=b"PK wrong bytes"))
+    file_server.faults.append(HttpFault(content=b"PK wrong bytes"))
     assert len(ingest("zenodo", tmp_path / "out", options=mirror)) == 3
 
 
 def test_row_01_wrong_bytes_twice_over_http_fail_with_both_digests(mirror, file_server, tmp_path):
-    file_server.troubles.append(Trouble(content=b"PK wrong bytes", times=2))
+    file_server.faults.append(HttpFault(content=b"PK wrong bytes", times=2))
     message = ingest_error("zenodo", tmp_path, mirror, at=f"{file_server.url}/{SCAN_ARCHIVE}: ")
     assert "twice" in message
     assert hashlib.sha256(b"PK wrong bytes").hexdigest() in message
@@ -87,9 +84,9 @@ def test_row_01_flipped_bits_twice_from_a_bucket_fail_with_both_digests(bucket, 
 def test_row_02_a_cut_download_over_http_is_resumed_and_never_visible_in_part(mirror, file_server, tmp_path):
     seen = []
     size = len(file_server.files[SCAN_ARCHIVE])
-    file_server.troubles += [
-        Trouble(cut_after=size // 3),
-        Trouble(cut_after=size // 3, before=lambda: seen.extend((tmp_path / "cache").rglob("*.zip"))),
+    file_server.faults += [
+        HttpFault(cut_after=size // 3),
+        HttpFault(cut_after=size // 3, before=lambda: seen.extend((tmp_path / "cache").rglob("*.zip"))),
     ]
     assert len(ingest("zenodo", tmp_path / "out", options=mirror)) == 3
     assert seen == []
@@ -112,7 +109,7 @@ def test_row_02_a_cut_download_from_a_bucket_is_resumed_and_never_visible_in_par
 
 
 def test_row_03_endless_503_over_http_ends_at_the_deadline(mirror, file_server, tmp_path):
-    file_server.troubles.append(Trouble(status=503, headers={"Retry-After": "3600"}, times=10_000))
+    file_server.faults.append(HttpFault(status=503, headers={"Retry-After": "3600"}, times=10_000))
     assert "503" in ingest_error("zenodo", tmp_path, mirror, at=f"{file_server.url}/{SCAN_ARCHIVE}: ")
 
 
@@ -124,7 +121,7 @@ def test_row_03_endless_503_from_a_bucket_ends_at_the_deadline(bucket, tmp_path,
 
 @pytest.mark.parametrize("status", [403, 404])
 def test_row_04_a_client_error_over_http_is_final(mirror, file_server, tmp_path, status):
-    file_server.troubles.append(Trouble(status=status))
+    file_server.faults.append(HttpFault(status=status))
     assert str(status) in ingest_error("zenodo", tmp_path, mirror, at=f"{file_server.url}/{SCAN_ARCHIVE}: ")
     assert len(file_server.requests) == 1
 
@@ -162,7 +159,7 @@ def test_row_05_an_html_page_saved_as_a_volume_is_recognized(cohort, tmp_path):
 
 
 def test_row_05_an_html_page_instead_of_an_archive_is_recognized(mirror, file_server, tmp_path):
-    file_server.troubles.append(Trouble(content=b"<html>Please log in</html>", times=2))
+    file_server.faults.append(HttpFault(content=b"<html>Please log in</html>", times=2))
     assert "HTML page" in ingest_error("zenodo", tmp_path, mirror)
 
 
@@ -263,11 +260,11 @@ def test_row_08_a_full_disk_is_a_clean_failure(cohort, tmp_path):
 def test_row_09_a_second_run_downloads_nothing_and_gives_the_same_bytes(kind, mirror, file_server, bucket, tmp_path):
     source = {"zenodo": "zenodo", "gcs": URI}[kind]
     ingest(source, tmp_path / "out", options=mirror)
-    first = content(tmp_path / "out")
+    first = read_files(tmp_path / "out")
     file_server.requests.clear()
     bucket.requests.clear()
     ingest(source, tmp_path / "out", options=mirror)
-    assert content(tmp_path / "out") == first
+    assert read_files(tmp_path / "out") == first
     assert file_server.requests == []
     assert bucket.downloads() == []
 
@@ -295,7 +292,7 @@ def test_row_10_two_ingests_of_one_cohort_write_each_object_once(gcs, cohort, tm
     outcomes = ingest_concurrently([cohort, cohort], tmp_path, URI)
     assert outcomes == {0: "pushed", 1: "pushed"}
     pushed = {name.removeprefix("covid/"): gcs.get(name) for name in gcs.names()}
-    assert pushed == {str(name): data for name, data in content(tmp_path / "out_0").items()}
+    assert pushed == {str(name): data for name, data in read_files(tmp_path / "out_0").items()}
     assert sorted(gcs.written) == sorted(gcs.names())  # each object once
 
 
@@ -306,7 +303,7 @@ def test_row_10_of_two_ingests_of_different_cohorts_one_is_pushed_completely(gcs
     assert sorted(outcomes.values()) == ["pushed", "refused"]
     (winner,) = (number for number, outcome in outcomes.items() if outcome == "pushed")
     pushed = {name.removeprefix("covid/"): gcs.get(name) for name in gcs.names()}
-    assert pushed == {str(name): data for name, data in content(tmp_path / f"out_{winner}").items()}
+    assert pushed == {str(name): data for name, data in read_files(tmp_path / f"out_{winner}").items()}
     assert TABLE in pushed
 
 

@@ -44,3 +44,8 @@ def cohort(tmp_path, save) -> Path:
         save(folder / "scans" / f"case_{index}.nii.gz")
         save(folder / "infection_masks" / f"case_{index}.nii.gz", mask_of(1, 1, 1))
     return folder
+
+
+def read_files(folder: Path) -> dict[Path, bytes]:
+    """Read every file below a folder, by its relative path."""
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}

@@ -10,12 +10,8 @@ from components.ct.volume import read_volume
 from components.ingest.ingest import ingest
 from components.runtime.errors import CohortError, InputError
 from components.runtime.files import sha256_of
-from tests.ingest.conftest import SHAPE, mask_of
+from tests.ingest.conftest import SHAPE, mask_of, read_files
 from tests.ingest.dicom_series import write_series
-
-
-def content(folder):
-    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_copies_keep_voxels_and_affine_and_the_table_records_their_digests(cohort, tmp_path):
@@ -34,9 +30,9 @@ def test_copies_keep_voxels_and_affine_and_the_table_records_their_digests(cohor
 
 def test_a_second_run_gives_the_same_bytes(cohort, tmp_path):
     ingest(str(cohort), tmp_path / "out", workers=1)
-    first = content(tmp_path / "out")
+    first = read_files(tmp_path / "out")
     ingest(str(cohort), tmp_path / "out", workers=4)
-    assert content(tmp_path / "out") == first
+    assert read_files(tmp_path / "out") == first
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 

@@ -92,7 +92,7 @@ def test_a_grid_of_the_size_of_the_scan_loses_nothing():
     assert (audit.lesions_lost, audit.voxels_lost, audit.round_trip_dice) == (0, 0, 1)
 
 
-def test_a_mask_without_lesion_has_no_resize_audit():
+def test_an_empty_mask_has_no_resize_audit():
     assert audit_resize("a", np.zeros((2, 8, 8)), Lesions.from_mask(np.zeros((2, 8, 8))), 16) is None
 
 
