@@ -105,7 +105,9 @@ def test_a_series_without_a_regular_ct_grid_is_refused_with_the_reason(tmp_path,
     assert "Meier" not in str(error.value)
 
 
-def test_truncated_and_foreign_files_are_named(tmp_path):
+def test_truncated_and_foreign_files_are_named_and_an_empty_folder_is_refused(tmp_path):
+    with pytest.raises(VolumeError, match="holds no files"):
+        read_dicom_series(tmp_path)
     file = write_series(tmp_path / "s", HU) / "000_0"
     file.write_bytes(file.read_bytes()[:-10])
     with pytest.raises(VolumeError, match=r"000_0: pixels cannot be decoded .*truncated"):
@@ -115,19 +117,11 @@ def test_truncated_and_foreign_files_are_named(tmp_path):
         read_dicom_series(tmp_path / "s")
 
 
-def test_rounded_positions_count_as_even(tmp_path):
+def test_rounded_positions_count_as_even_and_one_slice_takes_its_thickness(tmp_path):
     positions = [[-10, -20, round(30 + 0.625 * k, 2)] for k in range(6)]
     volume = read_dicom_series(write_series(tmp_path / "s", HU, positions_mm=positions))
     assert volume.spacing_mm[2] == pytest.approx(0.625, abs=0.002)
-
-
-def test_the_spacing_of_one_slice_is_its_thickness(tmp_path):
-    assert read_dicom_series(write_series(tmp_path / "s", HU[:1])).spacing_mm[2] == pytest.approx(2.5)
-
-
-def test_an_empty_folder_is_refused(tmp_path):
-    with pytest.raises(VolumeError, match="holds no files"):
-        read_dicom_series(tmp_path)
+    assert read_dicom_series(write_series(tmp_path / "one", HU[:1])).spacing_mm[2] == pytest.approx(2.5)
 
 
 def test_invalid_values_are_read_without_being_shown(tmp_path, recwarn):

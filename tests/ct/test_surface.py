@@ -81,9 +81,7 @@ def test_empty_masks_agree_with_each_other_and_are_a_diagonal_from_others():
 
 def test_percentiles_are_weighted():
     values, weights = np.array([3.0, 1.0, 2.0]), np.array([1.0, 8.0, 1.0])
-    assert weighted_percentile(values, weights, 80) == 1.0
-    assert weighted_percentile(values, weights, 81) == 2.0
-    assert weighted_percentile(values, weights, 100) == 3.0
+    assert [weighted_percentile(values, weights, percent) for percent in (80, 81, 100)] == [1.0, 2.0, 3.0]
 
 
 def test_the_bounding_box_encloses_all_masks():

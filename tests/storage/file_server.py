@@ -4,7 +4,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -12,7 +12,7 @@ import pytest
 
 
 @dataclass
-class Trouble:
+class HttpFault:
     """A fault to inject into the next `times` requests."""
 
     status: int = 0  # answer with this status
@@ -32,7 +32,7 @@ class FileServer:
 
     url: str = ""
     files: dict[str, bytes] = field(default_factory=dict)
-    troubles: list[Trouble] = field(default_factory=list)
+    faults: list[HttpFault] = field(default_factory=list)
     requests: list[tuple[str, str]] = field(default_factory=list)  # name and Range
 
 
@@ -41,25 +41,23 @@ def _handler(server: FileServer) -> type[BaseHTTPRequestHandler]:
         def do_GET(self) -> None:
             name, requested = self.path.rpartition("/")[2], self.headers.get("Range", "")
             server.requests.append((name, requested))
-            trouble = Trouble()
-            if server.troubles:
-                trouble = server.troubles[0]
-                trouble.times -= 1
-                if trouble.times == 0:
-                    server.troubles.pop(0)
-            trouble.before()
-            time.sleep(trouble.delay_s)
-            content = server.files.get(name) if trouble.content is None else trouble.content
-            if trouble.status or content is None:
-                return self.answer(trouble.status or 404, trouble.headers, b"<html>no</html>", -1)
+            fault = server.faults[0] if server.faults else HttpFault()
+            fault.times -= 1
+            if fault.times == 0 and server.faults:
+                server.faults.pop(0)
+            fault.before()
+            time.sleep(fault.delay_s)
+            content = server.files.get(name) if fault.content is None else fault.content
+            if fault.status or content is None:
+                return self.answer(fault.status or 404, fault.headers, b"<html>no</html>", -1)
             match = re.fullmatch(r"bytes=(\d+)-", requested)
-            if not match or trouble.whole:
-                return self.answer(200, {}, content, trouble.cut_after)
-            start = int(match[1]) + trouble.shift
+            if not match or fault.whole:
+                return self.answer(200, {}, content, fault.cut_after)
+            start = int(match[1]) + fault.shift
             if start >= len(content):
                 return self.answer(416, {"Content-Range": f"bytes */{len(content)}"}, b"", -1)
             part = {"Content-Range": f"bytes {start}-{len(content) - 1}/{len(content)}"}
-            return self.answer(206, part, content[start:], trouble.cut_after)
+            return self.answer(206, part, content[start:], fault.cut_after)
 
         def answer(self, status: int, headers: dict[str, str], body: bytes, cut_after: int) -> None:
             self.send_response(status)
@@ -77,19 +75,12 @@ def _handler(server: FileServer) -> type[BaseHTTPRequestHandler]:
     return Handler
 
 
-@contextmanager
-def running_file_server() -> Iterator[FileServer]:
-    """Run a server without files on a free port."""
+@pytest.fixture
+def file_server() -> Iterator[FileServer]:
+    """A running server without files, on a free port."""
     server = FileServer()
     with ThreadingHTTPServer(("127.0.0.1", 0), _handler(server)) as running:
         server.url = f"http://127.0.0.1:{running.server_address[1]}/records/3757476/files"
         threading.Thread(target=running.serve_forever, args=(0.01,), daemon=True).start()
         yield server
         running.shutdown()
-
-
-@pytest.fixture
-def file_server() -> Iterator[FileServer]:
-    """A running server without files."""
-    with running_file_server() as server:
-        yield server

@@ -169,7 +169,6 @@ def _handler(server: GcsServer) -> type[BaseHTTPRequestHandler]:
 
 
 def flip(content: bytes) -> bytes:
-    """Change one bit."""
     return content[:20] + bytes([content[20] ^ 1]) + content[21:]
 
 

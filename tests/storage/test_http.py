@@ -8,7 +8,7 @@ import pytest
 
 from components.runtime.errors import InputError
 from components.storage.http import RetryPolicy, download
-from tests.storage.file_server import Trouble
+from tests.storage.file_server import HttpFault
 
 CONTENT = np.random.default_rng(0).bytes(300_000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -50,14 +50,14 @@ def test_an_existing_file_is_downloaded_again_only_if_its_digest_differs(fetch, 
 
 
 def test_after_a_cut_only_the_rest_is_requested(fetch, file_server):
-    file_server.troubles += [Trouble(cut_after=100_000), Trouble(cut_after=50_000)]
+    file_server.faults += [HttpFault(cut_after=100_000), HttpFault(cut_after=50_000)]
     assert fetch().read_bytes() == CONTENT
     assert file_server.requests == [("scan.zip", ""), ("scan.zip", "bytes=100000-"), ("scan.zip", "bytes=150000-")]
 
 
-@pytest.mark.parametrize("trouble", [Trouble(whole=True), Trouble(shift=7)])
-def test_a_server_may_ignore_or_miss_the_requested_range(fetch, file_server, trouble):
-    file_server.troubles += [Trouble(cut_after=100_000), trouble]
+@pytest.mark.parametrize("fault", [HttpFault(whole=True), HttpFault(shift=7)])
+def test_a_server_may_ignore_or_miss_the_requested_range(fetch, file_server, fault):
+    file_server.faults += [HttpFault(cut_after=100_000), fault]
     assert fetch().read_bytes() == CONTENT
 
 
@@ -78,20 +78,20 @@ def test_a_partial_download_may_be_complete_too_long_or_wrong(fetch, tmp_path, p
 
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
 def test_transient_failures_are_retried(fetch, file_server, status):
-    file_server.troubles.append(Trouble(status=status, headers={"Retry-After": "1"}, times=2))
+    file_server.faults.append(HttpFault(status=status, headers={"Retry-After": "1"}, times=2))
     assert fetch().read_bytes() == CONTENT
 
 
 @pytest.mark.parametrize(("status", "hint"), [(403, "login"), (404, "check the address")])
 def test_a_refusal_is_final(fetch, file_server, status, hint):
-    file_server.troubles.append(Trouble(status=status))
+    file_server.faults.append(HttpFault(status=status))
     with pytest.raises(InputError, match=rf"/scan\.zip: the server answered {status} .*{hint}"):
         fetch()
     assert len(file_server.requests) == 1
 
 
 def test_a_silent_server_times_out(fetch, file_server):
-    file_server.troubles.append(Trouble(delay_s=0.6, times=9))
+    file_server.faults.append(HttpFault(delay_s=0.6, times=9))
     with pytest.raises(InputError, match=r"gave up after \d s: no connection \(ReadTimeout\)"):
         fetch(RetryPolicy(connect_timeout_s=1, read_timeout_s=0.2, stall_timeout_s=0.5, initial_backoff_s=0.01))
 
@@ -102,13 +102,13 @@ def test_an_absent_server_times_out(tmp_path):
 
 
 def test_repeated_cuts_end_at_the_deadline_and_keep_the_partial_download(fetch, file_server, tmp_path):
-    file_server.troubles.append(Trouble(cut_after=500, times=10_000))
+    file_server.faults.append(HttpFault(cut_after=500, times=10_000))
     began = time.monotonic()
     with pytest.raises(InputError, match=r"gave up after \d s: the (connection was cut|deadline has passed)"):
         fetch(RetryPolicy(stall_timeout_s=5, deadline_s=0.5, initial_backoff_s=0.01, max_backoff_s=0.02))
     assert time.monotonic() - began < 3
     assert names_in(tmp_path / "cache") == [f".scan.zip.{SHA256[:12]}.partial"]
-    file_server.troubles.clear()
+    file_server.faults.clear()
     assert fetch().read_bytes() == CONTENT
 
 
