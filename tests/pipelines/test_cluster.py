@@ -22,6 +22,21 @@ def without_machine_settings(monkeypatch, tmp_path):
 
 
 @pytest.fixture
+def cluster(api):
+    return Cluster(api.url)
+
+
+@pytest.fixture
+def uploaded(cluster, package):
+    return upload(cluster, package)
+
+
+@pytest.fixture
+def run_id(cluster, uploaded):
+    return submit(cluster, uploaded, RunSettings("a run", "lung"))
+
+
+@pytest.fixture
 def package(tmp_path):
     return compile_counting(tmp_path / "counting.yaml", 5)
 
@@ -41,16 +56,16 @@ def test_compiling_a_pipeline_twice_gives_the_same_version_name(tmp_path):
     assert first == again != other
 
 
-def test_two_uploads_store_one_version(api, package):
-    first, again = (upload(Cluster(api.url), package) for _ in range(2))
+def test_two_uploads_store_one_version(api, cluster, package):
+    first, again = (upload(cluster, package) for _ in range(2))
     assert (first.is_new, again.is_new) == (True, False)
     assert (first.pipeline_id, first.version_id) == (again.pipeline_id, again.version_id)
     assert [version["display_name"] for version in api.versions.values()] == [package_version(package)]
 
 
-def test_a_changed_pipeline_becomes_a_second_version_of_the_same_pipeline(api, tmp_path):
-    first = upload(Cluster(api.url), compile_counting(tmp_path / "first.yaml", 5))
-    second = upload(Cluster(api.url), compile_counting(tmp_path / "second.yaml", 6))
+def test_a_changed_pipeline_becomes_a_second_version_of_the_same_pipeline(api, cluster, tmp_path):
+    first = upload(cluster, compile_counting(tmp_path / "first.yaml", 5))
+    second = upload(cluster, compile_counting(tmp_path / "second.yaml", 6))
     assert second.is_new
     assert second.pipeline_id == first.pipeline_id
     assert len(api.pipelines) == 1
@@ -58,21 +73,18 @@ def test_a_changed_pipeline_becomes_a_second_version_of_the_same_pipeline(api, t
 
 
 @pytest.mark.parametrize("lost", [1, 2])
-def test_repeating_an_upload_after_a_lost_response_stores_one_version(api, package, lost):
+def test_repeating_an_upload_after_a_lost_response_stores_one_version(api, cluster, package, lost):
     api.lost_writes = lost
     for _ in range(lost):
         with pytest.raises(InputError, match="503"):
-            upload(Cluster(api.url), package)
-    uploaded = upload(Cluster(api.url), package)
+            upload(cluster, package)
+    uploaded = upload(cluster, package)
     assert list(api.pipelines) == [uploaded.pipeline_id]
     assert list(api.versions) == [uploaded.version_id]
 
 
-def test_a_run_has_the_uploaded_version_and_the_parameters(api, package):
-    uploaded = upload(Cluster(api.url), package)
-    run_id = submit(
-        Cluster(api.url), uploaded, RunSettings("a run", "lung", {"cases": 7}, pipeline_root="gs://bucket/root")
-    )
+def test_a_run_has_the_uploaded_version_and_the_parameters(api, cluster, uploaded):
+    run_id = submit(cluster, uploaded, RunSettings("a run", "lung", {"cases": 7}, pipeline_root="gs://bucket/root"))
     run = api.runs[run_id]
     assert run["pipeline_version_reference"] == {
         "pipeline_id": uploaded.pipeline_id,
@@ -82,10 +94,9 @@ def test_a_run_has_the_uploaded_version_and_the_parameters(api, package):
     assert api.experiments[run["experiment_id"]]["display_name"] == "lung"
 
 
-def test_runs_of_one_experiment_share_it(api, package):
-    uploaded = upload(Cluster(api.url), package)
+def test_runs_of_one_experiment_share_it(api, cluster, uploaded):
     for name in ("first", "second"):
-        submit(Cluster(api.url), uploaded, RunSettings(name, "lung"))
+        submit(cluster, uploaded, RunSettings(name, "lung"))
     assert len(api.experiments) == 1
     assert len(api.runs) == 2
 
@@ -105,9 +116,7 @@ def test_a_missing_token_is_an_error_that_names_the_option(package):
         upload(Cluster(api.url), package)
 
 
-def test_following_a_run_yields_each_change_and_the_end(api, package):
-    cluster = Cluster(api.url)
-    run_id = submit(cluster, upload(cluster, package), RunSettings("a run", "lung"))
+def test_following_a_run_yields_each_change_and_the_end(api, cluster, run_id):
     ingest, train = ({"task_id": name, "display_name": name} for name in ("ingest", "train"))
     api.states = [
         {"state": "PENDING"},
@@ -127,24 +136,18 @@ def test_following_a_run_yields_each_change_and_the_end(api, package):
     ]
 
 
-def test_a_canceled_run_has_an_end(api, package):
-    cluster = Cluster(api.url)
-    run_id = submit(cluster, upload(cluster, package), RunSettings("a run", "lung"))
+def test_a_canceled_run_has_an_end(api, cluster, run_id):
     api.states = [{"state": "CANCELED"}]
     assert list(follow(cluster, run_id, timeout_s=30, poll_s=0)) == [RunEnd(run_id, "CANCELED", "")]
 
 
-def test_a_run_that_exceeds_the_timeout_is_an_error_with_its_link(api, package):
-    cluster = Cluster(api.url)
-    run_id = submit(cluster, upload(cluster, package), RunSettings("a run", "lung"))
+def test_a_run_that_exceeds_the_timeout_is_an_error_with_its_link(api, cluster, run_id):
     api.states = [{"state": "RUNNING"}]
     with pytest.raises(InputError, match=f"{run_id}.*0 s.*{api.url}/#/runs/details/{run_id}"):
         list(follow(cluster, run_id, timeout_s=0, poll_s=0))
 
 
-def test_a_schedule_replaces_one_of_the_same_name(api, package):
-    cluster = Cluster(api.url)
-    uploaded = upload(cluster, package)
+def test_a_schedule_replaces_one_of_the_same_name(api, cluster, uploaded):
     for cron in ("0 0 3 * * 1", "0 30 4 * * 1"):
         schedule(cluster, uploaded, RunSettings("weekly", "lung", {"cases": 3}), cron)
     (kept,) = api.schedules.values()
@@ -154,9 +157,7 @@ def test_a_schedule_replaces_one_of_the_same_name(api, package):
     assert kept["runtime_config"]["parameters"] == {"cases": 3}
 
 
-def test_a_rejected_schedule_keeps_the_present_one(api, package):
-    cluster = Cluster(api.url)
-    uploaded = upload(cluster, package)
+def test_a_rejected_schedule_keeps_the_present_one(api, cluster, uploaded):
     kept = schedule(cluster, uploaded, RunSettings("weekly", "lung"), "0 0 3 * * 1")
     api.refuse["POST recurringruns"] = (400, "invalid cron")
     with pytest.raises(InputError, match="400: invalid cron"):
@@ -164,11 +165,10 @@ def test_a_rejected_schedule_keeps_the_present_one(api, package):
     assert list(api.schedules) == [kept]
 
 
-def test_a_cron_expression_without_seconds_is_an_error_before_any_request(api, package):
-    uploaded = upload(Cluster(api.url), package)
+def test_a_cron_expression_without_seconds_is_an_error_before_any_request(api, cluster, uploaded):
     before = len(api.requests)
     with pytest.raises(InputError, match=r"0 3 .*six fields"):
-        schedule(Cluster(api.url), uploaded, RunSettings("weekly", "lung"), "0 3 * * 1")
+        schedule(cluster, uploaded, RunSettings("weekly", "lung"), "0 3 * * 1")
     assert len(api.requests) == before
 
 
@@ -181,11 +181,11 @@ def test_an_unreachable_api_is_an_error_in_one_line(package):
 
 
 @pytest.mark.parametrize("content", ["", "a: [", "a: 1"])
-def test_a_file_that_is_not_a_package_is_an_error(api, tmp_path, content):
+def test_a_file_that_is_not_a_package_is_an_error(api, cluster, tmp_path, content):
     path = tmp_path / "package.yaml"
     path.write_text(content)
     with pytest.raises(InputError, match=r"package.yaml: not a pipeline package"):
-        upload(Cluster(api.url), path)
+        upload(cluster, path)
     assert api.requests == []
 
 

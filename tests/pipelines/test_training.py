@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,11 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from components.ct.phantom import write_cohort
+from components.storage.gcs import upload_folder
+from tests.storage.gcs_server import BUCKET, gcs, gcs_server
+
+__all__ = ["gcs", "gcs_server"]
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
@@ -81,3 +87,13 @@ def test_an_input_error_exits_with_one_line(tmp_path, parameters, fact):
     assert message.startswith("error: ")
     assert fact in message
     assert "Traceback" not in done.stdout
+
+
+@pytest.mark.timeout(900)
+def test_a_cohort_in_a_bucket_runs_through_the_pipeline(gcs, tmp_path):
+    write_cohort(tmp_path / "cohort", 4, 0)
+    upload_folder(tmp_path / "cohort", f"gs://{BUCKET}/phantom")
+    done = run(tmp_path, f"source=gs://{BUCKET}/phantom", "epochs=1", "image_size=32", "min_dice=0")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (summary(tmp_path)["source"], summary(tmp_path)["verdict"]) == (f"gs://{BUCKET}/phantom", "pass")
+    assert re.search(r"gs://hospital/phantom: \d+ objects: [\d,.]+ of ", done.stdout), done.stdout
