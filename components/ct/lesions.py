@@ -58,7 +58,7 @@ class LesionDetection:
     """Lesion counts of a prediction against the ground truth."""
 
     lesions: int  # in the ground truth
-    found: int  # touched by the prediction
+    lesions_found: int  # touched by the prediction
     false_lesions: int  # predicted components that touch no lesion
 
 
@@ -67,7 +67,7 @@ def detect_lesions(truth: NDArray[np.bool_], prediction: NDArray[np.bool_]) -> L
     lesions, predicted = Lesions.from_mask(truth), Lesions.from_mask(prediction)
     return LesionDetection(
         lesions=lesions.count,
-        found=lesions.count_touched(prediction),
+        lesions_found=lesions.count_touched(prediction),
         false_lesions=predicted.count - predicted.count_touched(truth),
     )
 

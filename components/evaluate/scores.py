@@ -190,7 +190,7 @@ def _score(scan: LabeledScan, prediction: NDArray[np.bool_], size: int, champion
         precision=voxels.precision,
         specificity=voxels.specificity,
         lesions=lesions.lesions,
-        lesions_found=lesions.found,
+        lesions_found=lesions.lesions_found,
         false_lesions=lesions.false_lesions,
         accuracy=voxels.accuracy,
         all_background_dice=all_background.dice,

@@ -61,7 +61,7 @@ def both(truth: np.ndarray, prediction: np.ndarray, draw: np.random.Generator) -
         {tuple(map(int, at)) for at in np.argwhere(mask)} for mask in (prediction, truth)
     )
     yield "lesions", detection.lesions, len(components(truth))
-    yield "lesions found", detection.found, sum(bool(lesion & predicted_voxels) for lesion in components(truth))
+    yield "lesions found", detection.lesions_found, sum(bool(lesion & predicted_voxels) for lesion in components(truth))
     yield "false lesions", detection.false_lesions, sum(not lesion & lesion_voxels for lesion in components(prediction))
     probability = np.clip(0.4 * truth + 0.6 * draw.random(truth.shape), 0, 1).astype(np.float32)
     yield from of_probabilities(truth, probability)

@@ -15,19 +15,19 @@ from components.ct.lesions import (
 
 def components(mask: np.ndarray) -> list[set[tuple[int, ...]]]:
     """Find connected components by flood fill over the 26 neighbors."""
-    left = {tuple(map(int, at)) for at in np.argwhere(mask)}
-    found = []
-    while left:
-        front = [left.pop()]
+    remaining = {tuple(map(int, at)) for at in np.argwhere(mask)}
+    parts = []
+    while remaining:
+        front = [remaining.pop()]
         part = set(front)
         while front:
             z, y, x = front.pop()
-            near = {(z + a, y + b, x + c) for a in (-1, 0, 1) for b in (-1, 0, 1) for c in (-1, 0, 1)} & left
-            left -= near
+            near = {(z + a, y + b, x + c) for a in (-1, 0, 1) for b in (-1, 0, 1) for c in (-1, 0, 1)} & remaining
+            remaining -= near
             part |= near
             front += near
-        found.append(part)
-    return found
+        parts.append(part)
+    return parts
 
 
 @pytest.mark.parametrize("seed", range(25))
@@ -38,7 +38,7 @@ def test_random_masks_match_a_flood_fill(seed):
     marked, lesion = ({tuple(map(int, at)) for at in np.argwhere(mask)} for mask in (prediction, truth))
     expected = LesionDetection(
         lesions=len(components(truth)),
-        found=sum(bool(part & marked) for part in components(truth)),
+        lesions_found=sum(bool(part & marked) for part in components(truth)),
         false_lesions=sum(not part & lesion for part in components(prediction)),
     )
     assert detect_lesions(truth, prediction) == expected
@@ -48,14 +48,14 @@ def test_a_large_prediction_finds_two_lesions_and_is_not_a_false_one():
     truth, prediction = np.zeros((1, 1, 9), bool), np.zeros((1, 1, 9), bool)
     truth[..., 1] = truth[..., 5] = truth[..., 8] = True
     prediction[..., 0:6] = True
-    assert detect_lesions(truth, prediction) == LesionDetection(lesions=3, found=2, false_lesions=0)
+    assert detect_lesions(truth, prediction) == LesionDetection(lesions=3, lesions_found=2, false_lesions=0)
 
 
 def test_empty_masks_have_no_lesions():
     empty, one = np.zeros((2, 2, 2), bool), np.ones((2, 2, 2), bool)
-    assert detect_lesions(empty, empty) == LesionDetection(lesions=0, found=0, false_lesions=0)
-    assert detect_lesions(one, empty) == LesionDetection(lesions=1, found=0, false_lesions=0)
-    assert detect_lesions(empty, one) == LesionDetection(lesions=0, found=0, false_lesions=1)
+    assert detect_lesions(empty, empty) == LesionDetection(lesions=0, lesions_found=0, false_lesions=0)
+    assert detect_lesions(one, empty) == LesionDetection(lesions=1, lesions_found=0, false_lesions=0)
+    assert detect_lesions(empty, one) == LesionDetection(lesions=0, lesions_found=0, false_lesions=1)
 
 
 def test_lesions_are_cropped_to_their_box_and_sized():

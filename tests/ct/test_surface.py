@@ -35,17 +35,21 @@ def test_random_masks_match_the_package(seed):
     truth, prediction = draw.random(shape) < draw.uniform(0.1, 0.9), draw.random(shape) < draw.uniform(0.1, 0.9)
     truth.flat[0] = prediction.flat[-1] = True
     spacing_mm = tuple(draw.uniform(0.3, 5, 3))
-    ours = surface_agreement(truth, prediction, spacing_mm, tolerance_mm=2.0)
-    assert (ours.surface_dice, ours.hd95_mm) == pytest.approx(package_values(truth, prediction, spacing_mm, 2.0))
+    agreement = surface_agreement(truth, prediction, spacing_mm, tolerance_mm=2.0)
+    assert (agreement.surface_dice, agreement.hd95_mm) == pytest.approx(
+        package_values(truth, prediction, spacing_mm, 2.0)
+    )
 
 
 def test_smooth_lesions_match_the_package():
     z, y, x = np.ogrid[:30, :40, :40]
     truth = ((z - 14) ** 2 + (y - 20) ** 2 + (x - 18) ** 2 < 100) | ((z - 5) ** 2 + (y - 8) ** 2 + (x - 30) ** 2 < 9)
     prediction = (z - 15) ** 2 + (y - 21) ** 2 + (x - 21) ** 2 < 121
-    ours = surface_agreement(truth, prediction, SPACING_MM)
-    assert (ours.surface_dice, ours.hd95_mm) == pytest.approx(package_values(truth, prediction, SPACING_MM, 3.0))
-    assert 0 < ours.surface_dice < 1
+    agreement = surface_agreement(truth, prediction, SPACING_MM)
+    assert (agreement.surface_dice, agreement.hd95_mm) == pytest.approx(
+        package_values(truth, prediction, SPACING_MM, 3.0)
+    )
+    assert 0 < agreement.surface_dice < 1
 
 
 def test_a_mask_agrees_with_itself_even_at_the_border_of_the_scan():
@@ -58,9 +62,9 @@ def test_two_voxels_apart_by_hand(axis, spacing_mm):
     # Four of the eight corners of each voxel are three steps from the other voxel, four are four steps.
     at = np.array([3, 3, 3])
     truth, prediction = cube(edge=1, at=at), cube(edge=1, at=at + 4 * np.eye(3, dtype=int)[axis])
-    found = surface_agreement(truth, prediction, SPACING_MM, tolerance_mm=3 * spacing_mm)
-    assert found.hd95_mm == pytest.approx(4 * spacing_mm)
-    assert found.surface_dice == pytest.approx(0.5)
+    agreement = surface_agreement(truth, prediction, SPACING_MM, tolerance_mm=3 * spacing_mm)
+    assert agreement.hd95_mm == pytest.approx(4 * spacing_mm)
+    assert agreement.surface_dice == pytest.approx(0.5)
 
 
 def test_a_distance_equal_to_the_tolerance_agrees():
@@ -74,9 +78,9 @@ def test_empty_masks_agree_with_each_other_and_are_a_diagonal_from_others():
     assert surface_agreement(empty, empty, SPACING_MM) == SurfaceAgreement(1.0, 0.0)
     diagonal = 11 * (2.0**2 + 0.5**2 + 1.0**2) ** 0.5
     for pair in ((empty, cube()), (cube(), empty)):
-        found = surface_agreement(*pair, SPACING_MM)
-        assert found.surface_dice == 0.0
-        assert found.hd95_mm == pytest.approx(diagonal)
+        agreement = surface_agreement(*pair, SPACING_MM)
+        assert agreement.surface_dice == 0.0
+        assert agreement.hd95_mm == pytest.approx(diagonal)
 
 
 def test_percentiles_are_weighted():
