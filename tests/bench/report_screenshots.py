@@ -12,7 +12,7 @@ from PIL import Image, ImageColor
 from components.report.page import BLUE, GREEN, ORANGE, SKY, VERMILION
 from tests.report.browser import chromium, render_page
 
-_SIZE = (1000, 893)  # CSS pixels
+_SIZE = (1000, 940)  # CSS pixels
 _GRAYS, _TINTS = 40, (0.25, 0.5, 0.75, 1.0)  # scans are gray; the few line colors blend with their background
 _BACKGROUNDS = ((255, 255, 255), (60, 60, 60), (128, 128, 128))
 _HIDE_SCROLLBARS = "document.documentElement.style.overflow = 'hidden'; null"
