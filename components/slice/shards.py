@@ -18,12 +18,8 @@ from numpy.typing import NDArray
 
 from components.runtime.errors import InputError
 
-_FEATURES = {
-    "slice_hu": tf.io.FixedLenFeature([], tf.string),
-    "lesion": tf.io.FixedLenFeature([], tf.string),
-    "case_id": tf.io.FixedLenFeature([], tf.string),
-    "slice_index": tf.io.FixedLenFeature([], tf.int64),
-}
+_TYPES = {"slice_hu": tf.string, "lesion": tf.string, "case_id": tf.string, "slice_index": tf.int64}
+_FEATURES = {name: tf.io.FixedLenFeature([], dtype) for name, dtype in _TYPES.items()}
 
 
 def write_shard(

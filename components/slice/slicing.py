@@ -1,6 +1,6 @@
 """Conversion of a cohort of 3-D cases to shards of 2-D slices on the network's grid."""
 
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,15 +16,6 @@ from components.slice.shards import write_shard
 from components.slice.split import SPLITS, Split, require_patients_apart, split_by_patient
 
 GRID_MULTIPLE = 16  # the default network halves its input four times
-
-
-@dataclass(frozen=True)
-class SlicedCase:
-    """The number of slices written for a case, and the lesion's share of its voxels."""
-
-    case_id: str
-    slices: int
-    burden: float
 
 
 def slice_cohort(
@@ -62,17 +53,18 @@ def slice_cohort(
     with atomic_write(output) as temporary:
         for name in SPLITS:
             (temporary / name).mkdir(parents=True)
-
-        def slice_one(case: Case) -> SlicedCase:
-            return _slice_case(case, cases_folder, temporary, image_size, min_lesion_pixels)
-
-        sliced = map_cases(slice_one, cases, "sliced", workers)
-        if not any(case.slices for case in sliced):
+        slice_one = partial(
+            _slice_case, folder=cases_folder, output=temporary, size=image_size, min_lesion_pixels=min_lesion_pixels
+        )
+        counts, burdens = zip(*map_cases(slice_one, cases, "sliced", workers), strict=True)
+        if not any(counts):
             raise CohortError(
                 f"no slice of {len(cases)} cases has {min_lesion_pixels} lesion pixels or more; "
                 "lower min_lesion_pixels, or check the masks"
             )
-        parts = split_by_patient(cases, {case.case_id: case.burden for case in sliced}, seed)
+        parts = split_by_patient(
+            cases, {case.case_id: burden for case, burden in zip(cases, burdens, strict=True)}, seed
+        )
         require_patients_apart(cases, parts)
         for name, case_ids in parts.items():
             for shard in filter(Path.exists, (_shard(temporary, case_id) for case_id in case_ids)):
@@ -82,9 +74,10 @@ def slice_cohort(
     return split
 
 
-def _slice_case(case: Case, cases_folder: Path, output: Path, size: int, min_lesion_pixels: int) -> SlicedCase:
-    scan, _ = read_ct(case.verified_scan(cases_folder))
-    mask = read_volume(case.verified_mask(cases_folder))
+def _slice_case(case: Case, *, folder: Path, output: Path, size: int, min_lesion_pixels: int) -> tuple[int, float]:
+    """Write the slices of a case; return their number, and the lesion's share of the voxels."""
+    scan, _ = read_ct(case.verified_scan(folder))
+    mask = read_volume(case.verified_mask(folder))
     slices_mask = axial_slices(mask.voxels)
     lesion_pixels = np.array([np.count_nonzero(pixels) for pixels in slices_mask])
     kept = np.flatnonzero(lesion_pixels >= min_lesion_pixels)
@@ -92,7 +85,7 @@ def _slice_case(case: Case, cases_folder: Path, output: Path, size: int, min_les
         selected = slice(None) if len(kept) == len(slices_mask) else kept  # a slice object avoids a copy
         hu = fit_hu(axial_slices(scan.voxels)[selected], size)
         write_shard(_shard(output, case.case_id), case.case_id, kept, hu, fit_mask(slices_mask[selected], size))
-    return SlicedCase(case.case_id, len(kept), float(lesion_pixels.sum() / slices_mask.size))
+    return len(kept), float(lesion_pixels.sum() / slices_mask.size)
 
 
 def _shard(folder: Path, case_id: str) -> Path:

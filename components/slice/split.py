@@ -19,16 +19,10 @@ _FILE = "split.json"
 
 @dataclass(frozen=True)
 class Split:
-    """The cases of each split.
+    """The cases of each split, with the grid of their slices."""
 
-    Attributes:
-        cases: sorted case ids for each of `SPLITS`.
-        image_size: edge of the grid of the slices.
-        seed: random seed of the split.
-    """
-
-    cases: Mapping[str, list[str]]
-    image_size: int
+    cases: Mapping[str, list[str]]  # sorted case ids for each of SPLITS
+    image_size: int  # edge of the grid
     seed: int
 
     def write(self, folder: Path) -> None:

@@ -19,13 +19,9 @@ TABLE_FILE = "cases.csv"
 
 @dataclass(frozen=True)
 class FoldScores:
-    """Every case of the cohort, scored by the network of the fold that left it out.
+    """Every case of the cohort, scored by the network of the fold that left it out."""
 
-    Attributes:
-        rows: rows of the evaluations' score tables, with `fold` as the first column.
-    """
-
-    rows: list[dict[str, str]]
+    rows: list[dict[str, str]]  # of the evaluations' score tables, with `fold` as the first column
 
     @property
     def folds(self) -> dict[str, list[float]]:

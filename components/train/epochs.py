@@ -15,8 +15,6 @@ from components.train.record import Training
 from components.train.validation import ValidationSlices, mean_case_dice, predict_on_grid
 
 _log = logging.getLogger(__name__)
-
-
 # Written with `tf.summary.write`, because `tf.summary.scalar` requires the tensorboard package.
 _SCALAR = SummaryMetadata(plugin_data=SummaryMetadata.PluginData(plugin_name="scalars"))
 
@@ -24,28 +22,22 @@ _SCALAR = SummaryMetadata(plugin_data=SummaryMetadata.PluginData(plugin_name="sc
 class EpochEnd(keras.callbacks.Callback):
     """Validates the network, tracks the best weights, and writes a checkpoint, TensorBoard events and a log line.
 
-    A value that is not finite stops the run and discards the epoch. Without an event writer, as in every pod but the
-    chief, nothing is written or logged.
+    A value that is not finite stops the run and discards the epoch. Without `events`, a `tf.summary.SummaryWriter`, as
+    in every pod but the chief, nothing is written or logged.
 
     Attributes:
         best: weights of the best epoch so far; empty before the first.
         non_finite: which values of which epoch were not finite; empty in a healthy run.
     """
 
-    def __init__(
-        self,
-        run: Training,
-        validation: ValidationSlices,
-        checkpoints: CheckpointFolder,
-        events: tf.summary.SummaryWriter | None,
-    ):
+    def __init__(self, run: Training, validation: ValidationSlices, checkpoints: CheckpointFolder, events: Any):
         super().__init__()
         self.best: list[NDArray] = []
         self.non_finite = ""
         self._run = run
         self._validation = validation
         self._checkpoints = checkpoints
-        self._events: Any = events
+        self._events = events
         self._started = time.monotonic()
 
     def resume(self, model: keras.Model) -> int:

@@ -160,13 +160,10 @@ def change_recipe(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
     try:
         return TypeAdapter(Recipe).validate_python(values)
     except ValidationError as error:
-        raise InputError(_describe_first(error)) from error
-
-
-def _describe_first(error: ValidationError) -> str:
-    first = error.errors()[0]
-    name = ".".join(map(str, first["loc"]))
-    if first["type"] == "unexpected_keyword_argument":
-        names = sorted(setting.name for setting in fields(Augmentation if len(first["loc"]) > 1 else Recipe))
-        return f"recipe setting {name}: unknown; expected one of {', '.join(names)}"
-    return f"recipe setting {name} is {first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}"
+        first = error.errors()[0]
+        name = ".".join(map(str, first["loc"]))
+        problem = f" is {first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}"
+        if first["type"] == "unexpected_keyword_argument":
+            known = fields(Augmentation if len(first["loc"]) > 1 else Recipe)
+            problem = f": unknown; expected one of {', '.join(sorted(setting.name for setting in known))}"
+        raise InputError(f"recipe setting {name}{problem}") from error

@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -96,21 +96,15 @@ class Training:
 
 def write_report(path: Path, run: Training, preset: str) -> None:
     """Write the HTML report of a finished run of a preset."""
+    settings = dataclasses.asdict(run.recipe)
+    if augmentation := settings["augmentation"]:
+        del settings["augmentation"]
+        settings |= {f"augmentation.{name}": value for name, value in augmentation.items()}
     write_page(
         path,
         Path(__file__).parent / "report.html.jinja",
         run=run,
         preset=preset,
-        settings=list(_flatten(run.recipe)),
+        settings=settings.items(),
         curves=plot_training_curves(run.history, run.best_epoch),
     )
-
-
-def _flatten(recipe: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield names and values of settings, `augmentation.noise` for a nested one."""
-    for setting in dataclasses.fields(recipe):
-        value = getattr(recipe, setting.name)
-        if dataclasses.is_dataclass(value):
-            yield from _flatten(value, f"{prefix}{setting.name}.")
-        else:
-            yield f"{prefix}{setting.name}", value

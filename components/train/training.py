@@ -46,9 +46,8 @@ def train(
     Each epoch ends with a checkpoint in a subfolder of `checkpoints` that is named by recipe, seed and shards. After
     an interruption, the same call resumes there.
 
-    Several GPUs of the machine share each batch, as do several pods that make the same call with their own TF_CONFIG
-    (https://www.tensorflow.org/guide/distributed_training); then only the chief writes, and all pods must see
-    `checkpoints`.
+    Several GPUs share each batch, as do pods that make the same call with their own TF_CONFIG
+    (https://www.tensorflow.org/guide/distributed_training); only the chief writes, and all pods must see `checkpoints`.
 
     Args:
         shards: output of slice.

@@ -1,4 +1,4 @@
-"""The cross-validation pipeline: compiled, and run for real over a tiny cohort."""
+"""The cross-validation pipeline: its package, and a run on a tiny cohort."""
 
 import csv
 import subprocess
@@ -19,19 +19,19 @@ cross_validation(source="phantom:4", folds=3, epochs=1, image_size=32)
 """
 
 
-def test_the_package_loops_over_the_folds_and_collects_their_evaluations(tmp_path):
+def test_the_package_loops_over_the_folds_and_collects_the_evaluations(tmp_path):
     compiler.Compiler().compile(cross_validation, str(tmp_path / "package.yaml"))
     package = next(yaml.safe_load_all((tmp_path / "package.yaml").read_text()))
     tasks = package["root"]["dag"]["tasks"]
-    before = {"identify", "ingest", "validate", "require-valid", "slice", "assign-folds"}
-    assert set(tasks) == before | {"for-loop-1", "summarize-folds"}
+    steps = {"identify", "ingest", "validate", "require-valid", "slice", "assign-folds"}
+    assert set(tasks) == steps | {"for-loop-1", "summarize-folds"}
     assert tasks["for-loop-1"]["parameterIterator"]["items"]["inputParameter"].startswith("pipelinechannel--assign")
     assert set(package["components"]["comp-for-loop-1"]["dag"]["tasks"]) == {"select-fold", "train", "evaluate"}
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_every_case_is_tested_once_by_a_network_that_did_not_see_it(tmp_path):
+def test_every_case_is_tested_once_in_its_patients_fold(tmp_path):
     done = subprocess.run([sys.executable, "-c", RUN, str(tmp_path)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     (table,) = tmp_path.glob("*/summarize-folds/table/cases.csv")

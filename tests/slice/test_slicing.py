@@ -1,4 +1,4 @@
-"""Cohorts to shards."""
+"""Slicing of cohorts to shards."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from components.slice.slicing import slice_cohort
 from components.slice.split import SPLITS, Split
 
 
-def test_every_slice_of_every_case_is_in_the_shards_once(small_cohort, tmp_path):
+def test_the_shards_have_every_slice_of_every_case_once(small_cohort, tmp_path):
     output = tmp_path / "shards"
     slice_cohort(small_cohort, small_cohort, output, image_size=32)
     cases = {case.case_id: case for case in read_cases(small_cohort)}
@@ -31,7 +31,7 @@ def test_every_slice_of_every_case_is_in_the_shards_once(small_cohort, tmp_path)
     assert sorted(seen) == [(f"case_{case}", index) for case in range(6) for index in range(5)]
 
 
-def test_the_number_of_workers_changes_no_byte(small_cohort, tmp_path):
+def test_the_shards_are_independent_of_the_number_of_workers(small_cohort, tmp_path):
     for workers in (1, 3):
         slice_cohort(small_cohort, small_cohort, tmp_path / str(workers), image_size=32, workers=workers)
     files = [path.relative_to(tmp_path / "1") for path in sorted((tmp_path / "1").rglob("*")) if path.is_file()]
@@ -45,19 +45,19 @@ def test_only_accepted_cases_are_sliced(small_cohort, tmp_path):
     assert sorted(case_id for name in SPLITS for case_id in split.cases[name]) == [f"case_{n}" for n in range(4)]
 
 
-def test_slices_below_the_lesion_threshold_are_left_out(small_cohort, tmp_path):
+def test_slices_with_too_few_lesion_pixels_are_excluded(small_cohort, tmp_path):
     slice_cohort(small_cohort, small_cohort, tmp_path / "shards", image_size=32, min_lesion_pixels=1)
     indices = {int(record["slice_index"]) for name in SPLITS for record in read_split(tmp_path / "shards", name, 32)}
     assert indices == {1, 2, 3}
 
 
 @pytest.mark.parametrize("image_size", [0, 8, 100])
-def test_an_image_size_that_the_network_cannot_halve_is_refused(small_cohort, tmp_path, image_size):
+def test_the_image_size_is_a_multiple_of_16(small_cohort, tmp_path, image_size):
     with pytest.raises(InputError, match=f"image_size is {image_size}; expected a multiple of 16"):
         slice_cohort(small_cohort, small_cohort, tmp_path / "shards", image_size=image_size)
 
 
-def test_a_scan_changed_since_ingest_is_named(small_cohort, tmp_path):
+def test_a_scan_changed_since_ingest_is_an_error(small_cohort, tmp_path):
     path = small_cohort / "scans" / "case_3.nii.gz"
     path.write_bytes((small_cohort / "scans" / "case_2.nii.gz").read_bytes())
     with pytest.raises(InputError, match=r"case case_3: .*case_3.nii.gz has sha256"):

@@ -1,4 +1,4 @@
-"""The patient-level split."""
+"""The split by patient."""
 
 import itertools
 
@@ -11,18 +11,18 @@ from components.runtime.errors import CohortError
 from components.slice.split import Split, require_patients_apart, split_by_patient
 
 
-def case(case_id: str, patient_id: str | None = None) -> Case:
+def make_case(case_id: str, patient_id: str | None = None) -> Case:
     return Case(case_id, patient_id or case_id, "test", f"scans/{case_id}.nii.gz", "", "hu", "", "")
 
 
-def cohort(patients: list[int]) -> list[Case]:
-    return [case(f"c{n:03}", f"p{patient}") for n, patient in enumerate(patients)]
+def make_cohort(patients: list[int]) -> list[Case]:
+    return [make_case(f"c{n:03}", f"p{patient}") for n, patient in enumerate(patients)]
 
 
 @given(st.lists(st.integers(0, 30), min_size=3, max_size=60), st.integers(0, 1000))
 @settings(deadline=None)
-def test_two_scans_of_one_patient_never_part(patients, seed):
-    cases = cohort(patients)
+def test_the_scans_of_a_patient_stay_together(patients, seed):
+    cases = make_cohort(patients)
     burden = {case.case_id: index / len(cases) for index, case in enumerate(cases)}
     if len(set(patients)) < 3:
         with pytest.raises(CohortError, match="at least 3"):
@@ -34,37 +34,37 @@ def test_two_scans_of_one_patient_never_part(patients, seed):
     assert all(parts.values())
 
 
-def test_twenty_patients_are_split_twelve_four_four():
-    cases = cohort(list(range(20)))
+def test_twenty_patients_are_split_into_twelve_four_and_four():
+    cases = make_cohort(list(range(20)))
     parts = split_by_patient(cases, {case.case_id: 0.1 for case in cases}, 0)
     assert {name: len(ids) for name, ids in parts.items()} == {"train": 12, "validation": 4, "test": 4}
 
 
 @given(st.integers(0, 10_000))
 @settings(deadline=None)
-def test_each_part_has_light_and_heavy_cases(seed):
-    cases = cohort(list(range(20)))
+def test_each_held_out_split_has_low_and_high_burdens(seed):
+    cases = make_cohort(list(range(20)))
     burden = {case.case_id: index / 100 for index, case in enumerate(cases)}
     parts = split_by_patient(cases, burden, seed)
     for held_out in ("validation", "test"):
-        # One patient from each quarter of the cohort ordered by burden.
+        # One patient of each quarter of the cohort, ordered by burden.
         assert sorted(int(burden[case_id] * 100) // 5 for case_id in parts[held_out]) == [0, 1, 2, 3]
 
 
-def test_the_same_seed_draws_the_same_split_and_another_seed_another():
-    cases = cohort(list(range(20)))
+def test_the_seed_determines_the_split():
+    cases = make_cohort(list(range(20)))
     burden = {case.case_id: index / 100 for index, case in enumerate(cases)}
     assert split_by_patient(cases, burden, 1) == split_by_patient(cases, burden, 1)
     assert split_by_patient(cases, burden, 1) != split_by_patient(cases, burden, 2)
 
 
-def test_a_patient_on_both_sides_is_listed():
-    cases = [case("a", "p1"), case("b", "p1"), case("c", "p2")]
+def test_a_patient_in_two_parts_is_an_error():
+    cases = [make_case("a", "p1"), make_case("b", "p1"), make_case("c", "p2")]
     with pytest.raises(CohortError, match="p1 in test and train"):
         require_patients_apart(cases, {"train": ["a", "c"], "test": ["b"]})
 
 
-def test_a_written_split_reads_back(tmp_path):
+def test_a_split_round_trips(tmp_path):
     split = Split({"train": ["a"], "validation": ["b"], "test": ["c"]}, 128, 3)
     split.write(tmp_path)
     assert Split.read(tmp_path) == split
