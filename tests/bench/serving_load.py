@@ -12,6 +12,7 @@ import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -21,7 +22,6 @@ from serving.client.messages import to_tensor
 from serving.client.segmentation import PREDICT
 from serving.server.process import server_process
 from serving.versions.contract import GRID_SIGNATURE, INPUT, PROBABILITY
-from serving.versions.saved_model import SavedModel
 from tests.bench.serving_setup import MODEL, SIZE, export_network, print_table
 
 BATCH = 32
@@ -36,7 +36,7 @@ def request():
     return message
 
 
-def in_process(model: SavedModel, seconds: float) -> float:
+def in_process(model: Any, seconds: float) -> float:
     """Return batches per second."""
     done, started = 0, time.perf_counter()
     while time.perf_counter() - started < seconds:
@@ -88,6 +88,7 @@ def run_client(address: str, requests: int, results) -> None:
             answered += 1
         except ServingError:
             failed += 1
+    endpoint.close()
     results.put((answered, failed))
 
 
@@ -105,6 +106,8 @@ def many_clients(address: str, clients: int, requests: int) -> tuple[int, int]:
 
 
 def main(seconds: float = 8.0, rounds: int = 4) -> None:
+    from serving.versions.saved_model import SavedModel  # imports TensorFlow, which the client processes do not need
+
     with tempfile.TemporaryDirectory() as scratch:
         base = Path(scratch)
         model = SavedModel(export_network(base))

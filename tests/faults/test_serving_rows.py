@@ -257,7 +257,7 @@ def test_row_49_promotions_and_rollbacks_drop_no_request(model_folder, tmp_path)
         (base / str(number) / "assets.extra").mkdir()
         write_manifest(base / str(number))
     labels = VersionLabels(base / "models.config", MODEL, str(base))
-    labels.promote(3, "stable", "first")
+    labels.promote(3, "stable", why="first")
     with (
         run_serve("--model-config-file", labels.config_file, "--poll", 0.05) as (_, address),
         load(address, label="stable") as (results, failures),
@@ -265,9 +265,9 @@ def test_row_49_promotions_and_rollbacks_drop_no_request(model_folder, tmp_path)
     ):
         wait_until(lambda: results)
         for _ in range(3):
-            labels.promote(12, "stable", "newer")
+            labels.promote(12, "stable", why="newer")
             wait_until(lambda: results[-1][0] == 12)
-            command = ["rollback", "--model-base", base, "--model", MODEL, "--why", "noise"]
+            command = ["versions", "rollback", "--model-base", base, "--model", MODEL, "--why", "noise"]
             subprocess.run([*COMMAND, *map(str, command)], check=True, capture_output=True, timeout=60)
             wait_until(lambda: results[-1][0] == 3)
     assert not failures
