@@ -15,7 +15,7 @@ def view_3d(
 ) -> None:
     """Show the worst test case in 3-D, with ground truth and prediction.
 
-    A step of its own, because the UI shows one page per step.
+    A separate step, because the UI shows one page per step.
 
     Args:
         cases: Scans and masks, from ingest.

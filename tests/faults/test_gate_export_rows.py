@@ -49,7 +49,7 @@ def test_row_37_a_dice_that_is_not_finite_is_refused(tmp_path, model_base, dice)
     inputs = write_exportable(tmp_path, small_network(), value=0.8)
     path = inputs["evaluation"] / VERDICT
     content = json.loads(path.read_text())
-    content["rules"][0]["value"] = dice  # json writes NaN and Infinity unless told not to
+    content["rules"][0]["value"] = dice  # json writes NaN and Infinity by default
     path.write_text(json.dumps(content))
     with pytest.raises(InputError, match=r"'pass'.*'fail'"):
         export(inputs, model_base)
