@@ -1,1 +1,1 @@
-"""A served model and those who call it: client, command line, and a server for one machine."""
+"""Serve exported models: version folders, the client, the embedded server, and their commands."""

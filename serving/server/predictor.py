@@ -39,14 +39,10 @@ class Predictor:
         output_filter: Sequence[str] = (),
         is_active: Callable[[], bool] = lambda: True,
     ) -> PredictResult:
-        """Answer one request.
+        """Answer one request; an empty name selects the default signature, an empty filter all outputs.
 
-        Args:
-            request: model and version.
-            signature_name: empty for the default signature.
-            read_inputs: reads and checks the request's arrays, given the SignatureDef.
-            output_filter: outputs to return; empty for all.
-            is_active: whether the client still waits.
+        `read_inputs` returns the request's arrays, checked against a SignatureDef; `is_active` says whether the
+        client still waits.
 
         Raises:
             RequestError: The model, version or signature is unknown, an input is invalid, or the queue is full.
