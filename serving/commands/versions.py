@@ -78,12 +78,12 @@ def _sign(arguments: argparse.Namespace) -> None:
 
 def _promote(arguments: argparse.Namespace) -> None:
     labels = _version_labels(arguments)
-    _report(labels, labels.promote(arguments.version, arguments.label, arguments.why, arguments.who))
+    _report(labels, labels.promote(arguments.version, arguments.label, why=arguments.why, who=arguments.who))
 
 
 def _rollback(arguments: argparse.Namespace) -> None:
     labels = _version_labels(arguments)
-    _report(labels, labels.rollback(arguments.label, arguments.why, arguments.who))
+    _report(labels, labels.rollback(arguments.label, why=arguments.why, who=arguments.who))
 
 
 def _report(labels: Any, change: Any) -> None:

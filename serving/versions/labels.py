@@ -51,7 +51,7 @@ class VersionLabels:
         self.model = model
         self.base = base if is_gcs_uri(base) else str(Path(base).absolute())
 
-    def promote(self, version: int, label: str, why: str, who: str | None = None) -> Change:
+    def promote(self, version: int, label: str, *, why: str, who: str | None = None) -> Change:
         """Point `label` at `version` after verifying the version's files.
 
         Raises:
@@ -62,7 +62,7 @@ class VersionLabels:
         with self._lock():
             return self._point(version, label, why, who, "promote")
 
-    def rollback(self, label: str, why: str, who: str | None = None) -> Change:
+    def rollback(self, label: str, *, why: str, who: str | None = None) -> Change:
         """Point `label` back at the version it had before the present one was promoted.
 
         Raises:

@@ -33,8 +33,8 @@ def labels(base):
 
 
 def test_a_promotion_writes_what_tf_serving_reads(labels, base):
-    labels.promote(1, "stable", "first")
-    labels.promote(3, "canary", "try it")
+    labels.promote(1, "stable", why="first")
+    labels.promote(3, "canary", why="try it")
     expected = f"""model_config_list {{ config {{
         name: "lung" base_path: "{base}" model_platform: "tensorflow"
         model_version_policy {{ specific {{ versions: [1, 3] }} }}
@@ -45,7 +45,7 @@ def test_a_promotion_writes_what_tf_serving_reads(labels, base):
 
 
 def test_the_ledger_records_who_when_why_and_the_verdict(labels):
-    labels.promote(2, "stable", "better on site B", who="Dr. Who")
+    labels.promote(2, "stable", why="better on site B", who="Dr. Who")
     (change,) = labels.changes()
     assert (change.who, change.why, change.action) == ("Dr. Who", "better on site B", "promote")
     assert (change.from_version, change.to_version) == (None, 2)
@@ -55,20 +55,20 @@ def test_the_ledger_records_who_when_why_and_the_verdict(labels):
 
 def test_rollbacks_go_back_one_promotion_at_a_time(labels):
     for number in (1, 2, 3):
-        labels.promote(number, "stable", "newer")
-    assert labels.rollback("stable", "noise").to_version == 2
-    assert labels.rollback("stable", "noise").to_version == 1
+        labels.promote(number, "stable", why="newer")
+    assert labels.rollback("stable", why="noise").to_version == 2
+    assert labels.rollback("stable", why="noise").to_version == 1
     assert labels.current() == {"stable": 1}
     with pytest.raises(InputError, match=r"no version of lung .*label stable before 1"):
-        labels.rollback("stable", "noise")
+        labels.rollback("stable", why="noise")
     assert [change.to_version for change in labels.changes()] == [1, 2, 3, 2, 1]
 
 
 def test_a_version_with_changed_files_is_not_promoted(labels, base):
-    labels.promote(1, "stable", "first")
+    labels.promote(1, "stable", why="first")
     (base / "2" / "saved_model.pb").write_text("other")
     with pytest.raises(InputError, match=r"saved_model\.pb was changed"):
-        labels.promote(2, "stable", "second")
+        labels.promote(2, "stable", why="second")
     assert labels.current() == {"stable": 1}
     assert len(labels.changes()) == 1
 
@@ -76,14 +76,14 @@ def test_a_version_with_changed_files_is_not_promoted(labels, base):
 @pytest.mark.parametrize(("version", "label", "words"), [(9, "stable", "1, 2, 3"), (1, "a b", "expected letters")])
 def test_an_invalid_promotion_writes_nothing(labels, version, label, words):
     with pytest.raises(InputError, match=words):
-        labels.promote(version, label, "why not")
+        labels.promote(version, label, why="why not")
     assert not labels.config_file.exists()
 
 
 def test_other_models_in_the_file_are_unchanged(labels, base):
     other = ModelConfig("other", "/models/other", newest=2, labels={"stable": 4})
     write_model_config(base / "models.config", [other])
-    labels.promote(1, "stable", "first")
+    labels.promote(1, "stable", why="first")
     assert read_model_config(base / "models.config")[0] == other
 
 
