@@ -40,29 +40,18 @@ def test_probabilities_slightly_outside_0_to_1_are_clipped():
     assert count([1.0000001, 1.0, -1e-8], [True, True, False]).confusion(255 / 256).dice == 1.0
 
 
-def test_counts_of_parts_add_up():
+def test_counts_of_parts_add_up_and_pool_to_the_counts_of_the_whole():
     rng = np.random.default_rng(1)
     probability, truth = rng.random((6, 5, 4), np.float32), rng.random((6, 5, 4)) < 0.3
-    whole, parts = LevelCounts(), LevelCounts()
+    whole, parts, first, second = (LevelCounts() for _ in range(4))
     whole.add(probability, truth)
-    parts.add(probability[:4], truth[:4])
-    parts.add(probability[4:], truth[4:])
-    np.testing.assert_array_equal(whole.lesion, parts.lesion)
-    np.testing.assert_array_equal(whole.background, parts.background)
+    for counts, part in ((parts, slice(4)), (parts, slice(4, 6)), (first, slice(4)), (second, slice(4, 6))):
+        counts.add(probability[part], truth[part])
+    for counts in (parts, LevelCounts.pooled([first, second])):
+        np.testing.assert_array_equal(counts.lesion, whole.lesion)
+        np.testing.assert_array_equal(counts.background, whole.background)
+        np.testing.assert_allclose(counts.mass, whole.mass)
     assert whole.lesion.sum() + whole.background.sum() == 120
-
-
-def test_pooled_counts_equal_the_counts_of_all_cases_at_once():
-    rng = np.random.default_rng(2)
-    probability, truth = rng.random((4, 3, 3), np.float32), rng.random((4, 3, 3)) < 0.5
-    whole, first, second = LevelCounts(), LevelCounts(), LevelCounts()
-    whole.add(probability, truth)
-    first.add(probability[:1], truth[:1])
-    second.add(probability[1:], truth[1:])
-    pool = LevelCounts.pooled([first, second])
-    np.testing.assert_array_equal(pool.lesion, whole.lesion)
-    np.testing.assert_array_equal(pool.background, whole.background)
-    np.testing.assert_allclose(pool.mass, whole.mass)
     assert first.lesion.sum() < whole.lesion.sum()
 
 
