@@ -54,7 +54,7 @@ compile: setup ## Write the packages of pipelines and components to build/ for K
 
 .PHONY: docs
 docs: setup ## Generate the components' READMEs and docs/parameters.md
-	@$(PYTHON) -m pipelines.component_docs
+	@$(PYTHON) -m tests.reference_pages
 
 # Images and deployment. OVERLAY: local, gcs, gpu or kserve. OPTIONS: any of tls, monitoring, batching.
 engine = $(or $(ENGINE),$(if $(shell docker info >/dev/null 2>&1 && echo yes),docker,podman))

@@ -79,8 +79,7 @@ def _compile(arguments: argparse.Namespace) -> None:
     from kfp import compiler
 
     from pipelines.cluster.compile_options import for_cluster
-    from pipelines.component_docs import find_components
-    from pipelines.parameters import PIPELINES
+    from pipelines.parameters import PIPELINES, find_components
 
     options = cluster.compile_options(arguments)
     folder = arguments.output / "components"

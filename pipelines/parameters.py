@@ -1,11 +1,15 @@
-"""The pipelines by name, and their parameters as typed on a command line."""
+"""The pipelines and components by name, and the parameters of pipelines as typed on a command line."""
 
+import importlib
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from kfp.dsl.graph_component import GraphComponent
+from kfp.dsl.python_component import PythonComponent
 
+import components
 from components.runtime.errors import InputError
 from pipelines import PipelineName
 from pipelines.batch_prediction import batch_prediction
@@ -17,6 +21,12 @@ PIPELINES: dict[PipelineName, GraphComponent] = {
     "cross-validation": cross_validation,
     "batch-prediction": batch_prediction,
 }
+
+
+def find_components() -> dict[str, PythonComponent]:
+    """The components by name, one per folder with a `component.py`."""
+    names = sorted(path.parent.name for path in Path(components.__file__).parent.glob("*/component.py"))
+    return {name: getattr(importlib.import_module(f"components.{name}.component"), name) for name in names}
 
 
 def default_parameters(pipeline: PipelineName) -> dict[str, Any]:

@@ -13,16 +13,11 @@ from components.runtime.errors import InputError
 
 @dataclass(frozen=True)
 class ServerTls:
-    """A server's certificate, and the clients it accepts.
+    """A server's certificate, and the clients it accepts."""
 
-    Attributes:
-        certificate: PEM of the server's certificate chain.
-        key: PEM of its private key.
-        client_ca: PEM of the authority that must have signed client certificates; None accepts every client.
-    """
-
-    certificate: Path
-    key: Path
+    certificate: Path  # PEM of the server's certificate chain
+    key: Path  # PEM of its private key
+    # PEM of the authority that must have signed client certificates; None accepts every client.
     client_ca: Path | None = None
 
     def for_grpc(self) -> Any:
@@ -44,17 +39,11 @@ class ServerTls:
 
 @dataclass(frozen=True)
 class ClientTls:
-    """The authority a client trusts, and its own certificate.
+    """The authority a client trusts, and its own certificate."""
 
-    Attributes:
-        ca: PEM of the authority that signed the server's certificate; None for the public authorities.
-        certificate: PEM of the client's certificate, for servers that require one.
-        key: PEM of its private key.
-    """
-
-    ca: Path | None = None
-    certificate: Path | None = None
-    key: Path | None = None
+    ca: Path | None = None  # PEM of the authority that signed the server's certificate; None for the public authorities
+    certificate: Path | None = None  # PEM of the client's certificate, for servers that require one
+    key: Path | None = None  # PEM of its private key
 
     def credentials(self) -> Any:
         """Build gRPC channel credentials; raise `InputError` for a missing or unsuitable file."""

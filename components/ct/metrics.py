@@ -72,11 +72,7 @@ class Confusion:
 
 
 def confusion(truth: NDArray, prediction: NDArray) -> Confusion:
-    """Compare two masks of the same shape; every nonzero voxel is lesion.
-
-    Raises:
-        ValueError: the shapes differ.
-    """
+    """Compare two masks, where every nonzero voxel is lesion; raise `ValueError` unless the shapes are equal."""
     if truth.shape != prediction.shape:
         raise ValueError(f"masks of shapes {truth.shape} and {prediction.shape} cannot be compared")
     truth, prediction = truth.astype(bool, copy=False), prediction.astype(bool, copy=False)

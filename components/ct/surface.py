@@ -24,15 +24,10 @@ TOLERANCE_MM = 3.0  # about two voxels of a thick-slice chest CT; readers would 
 
 @dataclass(frozen=True)
 class SurfaceAgreement:
-    """Agreement of two surfaces.
+    """Agreement of two surfaces."""
 
-    Attributes:
-        surface_dice: share of both surfaces within the tolerance of the other, 0 to 1.
-        hd95_mm: the larger of the two directed 95th percentiles of the distance.
-    """
-
-    surface_dice: float
-    hd95_mm: float
+    surface_dice: float  # share of both surfaces within the tolerance of the other, 0 to 1
+    hd95_mm: float  # the larger of the two directed 95th percentiles of the distance
 
 
 def surface_agreement(

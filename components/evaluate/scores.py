@@ -83,11 +83,7 @@ def count_levels(network: Network, folder: Path, case: Case, size: int) -> Level
 
 
 def predict_mask(network: Network, scan: LabeledScan, *, size: int, threshold: float) -> NDArray[np.bool_]:
-    """Predict a scan's mask, (n, rows, columns) on its own voxels.
-
-    Raises:
-        InputError: the network returns NaN or infinity.
-    """
+    """Predict a scan's mask, (n, rows, columns) on its own voxels; raise `InputError` for NaN or infinity."""
     mask: NDArray[np.bool_] = np.empty(scan.truth.shape, bool)
     for part, probability in _predict(network, scan, size):
         np.greater_equal(probability, threshold, out=mask[part])

@@ -27,13 +27,7 @@ _log = logging.getLogger(__name__)
 
 
 def export_version(
-    *,
-    model: Path,
-    evaluation: Path,
-    shards: Path,
-    model_base: str,
-    model_name: str,
-    signing_key: Path | None = None,
+    *, model: Path, evaluation: Path, shards: Path, model_base: str, model_name: str, signing_key: Path | None = None
 ) -> str:
     """Publish a trained model as the next version under `model_base`.
 

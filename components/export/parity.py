@@ -37,11 +37,7 @@ def query_saved_model(saved_model: Path) -> Query:
 
 @contextmanager
 def query_server(saved_model: Path, model_name: str) -> Iterator[Query]:
-    """Serve the exported files from a child process and query it over gRPC.
-
-    Raises:
-        InputError: the server does not start.
-    """
+    """Query the exported files over gRPC, served by a child process; raise `InputError` unless it starts."""
     with ExitStack() as stack:
         base = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         (base / "1").symlink_to(saved_model.absolute())

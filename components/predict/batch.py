@@ -7,30 +7,28 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from components.predict.version_model import load_version
+import numpy as np
+
+from components.ct.grid import axial_slices
+from components.ct.inference import predict_slices
+from components.ct.volume import Volume
 from components.runtime.errors import InputError
 from components.storage.gcs import download_prefix
 from components.storage.gcs_uri import is_gcs_uri
-from serving.client import SegmentationClient, scans
+from serving.client import Prediction, SegmentationClient, scans
+from serving.versions.layout import SAVED_MODEL_PB, local_copy, served_version, version_number
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class ModelEndpoint:
-    """The model that predicts: on a server, or loaded from its version folder.
+    """The model that predicts: on a server, or loaded from its version folder."""
 
-    Attributes:
-        name: the model's name on the server.
-        server: `host:port` of a gRPC endpoint.
-        model: instead of a server, a model base or version folder, local or `gs://`.
-        version_label: version label on the server; None for its newest version.
-    """
-
-    name: str
-    server: str | None = None
-    model: str | None = None
-    version_label: str | None = None
+    name: str  # the model's name on the server
+    server: str | None = None  # `host:port` of a gRPC endpoint
+    model: str | None = None  # instead of a server, a model base or version folder, local or `gs://`
+    version_label: str | None = None  # version label on the server; None for its newest version
 
     @contextmanager
     def connect(self) -> Iterator[scans.Predict]:
@@ -43,6 +41,38 @@ class ModelEndpoint:
                 yield predict
         else:
             raise InputError(f"server {self.server} and model {self.model}: expected exactly one of them")
+
+
+@contextmanager
+def load_version(model: str) -> Iterator[scans.Predict]:
+    """Load a version, or the newest one in a model base, and yield its predict function.
+
+    Args:
+        model: a folder or `gs://bucket/prefix`.
+
+    Raises:
+        InputError: There is no version, its files differ from its manifest, or it has no signature `network`.
+    """
+    from serving.versions.saved_model import load_verified  # imports TensorFlow, not needed with a server
+
+    version = served_version(model)
+    if version is None:
+        raise InputError(f"{model}: no version here; expected a model base or a version folder with {SAVED_MODEL_PB}")
+    with local_copy(version) as folder:
+        try:
+            saved_model = load_verified(folder)
+            size, threshold = saved_model.image_size, saved_model.threshold
+        except (OSError, ValueError) as error:
+            raise InputError(f"{version}: expected a model that the export step wrote ({error})") from error
+
+        def predict(scan: Volume) -> Prediction:
+            slices_hu = axial_slices(scan.voxels)
+            probability = np.empty(slices_hu.shape, np.float32)
+            for part, values in predict_slices(saved_model.lesion_probability, slices_hu, size):
+                probability[part] = values
+            return Prediction.from_slices(probability, threshold, version_number(version))
+
+        yield predict
 
 
 def predict_part(

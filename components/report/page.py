@@ -6,14 +6,10 @@ A report is a Jinja template next to the code that renders it. It extends the fr
     {% block title %}Evaluation{% endblock %}
     {% block content %} ... {% endblock %}
 
-`write_page(path, Path(__file__).parent / "report.html.jinja", rows=rows, curve=svg)` writes it. Values are escaped; a
-missing value is an error. Images are bytes, embedded in the page:
+`write_page` writes it. Values are escaped; a missing value is an error. The frame embeds images and styles elements:
 
-    <img src="{{ curve | data_uri }}" alt="...">     PNG or SVG; the page's policy blocks every other image
+    <img src="{{ curve | data_uri }}" alt="...">     PNG or SVG bytes; the page's policy blocks every other image
     {{ overlay | inline_svg }}                       SVG elements in the page, which its style can size
-
-The frame styles these elements:
-
     <header class="verdict pass">    first element of the page, with an <h1>; also `fail`, and `note` for neither
     <div class="wide">               around every table: the table scrolls, not the page
     <table class="narrow">           as wide as its text, for two or three columns

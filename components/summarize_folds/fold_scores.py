@@ -61,11 +61,7 @@ class FoldScores:
 
 
 def read_fold_scores(numbers: Sequence[int], evaluations: Sequence[Path]) -> FoldScores:
-    """Read the evaluations of all folds.
-
-    Raises:
-        InputError: missing evaluation, or a case in two test folds.
-    """
+    """Read the evaluations of all folds; raise `InputError` if one is missing, or a case is in two test folds."""
     rows: list[dict[str, str]] = []
     for number, folder in zip(numbers, evaluations, strict=True):
         try:

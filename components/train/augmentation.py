@@ -5,10 +5,11 @@ from math import log1p, pi
 import tensorflow as tf
 
 from components.ct.grid import AIR_HU
+from components.ct.intensity import WINDOW_HU
 from components.train.recipe import Augmentation
 
 # Brightness, contrast, gamma and noise act on gray values of this window.
-GRAY_LOWER_HU, GRAY_UPPER_HU = -1250.0, 250.0
+GRAY_LOWER_HU, GRAY_UPPER_HU = WINDOW_HU
 
 
 def augment(

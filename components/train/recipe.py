@@ -18,6 +18,7 @@ from pydantic import (
 from pydantic.dataclasses import dataclass
 from pydantic_core import PydanticCustomError
 
+from components.ct.intensity import WINDOW_HU
 from components.runtime.errors import InputError
 
 
@@ -52,7 +53,7 @@ class Augmentation:
 class Recipe:
     """Network, loss, sampling and optimizer of a training run."""
 
-    window_hu: _Window | None = (-1250.0, 250.0)  # scaled to 0 to window_max; None passes raw values
+    window_hu: _Window | None = WINDOW_HU  # scaled to 0 to window_max; None passes raw values
     window_max: PositiveFloat = 1.0  # 255 as in an 8-bit image
     filters: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (16, 32, 64, 128, 256)  # from the full grid down
     batch_norm: bool = True  # after each 3×3 convolution
@@ -118,11 +119,7 @@ PRESETS = {
 
 
 def select_recipe(
-    preset: str,
-    changes: Mapping[str, Any] | None = None,
-    *,
-    epochs: int | None = None,
-    batch_size: int | None = None,
+    preset: str, changes: Mapping[str, Any] | None = None, *, epochs: int | None = None, batch_size: int | None = None
 ) -> Recipe:
     """Return a preset with the settings that the user gave explicitly.
 

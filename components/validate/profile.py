@@ -56,11 +56,7 @@ class Profile:
 
     @classmethod
     def read(cls, address: str | Path) -> Self:
-        """Read `profile.json` from a folder or `gs://bucket/prefix`.
-
-        Raises:
-            InputError: the profile is missing, unreachable or incompatible.
-        """
+        """Read `profile.json` from a folder or `gs://` prefix; raise `InputError` if it is missing or incompatible."""
         if is_gcs_uri(str(address)):
             from components.storage.gcs import download_prefix  # importing the client takes a second
 

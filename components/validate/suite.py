@@ -11,6 +11,7 @@ from great_expectations.core.expectation_validation_result import ExpectationSui
 from great_expectations.expectations.expectation import Expectation
 from great_expectations.expectations.metadata_types import FailureSeverity
 
+from components.ct.intensity import WINDOW_HU
 from components.validate.outcome import Finding, Severity
 
 # The only module of the library that sets its own level on import.
@@ -23,7 +24,7 @@ _CHECK_MASKS = f"set MASKS to the folder of lesion masks, or {_SET_LABEL}"
 _FLIPPED = "check the picture for a flipped or shifted mask"
 _SPACING = "check the spacing in the header"
 _SUPPORTED = ["hu", "windowed"]
-_UNKNOWN = "intensities are {value}: neither HU (air below -200) nor 8-bit over [-1250, 250] HU"
+_UNKNOWN = f"intensities are {{value}}: neither HU (air below -200) nor 8-bit over {WINDOW_HU} HU"
 _LUNGS_DIFFER = "the lung volumes of this patient's scans differ by a factor of {value}"
 
 

@@ -1,6 +1,6 @@
 """Cluster settings of the steps: resources, timeouts, retries, caching, node pools, display names.
 
-`for_cluster` rebuilds a pipeline with these settings and an exit handler; the pipeline itself stays the same locally.
+`for_cluster` rebuilds a pipeline with these settings; the pipeline itself stays the same locally.
 """
 
 import functools
@@ -12,7 +12,6 @@ from kfp import dsl, kubernetes
 from kfp.dsl import pipeline_context
 
 from components.runtime.errors import InputError
-from components.summarize_run.component import summarize_run
 
 _MODELS, _STEPS_WITH_MODELS = "/models", ("evaluate", "export", "predict")  # evaluate reads the champion
 _CHECKPOINTS = "/checkpoints"
@@ -58,10 +57,7 @@ _STEPS: Mapping[str, StepSettings] = MappingProxyType(
 
 @dataclass(frozen=True)
 class ClusterOptions:
-    """Settings of a compilation; the options of `lung-ct compile` describe them.
-
-    `exit_handler` adds a last step that summarizes the run, also after a failure.
-    """
+    """Settings of a compilation; the options of `lung-ct compile` describe them."""
 
     cpu: Mapping[str, str] = field(default_factory=dict)
     memory: Mapping[str, str] = field(default_factory=dict)
@@ -74,7 +70,6 @@ class ClusterOptions:
     secret: str | None = None
     image_pull_secret: str | None = None
     caching: bool = True
-    exit_handler: bool = True
 
 
 def for_cluster(
@@ -92,11 +87,7 @@ def for_cluster(
 
     @functools.wraps(build)
     def build_for_cluster(*args: object, **kwargs: object) -> object:
-        if options.exit_handler:
-            with dsl.ExitHandler(summarize_run(pipeline=pipeline.name), name="Run"):
-                outputs = build(*args, **kwargs)
-        else:
-            outputs = build(*args, **kwargs)
+        outputs = build(*args, **kwargs)
         for task in pipeline_context.Pipeline.get_default_pipeline().tasks.values():
             _configure(task, options)
         return outputs
@@ -106,10 +97,6 @@ def for_cluster(
 
 def _configure(task: dsl.PipelineTask, options: ClusterOptions) -> None:
     name = task.component_spec.name
-    if name == "summarize-run":
-        task.set_display_name("Summarize run").set_caching_options(False)
-        task.set_cpu_request("100m").set_memory_request("256M").set_memory_limit("1G")
-        return
     step = _STEPS[name]
     cpu, memory = options.cpu.get(name, step.cpu), options.memory.get(name, step.memory)
     task.set_display_name(step.display_name)

@@ -24,26 +24,15 @@ _HINTS = {
 
 @dataclass(frozen=True)
 class Cluster:
-    """Address and credentials of a Kubeflow Pipelines API.
+    """Address and credentials of a Kubeflow Pipelines API."""
 
-    Attributes:
-        host: its address; None for the cluster this process runs in, or kubectl's current context.
-        namespace: the user's namespace on a multi-user Kubeflow; None on a single-user one.
-        token_file: file with a bearer token; None for the pod's service account, or no token.
-        ca_file: certificate of the authority that signed the API's certificate; None for the system's.
-    """
-
-    host: str | None = None
-    namespace: str | None = None
-    token_file: Path | None = None
-    ca_file: Path | None = None
+    host: str | None = None  # its address; None for the cluster this process runs in, or kubectl's current context
+    namespace: str | None = None  # the user's namespace on a multi-user Kubeflow; None on a single-user one
+    token_file: Path | None = None  # file with a bearer token; None for the pod's service account, or no token
+    ca_file: Path | None = None  # certificate of the authority that signed the API's certificate; None for the system's
 
     def connect(self) -> kfp.Client:
-        """Create a client.
-
-        Raises:
-            InputError: the token is unreadable, or the address is invalid or unknown.
-        """
+        """Create a client; raise `InputError` if the token is unreadable, or the address is invalid or unknown."""
         token = None if self.token_file is None else _read_token(self.token_file)
         if self.host and not re.match(r"https?://", self.host):
             raise InputError(f"--host {self.host}: not a URL; expected http://… or https://…")
@@ -58,11 +47,7 @@ class Cluster:
 
 
 def check_api(cluster: Cluster) -> None:
-    """Make one request to the API.
-
-    Raises:
-        InputError: the API is unreachable, or rejects the request.
-    """
+    """Make one request to the API; raise `InputError` if it is unreachable, or rejects the request."""
     client = cluster.connect()
     with api_call(cluster.host):
         client.list_pipelines(namespace=cluster.namespace, page_size=1)

@@ -83,11 +83,7 @@ class RunSettings:
 
 
 def submit(cluster: Cluster, uploaded: UploadedVersion, settings: RunSettings) -> str:
-    """Start a run of an uploaded version and return its id.
-
-    Raises:
-        InputError: the API is unreachable or rejects the run.
-    """
+    """Start a run of an uploaded version and return its id; raise `InputError` if the API rejects it."""
     client = cluster.connect()
     with api_call(cluster.host):
         experiment_id = client.create_experiment(settings.experiment, namespace=cluster.namespace).experiment_id

@@ -21,11 +21,7 @@ def log_command(command: list[str], environment: Mapping[str, str] | None = None
 
 
 def run(command: list[str], environment: Mapping[str, str] | None = None) -> None:
-    """Log a command and run it in the repository, with its output shown.
-
-    Raises:
-        InputError: the program is missing or fails.
-    """
+    """Log a command and run it in the repository; raise `InputError` if the program is missing or fails."""
     log_command(command, environment)
     require_program(command[0])
     done = subprocess.run(command, cwd=ROOT, env={**os.environ, **(environment or {})}, check=False)
@@ -36,11 +32,7 @@ def run(command: list[str], environment: Mapping[str, str] | None = None) -> Non
 def read_output(
     command: list[str], environment: Mapping[str, str] | None = None, timeout_s: float | None = None
 ) -> str:
-    """Run a command in the repository and return what it prints.
-
-    Raises:
-        InputError: the program is missing, fails or times out.
-    """
+    """Run a command and return what it prints; raise `InputError` if it is missing, fails or times out."""
     require_program(command[0])
     environment = {**os.environ, **(environment or {})}
     try:

@@ -19,10 +19,12 @@ from components.ct.cases import read_cases
 from components.evaluate.verdict import read_verdict
 from components.runtime.errors import InputError
 from components.runtime.files import atomic_write
+from components.summarize_folds.fold_scores import TABLE_FILE
 from pipelines import PipelineName, RunnerName
 from pipelines.local.console import capture_output
 from pipelines.local.containers import READABLE, WRITABLE, container_runner, translate_engine_errors, unfinished_steps
 from pipelines.parameters import PIPELINES, default_parameters
+from serving.client.scans import SUMMARY
 from serving.server.process import server_process
 from serving.versions.layout import VERDICT
 
@@ -93,7 +95,7 @@ def _summarize_cross_validation(run: Path, steps: Path) -> Summary:
     return {
         "mean_dice": scores["mean_dice"],
         "sd_dice": scores["sd_dice"],
-        "table": str(steps / "summarize-folds" / "table" / "cases.csv"),
+        "table": str(steps / "summarize-folds" / "table" / TABLE_FILE),
         "report": str(run / "reports" / "summarize-folds.html"),
     }
 
@@ -101,7 +103,7 @@ def _summarize_cross_validation(run: Path, steps: Path) -> Summary:
 def _summarize_batch_prediction(run: Path, steps: Path) -> Summary:
     results = steps / "collect-predictions" / "results"
     gallery = shutil.copyfile(steps / "collect-predictions" / "gallery", run / "gallery.html")
-    return {"masks": str(results / "masks"), "table": str(results / "summary.csv"), "report": str(gallery)}
+    return {"masks": str(results / "masks"), "table": str(results / SUMMARY), "report": str(gallery)}
 
 
 def _create_run(runs: Path) -> Path:

@@ -16,12 +16,7 @@ from numpy.typing import NDArray
 _SCHEMA = {
     "Int64Value": ["int64 value = 1"],
     "Any": ["string type_url = 1", "bytes value = 2"],
-    "ModelSpec": [
-        "string name = 1",
-        "Int64Value version = 2",
-        "string signature_name = 3",
-        "string version_label = 4",
-    ],
+    "ModelSpec": ["string name = 1", "Int64Value version = 2", "string signature_name = 3", "string version_label = 4"],
     "Dim": ["int64 size = 1"],
     "TensorShapeProto": ["repeated Dim dim = 2", "bool unknown_rank = 3"],
     "TensorProto": [

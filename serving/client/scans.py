@@ -24,19 +24,12 @@ Predict = Callable[[Volume], Prediction]
 
 @dataclass(frozen=True)
 class OutputFiles:
-    """The files to write for one scan; None for those not requested.
+    """The files to write for one scan; None for those not requested."""
 
-    Attributes:
-        mask: NIfTI, 1 lesion and 0 background, on the scan's own grid.
-        probability: NIfTI, float32, on the same grid.
-        preview: PNG of the slice with most lesion.
-        segmentation: DICOM SEG, for a scan that is a DICOM series.
-    """
-
-    mask: Path
-    probability: Path | None = None
-    preview: Path | None = None
-    segmentation: Path | None = None
+    mask: Path  # NIfTI, 1 lesion and 0 background, on the scan's own grid
+    probability: Path | None = None  # NIfTI, float32, on the same grid
+    preview: Path | None = None  # PNG of the slice with most lesion
+    segmentation: Path | None = None  # DICOM SEG, for a scan that is a DICOM series
 
     @classmethod
     def in_folder(cls, folder: Path, case: str, *kinds: str) -> "OutputFiles":

@@ -35,19 +35,12 @@ _METADATA = Method(
 
 @dataclass(frozen=True)
 class Prediction:
-    """The model's output for one volume.
+    """The model's output for one volume."""
 
-    Attributes:
-        probability: (x, y, z) float32 in RAS+, on the scan's own voxels.
-        mask: (x, y, z) uint8, 1 where `probability` is at least `threshold`.
-        threshold: chosen on validation cases when the model was evaluated.
-        version: the model version that answered, if known.
-    """
-
-    probability: NDArray[np.float32]
-    mask: NDArray[np.uint8]
-    threshold: float
-    version: int | None
+    probability: NDArray[np.float32]  # (x, y, z) float32 in RAS+, on the scan's own voxels
+    mask: NDArray[np.uint8]  # (x, y, z) uint8, 1 where `probability` is at least `threshold`
+    threshold: float  # chosen on validation cases when the model was evaluated
+    version: int | None  # the model version that answered, if known
 
     @classmethod
     def from_slices(cls, probability: NDArray[np.float32], threshold: float, version: int | None) -> "Prediction":

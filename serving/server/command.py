@@ -37,13 +37,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--tensor-content", action="store_true", help="like TF Serving's --enable_serialization_as_tensor_content")
     add("--queue", type=count, default=128, metavar="N", help="most requests in the queue (default: %(default)s)")
     add("--batch", type=count, default=32, metavar="N", help="most slices in a batch (default: %(default)s)")
-    add(
-        "--poll",
-        type=seconds,
-        default=1.0,
-        metavar="S",
-        help="seconds between checks of the folders (default: %(default)g)",
-    )
+    add("--poll", type=seconds, default=1.0, metavar="S", help="seconds between folder checks (default: %(default)g)")
 
 
 def run_server(options: argparse.Namespace) -> None:

@@ -41,11 +41,7 @@ _HTTP_STATUS = {
 
 
 class RestServer(ThreadingHTTPServer):
-    """The REST API on its own port, one thread per connection.
-
-    Raises:
-        InputError: The port is in use.
-    """
+    """The REST API on its own port, one thread per connection; raises `InputError` if the port is in use."""
 
     daemon_threads = True  # idle connections do not delay shutdown
     request_queue_size = 128

@@ -40,11 +40,7 @@ class RestRequest:
 
 
 def parse_body(body: bytes) -> RestRequest:
-    """Parse the body of a prediction request.
-
-    Raises:
-        RequestError: It is not a JSON object with exactly one of `instances` and `inputs`.
-    """
+    """Parse a JSON object with exactly one of `instances` and `inputs`; raise `RequestError` for anything else."""
     try:
         content = json.loads(body)
     except (ValueError, RecursionError) as error:

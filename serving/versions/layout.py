@@ -35,11 +35,7 @@ def version_folders(base: Path) -> dict[int, Path]:
 
 
 def find_model_base(folder: Path, model: str) -> Path:
-    """Return `folder` or `folder/model`, the first that holds complete versions.
-
-    Raises:
-        InputError: Neither does.
-    """
+    """Return the first of `folder` and `folder/model` with complete versions; raise `InputError` if neither has."""
     for base in (folder, folder / model):
         if version_folders(base):
             return base

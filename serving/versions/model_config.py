@@ -17,21 +17,13 @@ from components.runtime.files import atomic_write
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """One model of a server.
+    """One model of a server."""
 
-    Attributes:
-        name: its name in requests.
-        base: the folder of its version folders; a stock server also accepts `gs://`.
-        specific: the versions to serve; if empty, `newest` applies.
-        newest: how many of the newest versions to serve; None for all.
-        labels: version by label.
-    """
-
-    name: str
-    base: str
-    specific: tuple[int, ...] = ()
-    newest: int | None = 1
-    labels: Mapping[str, int] = field(default_factory=dict)
+    name: str  # its name in requests
+    base: str  # the folder of its version folders; a stock server also accepts `gs://`
+    specific: tuple[int, ...] = ()  # the versions to serve; if empty, `newest` applies
+    newest: int | None = 1  # how many of the newest versions to serve; None for all
+    labels: Mapping[str, int] = field(default_factory=dict)  # version by label
 
     def candidates(self, available: Iterable[int]) -> tuple[list[int], int]:
         """Return the versions to try to load, in order of preference, and how many of them to serve."""
@@ -90,11 +82,7 @@ def to_message(configs: Iterable[ModelConfig]) -> ModelServerConfig:
 
 
 def read_model_config(path: Path) -> list[ModelConfig]:
-    """Read a `models.config` in protobuf text format.
-
-    Raises:
-        InputError: The file is missing or malformed.
-    """
+    """Read a `models.config` in protobuf text format; raise `InputError` if it is missing or malformed."""
     try:
         return from_message(text_format.Parse(path.read_text(), ModelServerConfig()))
     except OSError as error:

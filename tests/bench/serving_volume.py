@@ -20,7 +20,7 @@ import numpy as np
 from components.ct.grid import GridFit, axial_slices, fit_hu
 from components.ct.intensity import read_ct
 from components.ct.volume import write_on_file_grid
-from components.predict.version_model import load_version
+from components.predict.batch import load_version
 from serving.client.scans import OutputFiles, ScanTask, segment_scan
 from serving.client.segmentation import SegmentationClient
 from serving.server.process import server_process

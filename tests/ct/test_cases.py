@@ -13,12 +13,7 @@ TEXT = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), max_
 
 
 def case(case_id="a", **other) -> Case:
-    fields = {
-        "patient_id": case_id,
-        "site": "s",
-        "scan": f"scans/{case_id}.nii.gz",
-        "mask": f"masks/{case_id}.nii.gz",
-    }
+    fields = {"patient_id": case_id, "site": "s", "scan": f"scans/{case_id}.nii.gz", "mask": f"masks/{case_id}.nii.gz"}
     return Case(case_id, **(fields | {"intensity": "hu", "sha256_scan": "0", "sha256_mask": "1"} | other))
 
 

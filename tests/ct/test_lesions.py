@@ -3,14 +3,7 @@
 import numpy as np
 import pytest
 
-from components.ct.lesions import (
-    Burden,
-    LesionDetection,
-    Lesions,
-    detect_lesions,
-    measure_burden,
-    remove_small_lesions,
-)
+from components.ct.lesions import Burden, LesionDetection, Lesions, detect_lesions, measure_burden, remove_small_lesions
 
 
 def components(mask: np.ndarray) -> list[set[tuple[int, ...]]]:

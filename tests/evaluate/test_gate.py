@@ -112,12 +112,7 @@ def test_the_file_names_the_model_the_cases_and_each_rule(tmp_path):
     (rule,) = content["rules"]
     assert (rule["name"], rule["value"], rule["limit"]) == ("mean_dice", pytest.approx(0.7), 0.5)
     assert (rule["margin"], rule["passed"]) == (pytest.approx(0.2), True)
-    assert content["cases"][1] == {
-        "case_id": "case_1",
-        "sha256_scan": "b" * 64,
-        "sha256_mask": "c" * 64,
-        "dice": 0.8,
-    }
+    assert content["cases"][1] == {"case_id": "case_1", "sha256_scan": "b" * 64, "sha256_mask": "c" * 64, "dice": 0.8}
 
 
 def test_nan_is_written_as_null_and_still_fails(tmp_path):

@@ -12,12 +12,7 @@ from components.runtime.errors import InputError
 from tests.evaluate.synthetic_scores import case_score
 
 STRICT = GateLimits(
-    min_dice=0.7,
-    min_dice_ci=0.5,
-    min_case_dice=0.4,
-    min_site_dice=0.6,
-    max_false_positive_ml=2.0,
-    max_regression=0.05,
+    min_dice=0.7, min_dice_ci=0.5, min_case_dice=0.4, min_site_dice=0.6, max_false_positive_ml=2.0, max_regression=0.05
 )
 GOOD = (
     case_score(0.8, "a_1", site="a", champion_dice=0.8),

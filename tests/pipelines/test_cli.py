@@ -13,8 +13,8 @@ from kfp import components
 from components.runtime.errors import InputError
 from pipelines import PipelineName
 from pipelines.cli import main
-from pipelines.component_docs import find_components, generate_pages
-from pipelines.parameters import PIPELINES, parse_parameters
+from pipelines.parameters import PIPELINES, find_components, parse_parameters
+from tests.reference_pages import generate_pages
 
 ROOT = Path(__file__).parents[2]
 
@@ -102,7 +102,7 @@ def test_a_component_has_metadata_and_describes_its_inputs_and_outputs(name):
 
 def test_the_gate_has_two_named_branches(build):
     package = next(yaml.safe_load_all((build / "training.yaml").read_text()))
-    tasks = package["components"]["comp-exit-handler-1"]["dag"]["tasks"]
+    tasks = package["root"]["dag"]["tasks"]
     if_group = next(name for name in tasks if name.startswith("condition-branches"))
     branches = package["components"][tasks[if_group]["componentRef"]["name"]]["dag"]["tasks"]
     conditions = {task["taskInfo"]["name"]: task["triggerPolicy"]["condition"] for task in branches.values()}

@@ -77,8 +77,8 @@ def test_nothing_is_cached_without_a_digest_or_with_caching_off(pipeline, option
 def test_every_step_has_resources_a_timeout_retries_and_a_name(package):
     spec, platform = package
     tasks = tasks_of(spec)
-    assert {"identify", "ingest", "train", "export", "report-refusal", "summarize-run"} <= set(tasks)
-    for name in set(tasks) - {"summarize-run"}:
+    assert {"identify", "ingest", "train", "export", "report-refusal"} <= set(tasks)
+    for name in tasks:
         assert {"resourceCpuRequest", "resourceMemoryRequest", "resourceMemoryLimit"} <= set(resources(spec, name))
         assert int(platform[f"exec-{name}"]["activeDeadlineSeconds"]) > 0
         assert tasks[name]["retryPolicy"]["maxRetryCount"] >= 1
@@ -128,12 +128,6 @@ def test_claims_and_the_secret_are_mounted_in_the_steps_that_use_them(package):
     assert secret == {"exec-identify", "exec-ingest", "exec-export"}
 
 
-def test_the_last_step_gets_the_final_status(package):
-    task = package[0]["root"]["dag"]["tasks"]["summarize-run"]
-    assert task["triggerPolicy"]["strategy"] == "ALL_UPSTREAM_TASKS_COMPLETED"
-    assert task["inputs"]["parameters"]["status"]["taskFinalStatus"]["producerTask"] == "exit-handler-1"
-
-
 def test_compiling_is_repeatable_and_keeps_the_pipeline_and_its_parameters(package, tmp_path):
     before = training.pipeline_spec.SerializeToString(deterministic=True)
     first, again = tmp_path / "first.yaml", tmp_path / "again.yaml"
@@ -147,7 +141,7 @@ def test_compiling_is_repeatable_and_keeps_the_pipeline_and_its_parameters(packa
 
 def test_predict_pods_have_the_label_that_the_network_policy_admits(tmp_path):
     spec, platform = compile_spec(for_cluster(batch_prediction), tmp_path / "batch.yaml")
-    assert {"plan-parts", "predict", "collect-predictions", "summarize-run"} == set(tasks_of(spec))
+    assert {"plan-parts", "predict", "collect-predictions"} == set(tasks_of(spec))
     (policy,) = yaml.safe_load_all((ROOT / "serving" / "k8s" / "base" / "network_policy.yaml").read_text())
     admitted = policy["spec"]["ingress"][0]["from"][0]["podSelector"]["matchLabels"]
     assert platform["exec-predict"]["podMetadata"]["labels"] == admitted
@@ -168,6 +162,6 @@ def ingesting():
 @pytest.mark.filterwarnings("ignore:.*have no effect in the current local runner")
 def test_the_local_runner_accepts_cluster_settings(tmp_path):
     local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(tmp_path))
-    for_cluster(ingesting, ClusterOptions(exit_handler=False))()
+    for_cluster(ingesting)()
     (written,) = tmp_path.glob("*/ingest/cases")
     assert written.read_text() == "5 cases"

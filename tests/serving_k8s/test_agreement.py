@@ -15,16 +15,7 @@ from serving.client.segmentation import SegmentationClient
 from serving.server.command import DEFAULT_PORT
 from serving.server.metrics import PATH as METRICS_PATH
 from serving.versions.model_config import from_message
-from tests.serving_k8s.rendering import (
-    COMBINATIONS,
-    OVERLAYS,
-    config_file,
-    flags,
-    of_kind,
-    pod_specs,
-    render,
-    server,
-)
+from tests.serving_k8s.rendering import COMBINATIONS, OVERLAYS, config_file, flags, of_kind, pod_specs, render, server
 
 ROOT = Path(__file__).parents[2]
 WITH_CONFIG = ("local", "gcs", "gpu")

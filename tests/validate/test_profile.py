@@ -29,11 +29,7 @@ def test_a_similar_cohort_has_no_drift():
 
 @pytest.mark.parametrize(
     ("change", "fact"),
-    [
-        ({"hu_offset": 200}, "hu_distribution"),
-        ({"spacing_mm": 6.0}, "slice_spacing_mm"),
-        ({"burden": 2}, "lesion_ml"),
-    ],
+    [({"hu_offset": 200}, "hu_distribution"), ({"spacing_mm": 6.0}, "slice_spacing_mm"), ({"burden": 2}, "lesion_ml")],
 )
 def test_each_kind_of_drift_is_a_finding_on_its_own_fact(change, fact):
     drifts = compare_profiles(reference=make_profile(0), observed=make_profile(1, **change))

@@ -1,6 +1,5 @@
 """Reference pages of components and pipelines, generated from their signatures and docstrings: `make docs`."""
 
-import importlib
 import json
 import logging
 from pathlib import Path
@@ -12,7 +11,7 @@ from kfp.dsl.python_component import PythonComponent
 
 from components.runtime.files import atomic_write
 from components.runtime.step import configure_logging
-from pipelines.parameters import PIPELINES
+from pipelines.parameters import PIPELINES, find_components
 
 ROOT = Path(__file__).parents[1]
 _log = logging.getLogger(__name__)
@@ -35,12 +34,6 @@ _PARAMETERS_HEAD = """# Pipeline parameters
 
 `make run`, `make cross-validate` and `make predict` take these names in capitals, `lung-ct` in any case; the Kubeflow
 UI shows them in lower case. `make docs` generates this page."""
-
-
-def find_components() -> dict[str, PythonComponent]:
-    """The components by name, one per folder with a `component.py`."""
-    names = sorted(path.parent.name for path in (ROOT / "components").glob("*/component.py"))
-    return {name: getattr(importlib.import_module(f"components.{name}.component"), name) for name in names}
 
 
 def generate_pages() -> dict[Path, str]:

@@ -1,1 +1,0 @@
-"""The summarize-run step: how a cluster run ended."""
