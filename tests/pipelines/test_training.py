@@ -43,7 +43,7 @@ def test_a_passed_gate_publishes_a_version_that_segments_a_scan_on_its_grid(tmp_
     assert (version / "saved_model.pb").is_file()
     assert (version / "assets.extra" / "tf_serving_warmup_requests").is_file()
     assert Path(result["report"]).read_text().lstrip().lower().startswith("<!doctype html>")
-    mask_path = Path(result["predict_mask"])
+    mask_path = Path(result["predicted_mask"])
     (scan_path,) = (tmp_path / "latest" / "artifacts").glob(f"*/ingest/cases/scans/{mask_path.name}")
     mask, scan = nib.load(mask_path), nib.load(scan_path)
     assert mask.shape == scan.shape
@@ -64,7 +64,7 @@ def test_a_failed_gate_publishes_nothing_and_reports_the_reasons(tmp_path):
     result = summary(tmp_path)
     assert result["verdict"] == "fail"
     assert result["model_version_dir"] is None
-    assert result["predict_mask"] is None
+    assert result["predicted_mask"] is None
     assert result["reasons"]
     assert all(reason in done.stdout for reason in result["reasons"])
     assert not (tmp_path / "latest" / "models").exists()
