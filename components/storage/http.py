@@ -1,4 +1,7 @@
-"""Download one file over HTTP: resumed after a cut, retried within limits, verified by its SHA-256."""
+"""Download one file over HTTP: resumed after a cut, retried within limits, verified by its SHA-256.
+
+Retries of urllib3 and pooch begin again at the first byte; an archive of 1 GB over a bad line needs a resumed range.
+"""
 
 import fcntl
 import logging
