@@ -37,7 +37,7 @@ def collect_parts(parts: Sequence[Path], results: Path, page: Path) -> list[dict
 
 def write_gallery(path: Path, rows: Sequence[Mapping[str, str]], previews: Mapping[str, bytes]) -> None:
     """Write a page with the rows in order, and as many PNG previews by case as fit `_MAX_PREVIEW_BYTES`."""
-    shown: list[tuple[Mapping[str, str], bytes]] = []
+    pictures: list[tuple[Mapping[str, str], bytes]] = []
     total_bytes = 0
     for row in rows:
         png = previews.get(row["case"])
@@ -46,13 +46,13 @@ def write_gallery(path: Path, rows: Sequence[Mapping[str, str]], previews: Mappi
         total_bytes += len(png)
         if total_bytes > _MAX_PREVIEW_BYTES:
             break
-        shown.append((row, png))
+        pictures.append((row, png))
     write_page(
         path,
         Path(__file__).parent / "gallery.html.jinja",
         rows=rows,
-        shown=shown,
+        pictures=pictures,
         failed=sum(bool(row["error"]) for row in rows),
         with_lesion=sum(float(row["lesion_ml"] or 0) > 0 for row in rows),
-        omitted=len(previews) - len(shown),
+        omitted=len(previews) - len(pictures),
     )

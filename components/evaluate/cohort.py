@@ -95,7 +95,7 @@ def slice_auc(has_lesion: NDArray[np.bool_], peak: NDArray[np.floating]) -> floa
         has_lesion: (n,) bool.
         peak: (n,) highest lesion probability of each slice.
     """
-    # float64: in float32 the rank sum of some thousand slices is no longer exact.
+    # float64: in float32 the rank sum of several thousand slices is inexact.
     positive, negative = peak[has_lesion].astype(np.float64), peak[~has_lesion].astype(np.float64)
     if not (len(positive) and len(negative)):
         return None

@@ -51,16 +51,16 @@ def test_changed_files_with_a_new_manifest_do_not_verify(version, tmp_path, chan
     {"edit": lambda: graph.write_text("forged"), "add": (version / "more").touch, "remove": graph.unlink}[change]()
     write_manifest(version)
     verify(version)
-    with pytest.raises(InputError, match="do not serve it"):
+    with pytest.raises(InputError, match=rf"{version}: .*ours\.pub"):
         verify_signature(version, tmp_path / "ours.pub")
 
 
 def test_an_unsigned_version_and_an_unusable_key_are_errors(version, tmp_path):
-    with pytest.raises(InputError, match="expected an elliptic curve key"):
+    with pytest.raises(InputError, match=r"ours\.pub: .*elliptic curve"):
         sign(version, tmp_path / "ours.pub")
     verify_signature(version, tmp_path / "ours.pub")  # the failed attempt keeps the old signature
     (version / SIGNATURE).unlink()
-    with pytest.raises(InputError, match="not signed"):
+    with pytest.raises(InputError, match=rf"{version}: .*model\.sig"):
         verify_signature(version, tmp_path / "ours.pub")
     with pytest.raises(InputError, match=r"nowhere\.pem: cannot sign"):
         sign(version, tmp_path / "nowhere.pem")
