@@ -30,7 +30,7 @@ def keras_network(model: Any) -> Network:
 def predict_slices(
     network: Network, slices_hu: NDArray[np.int16], size: int
 ) -> Iterator[tuple[slice, NDArray[np.float32]]]:
-    """Predict (n, h, w) axial slices with a network in this process; yields and raises as the two functions below."""
+    """Predict (n, h, w) axial slices with a network in this process, see `map_to_native` and `predict_grids`."""
     return map_to_native(partial(predict_grids, network), slices_hu, size, BATCH_SIZE)
 
 

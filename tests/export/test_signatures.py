@@ -52,7 +52,7 @@ def test_parity_holds_for_the_exported_files_and_fails_for_another_models_probab
     query = query_saved_model(saved_model)
     assert require_parity(query, slices_hu=slices, expected=expected, threshold=0.4) < 1e-4
     for other, threshold in ((expected + 0.01, 0.4), (expected * np.nan, 0.4), (expected, 0.5)):
-        with pytest.raises(InputError, match="signature network .*(0\\.01|nan|%)"):
+        with pytest.raises(InputError, match=r"signature network .*(0\.01|nan|%)"):
             require_parity(query, slices_hu=slices, expected=other, threshold=threshold)
 
 

@@ -111,7 +111,7 @@ def test_row_35_without_an_undamaged_checkpoint_the_run_starts_over(checkpoints,
 
 def test_row_32_a_loss_that_is_not_finite_stops_the_run_without_a_model(shards, tmp_path):
     exploding = dataclasses.replace(TINY, learning_rate=3e38, batch_norm=False, weight_decay=0.0)
-    with pytest.raises(InputError, match="epoch 1.*learning_rate"):
+    with pytest.raises(InputError, match=r"epoch 1.*learning_rate"):
         train(shards, tmp_path / "model", recipe=exploding, seed=1)
     assert not (tmp_path / "model" / MODEL_FILE).exists()
 
@@ -138,7 +138,7 @@ def poison(checkpoints: Path) -> None:
 def test_row_33_a_required_gpu_that_is_absent_is_an_error():
     if keras.distribution.list_devices("gpu"):
         pytest.skip("this machine has a GPU")
-    with pytest.raises(InputError, match="require_gpu .*GPU"):
+    with pytest.raises(InputError, match=r"require_gpu .*GPU"):
         require_gpu()
 
 

@@ -228,7 +228,7 @@ def test_an_invalid_reply_is_an_error(odd, volume, reply, words):
 @pytest.mark.parametrize("shape", [(-1, -1, -1), (-1, 16, 8), (-1, 16), ()])
 def test_a_model_with_another_input_is_an_error_before_the_first_predict(odd, volume, shape):
     handler = OddServer(constant_reply(), shape=shape)
-    with pytest.raises(ServingError, match="`network` .*`slices_hu`"):
+    with pytest.raises(ServingError, match=r"`network` .*`slices_hu`"):
         predict(odd(handler), volume)
     assert not handler.requests
 

@@ -114,5 +114,5 @@ def test_a_version_in_cloud_storage_is_verified_and_promoted(base, gcs, tmp_path
     gcs.put("models/lung/3/saved_model.pb", b"changed")
     with pytest.raises(SystemExit, match=r"saved_model\.pb was changed"):
         main([*promote, "--version", "3", "--config", str(config)])
-    with pytest.raises(SystemExit, match="gs://.*--config"):
+    with pytest.raises(SystemExit, match=r"gs://.*--config"):
         main([*promote, "--version", "2"])

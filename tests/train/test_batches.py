@@ -59,7 +59,7 @@ def test_lesion_slices_are_drawn_at_the_requested_rate(tmp_path):
 
 def test_training_slices_without_any_lesion_are_an_error(tmp_path):
     shards = write_shards(tmp_path / "shards", {"train": 1, "validation": 1, "test": 1}, empty=True)
-    with pytest.raises(InputError, match="none of 4 .*lesion"):
+    with pytest.raises(InputError, match=r"none of 4 .*lesion"):
         count_slices(shards, SIZE)
 
 
