@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from components.report.page import write_page
-from serving.client.scans import MASK_SUFFIX, SUMMARY
+from serving.client.scans import MASK_SUFFIX, SUMMARY_FILE
 
 _MAX_PREVIEW_BYTES = 6 << 20  # a page that the Kubeflow UI shows without strain
 
@@ -21,13 +21,13 @@ def collect_parts(parts: Sequence[Path], results: Path, page: Path) -> list[dict
     rows: list[dict[str, str]] = []
     previews: dict[str, bytes] = {}
     for part in parts:
-        with (part / SUMMARY).open(newline="") as file:
+        with (part / SUMMARY_FILE).open(newline="") as file:
             rows += csv.DictReader(file)
         for mask in part.glob(f"*{MASK_SUFFIX}"):
             shutil.copyfile(mask, results / "masks" / mask.name)
         previews |= {png.stem: png.read_bytes() for png in part.glob("*.png")}
     rows.sort(key=lambda row: (-float(row["lesion_ml"] or -1), row["case"]))
-    with (results / SUMMARY).open("w", newline="") as file:
+    with (results / SUMMARY_FILE).open("w", newline="") as file:
         table = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
         table.writeheader()
         table.writerows(rows)

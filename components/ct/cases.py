@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from components.runtime.errors import CohortError, VolumeError
 from components.runtime.files import atomic_write, sha256_of
 
-TABLE = "cases.csv"
+CASES_FILE = "cases.csv"
 _CASE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -50,7 +50,7 @@ class Case:
 
 def write_cases(folder: Path, cases: Iterable[Case]) -> None:
     """Write `cases.csv` into `folder`, sorted by case id."""
-    with atomic_write(folder / TABLE) as temporary, temporary.open("w", newline="") as file:
+    with atomic_write(folder / CASES_FILE) as temporary, temporary.open("w", newline="") as file:
         table = csv.DictWriter(file, [field.name for field in fields(Case)], lineterminator="\n")
         table.writeheader()
         table.writerows(asdict(case) for case in sorted(cases, key=lambda case: case.case_id))
@@ -63,7 +63,7 @@ def read_cases(folder: Path) -> list[Case]:
         CohortError: no table, other columns, an incomplete row, a duplicate or invalid case id, or a path that leaves
             the folder.
     """
-    path = folder / TABLE
+    path = folder / CASES_FILE
     if not path.is_file():
         raise CohortError(f"{path}: no such file; expected the output of the ingest step")
     with path.open(newline="") as file:

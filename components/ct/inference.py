@@ -14,7 +14,7 @@ from components.runtime.errors import InputError
 BATCH_SIZE = 32  # slices per call: enough to keep a processor busy
 # Slices of native size inverted at once: 8 MB at 512×512. From 32 MB on, the C library requests fresh pages for every
 # allocation, which costs as much as the computation.
-_INVERT_SIZE = 8
+_INVERT_BATCH = 8
 
 # (BATCH_SIZE, size, size) int16 HU -> lesion probabilities of that shape, or with a last axis of 1.
 Network = Callable[[NDArray[np.int16]], Any]
@@ -48,16 +48,16 @@ def map_to_native(
         batch_size: slices per batch.
 
     Yields:
-        A range of a few slices, and their probabilities on their own pixels, (few, h, w) float32.
+        A range of slices, and their probabilities on their own pixels, (n, h, w) float32.
     """
     fit = GridFit.for_slices(slices_hu, size)
     batches = (fit_hu(slices_hu[start : start + batch_size], size) for start in range(0, len(slices_hu), batch_size))
     done = 0
     for grid in predict(batches):
-        for start in range(0, len(grid), _INVERT_SIZE):
-            few = grid[start : start + _INVERT_SIZE]
-            yield slice(done, done + len(few)), fit.invert(few)
-            done += len(few)
+        for start in range(0, len(grid), _INVERT_BATCH):
+            part = grid[start : start + _INVERT_BATCH]
+            yield slice(done, done + len(part)), fit.invert(part)
+            done += len(part)
 
 
 def predict_grids(network: Network, batches: Iterable[NDArray[np.int16]]) -> Iterator[NDArray[np.float32]]:

@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 from components.ct.volume import positive_strides
 
-ANY_LABEL = 0  # 0 is the background in every convention, so here it stands for "the mask is binary"
+BINARY_MASK = 0  # 0 is the background in every convention, so here it stands for "the mask is binary"
 _BLOCK = 1 << 22
 
 
@@ -24,17 +24,17 @@ def is_binary(values: NDArray) -> bool:
     return labels <= {0.0, 1.0} or labels <= {0.0, 255.0}
 
 
-def binarize_lesion(voxels: NDArray, label: int = ANY_LABEL) -> NDArray[np.uint8] | None:
+def binarize_lesion(voxels: NDArray, label: int = BINARY_MASK) -> NDArray[np.uint8] | None:
     """Return the mask as 0 and 1, or None if its values do not identify the lesion.
 
     Args:
         voxels: mask values.
-        label: the lesion's value; `ANY_LABEL` accepts masks of 0 and 1, or of 0 and 255.
+        label: the lesion's value; `BINARY_MASK` accepts masks of 0 and 1, or of 0 and 255.
     """
     values = unique_labels(voxels)
     if (values != np.rint(values)).any():
         return None
-    if label != ANY_LABEL:
+    if label != BINARY_MASK:
         return (voxels == label).astype(np.uint8)
     return (voxels != 0).astype(np.uint8) if is_binary(values) else None
 

@@ -9,7 +9,7 @@ from components.ct.grid import GridFit, fit_mask
 from components.ct.masks import bounding_box
 
 THRESHOLDS = np.arange(1, 20) / 20
-HALF = 9  # index of the threshold 0.5
+HALF_INDEX = 9  # index of the threshold 0.5
 _BATCH = 16  # slices at a time, to bound memory
 _ROUNDING = 1e-4  # a share of exactly 0.5 reaches the threshold 0.5
 
@@ -37,7 +37,7 @@ def round_trip(mask: NDArray, size: int) -> RoundTrip:
         lesion = mask[batch][:, *near] != 0
         share = fit.invert(fit_mask(mask[batch], size), near) / np.float32(255)
         reached = np.minimum((share + np.float32(_ROUNDING)) * 20, len(THRESHOLDS)).astype(np.uint8)
-        mask_at_half[batch, *near] = reached > HALF
+        mask_at_half[batch, *near] = reached > HALF_INDEX
         reached[lesion] += counts.shape[1]
         counts += np.bincount(reached.ravel(), minlength=counts.size).reshape(counts.shape)
     false_positive, true_positive = counts[:, ::-1].cumsum(axis=1)[:, -2::-1]

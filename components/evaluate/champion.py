@@ -6,7 +6,7 @@ from pathlib import Path
 
 from components.ct.inference import Network
 from components.runtime.errors import InputError
-from serving.versions.layout import ASSETS_EXTRA, VERDICT
+from serving.versions.layout import ASSETS_EXTRA, VERDICT_FILE
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Champion:
 def _read_tested_scans(version: Path) -> frozenset[str]:
     try:
         return frozenset(
-            case["sha256_scan"] for case in json.loads((version / ASSETS_EXTRA / VERDICT).read_text())["cases"]
+            case["sha256_scan"] for case in json.loads((version / ASSETS_EXTRA / VERDICT_FILE).read_text())["cases"]
         )
     except (OSError, ValueError, KeyError, TypeError):
         return frozenset()  # every test case then counts as one it may have been trained on

@@ -24,9 +24,9 @@ from components.runtime.errors import InputError
 from components.runtime.files import atomic_write, sha256_of
 from components.train import MODEL_FILE, TRAINING_FILE
 from components.train.network import load_model
-from serving.versions.layout import MODEL_CARD, local_copy, served_version, version_name
+from serving.versions.layout import MODEL_CARD_FILE, local_copy, newest_version, version_name
 
-OVERLAYS = "overlays"
+OVERLAYS_FOLDER = "overlays"
 
 _log = logging.getLogger(__name__)
 
@@ -71,7 +71,7 @@ def evaluate_model(
     champion, failed_comparison = _load_champion(inputs.champion)
     choice = choose_threshold([count_levels(network, inputs.cases, case, size) for case in split_cases.validation])
     with atomic_write(outputs.evaluation) as folder:
-        overlays = folder / OVERLAYS
+        overlays = folder / OVERLAYS_FOLDER
         overlays.mkdir(parents=True)
         results = []
         for case in split_cases.test:
@@ -96,7 +96,7 @@ def evaluate_model(
         write_scores(folder, scores)
         evaluation.verdict.write(folder)
         write_report(outputs.report, evaluation, overlays)
-        for card in (folder / MODEL_CARD, outputs.model_card):
+        for card in (folder / MODEL_CARD_FILE, outputs.model_card):
             write_model_card(card, evaluation, data_license)
     return evaluation
 
@@ -111,7 +111,7 @@ def _slice_auc(results: list[CaseResult]) -> float | None:
 
 def _load_champion(base: str | None) -> tuple[Champion | None, Comparison | None]:
     """Load the served version, if there is one; if it cannot be loaded, return a comparison that fails the gate."""
-    version = served_version(base) if base else None
+    version = newest_version(base) if base else None
     if version is None:
         return None, None
     name = version_name(version)

@@ -19,11 +19,11 @@ from components.ct.surface import surface_agreement
 from components.evaluate.champion import Champion
 from components.evaluate.labeled_scan import LabeledScan
 from components.evaluate.levels import LevelCounts
-from components.report.slice_image import largest_slice, overlay_svg
+from components.report.slice_image import largest_lesion_slice, overlay_svg
 from components.runtime.errors import InputError
 from components.runtime.files import atomic_write
 
-SCORES = "cases.csv"
+SCORES_FILE = "cases.csv"
 
 _log = logging.getLogger(__name__)
 
@@ -113,7 +113,7 @@ def score_case(
         counts.add(probability, truth[part])
         np.greater_equal(probability, threshold, out=prediction[part])
         peak[part] = probability.max(axis=(1, 2))
-    index = largest_slice(truth, prediction)
+    index = largest_lesion_slice(truth, prediction)
     return CaseResult(
         _score(scan, prediction, size, _champion_dice(champion, scan)),
         counts,
@@ -125,7 +125,7 @@ def score_case(
 
 def write_scores(folder: Path, scores: Sequence[CaseScore]) -> None:
     """Write the table of scores into `folder`, one row per case, the worst Dice first."""
-    with atomic_write(folder / SCORES) as temporary, temporary.open("w", newline="") as file:
+    with atomic_write(folder / SCORES_FILE) as temporary, temporary.open("w", newline="") as file:
         table = csv.DictWriter(file, [field.name for field in fields(CaseScore)], lineterminator="\n")
         table.writeheader()
         table.writerows(asdict(row) for row in worst_first(scores))

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from components.evaluate.scores import CaseScore
 from components.runtime.errors import InputError
 from components.runtime.files import atomic_write
-from serving.versions.layout import VERDICT
+from serving.versions.layout import VERDICT_FILE
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ class Verdict:
             for rule in self.rules
         ]
         content = {"verdict": self.verdict, "reasons": self.reasons, **asdict(self), "rules": rules}
-        with atomic_write(folder / VERDICT) as temporary:
+        with atomic_write(folder / VERDICT_FILE) as temporary:
             temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 

@@ -16,7 +16,7 @@ from components.slice.split import Split
 from components.train import MODEL_FILE
 from components.train.network import load_model
 from serving.versions.contract import write_contract
-from serving.versions.layout import ASSETS_EXTRA, MODEL_CARD, VERDICT
+from serving.versions.layout import ASSETS_EXTRA, MODEL_CARD_FILE, VERDICT_FILE
 from serving.versions.manifest import write_manifest
 from serving.versions.publication import publish
 from serving.versions.signing import sign
@@ -46,7 +46,7 @@ def export_version(
         InputError: there is no passing verdict on this model, or the parity check fails.
     """
     weights = model / MODEL_FILE
-    verdict = require_pass(evaluation / VERDICT, sha256_of(weights))
+    verdict = require_pass(evaluation / VERDICT_FILE, sha256_of(weights))
     network = load_model(weights)
     size = Split.read(shards).image_size
     slices_hu = np.stack([record["slice_hu"] for record in islice(read_split(shards, "test", size), _PARITY_SLICES)])
@@ -57,7 +57,7 @@ def export_version(
         ServedModel(network, size, verdict.threshold).save(folder)
         write_warmup_requests(folder, model_name, size)
         write_contract(folder, size, verdict.threshold)
-        for name in (VERDICT, MODEL_CARD):
+        for name in (VERDICT_FILE, MODEL_CARD_FILE):
             if (evaluation / name).is_file():
                 shutil.copyfile(evaluation / name, folder / ASSETS_EXTRA / name)
         write_manifest(folder)

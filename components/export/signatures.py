@@ -12,7 +12,7 @@ from tensorflow_serving.apis import model_pb2, predict_pb2, prediction_log_pb2
 
 from components.ct.grid import AIR_HU, TIE_BREAK_HU
 from serving.versions.contract import ANY_SIZE_SIGNATURE, GRID_SIGNATURE, INPUT, MASK, PROBABILITY, THRESHOLD
-from serving.versions.layout import WARMUP_REQUESTS
+from serving.versions.layout import WARMUP_FILE
 
 _CT_SLICE_EDGE = 512  # pixels, as scanners write slices
 
@@ -78,7 +78,7 @@ def write_warmup_requests(
 
     There is one `network` request for each batch size and one `serving_default` request.
     """
-    path = saved_model / WARMUP_REQUESTS
+    path = saved_model / WARMUP_FILE
     path.parent.mkdir(exist_ok=True)
     requests = [(GRID_SIGNATURE, (batch, size, size)) for batch in batch_sizes]
     requests.append((ANY_SIZE_SIGNATURE, (1, _CT_SLICE_EDGE, _CT_SLICE_EDGE)))

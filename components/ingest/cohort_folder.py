@@ -9,7 +9,7 @@ from components.runtime.errors import CohortError
 
 # COVID-19-CT-Seg_20cases: name of the Zenodo archive; ct_scans: its folder in the Kaggle mirror.
 SCAN_FOLDERS = ("scans", "ct_scans", "COVID-19-CT-Seg_20cases")
-PATIENTS = "patients.csv"
+PATIENTS_FILE = "patients.csv"
 # The 20-case set (Zenodo record 3757476): 10_85902_1 and _3 are one patient. The two scans of 29 may be.
 _KNOWN_PATIENTS = Path(__file__).with_name("known_patients.csv")
 
@@ -60,7 +60,7 @@ def assign_patients(case_ids: Iterable[str], source: Path, other_cases: Collecti
             of one patient into different splits.
     """
     case_ids = list(case_ids)
-    table = source / PATIENTS
+    table = source / PATIENTS_FILE
     rows = _read_patients(table) if table.is_file() else []
     unknown_lines = [line for line, case_id, _ in rows if case_id not in {*case_ids, *other_cases}]
     if unknown_lines:
@@ -73,7 +73,7 @@ def assign_patients(case_ids: Iterable[str], source: Path, other_cases: Collecti
 
 def write_patients(folder: Path, patient_of: Mapping[str, str]) -> None:
     """Write `patients.csv`: as a source, the folder keeps its patients."""
-    with (folder / PATIENTS).open("w", newline="", encoding="utf-8") as file:
+    with (folder / PATIENTS_FILE).open("w", newline="", encoding="utf-8") as file:
         csv.writer(file, lineterminator="\n").writerows([("case_id", "patient_id"), *sorted(patient_of.items())])
 
 

@@ -7,10 +7,10 @@ from enum import StrEnum
 from functools import partial
 from pathlib import Path
 
-from components.ct.cases import TABLE, Case, write_cases
+from components.ct.cases import CASES_FILE, Case, write_cases
 from components.ct.dicom import read_dicom_series
 from components.ct.intensity import Intensity, detect_intensity
-from components.ct.masks import ANY_LABEL, binarize_lesion
+from components.ct.masks import BINARY_MASK, binarize_lesion
 from components.ct.nifti import mask_like, read_nifti, write_deidentified
 from components.ct.scan_folder import find_nifti_files, find_scans
 from components.ct.volume import write_on_file_grid
@@ -22,7 +22,7 @@ from components.runtime.errors import CohortError, InputError, VolumeError, join
 from components.runtime.files import atomic_write, sha256_of
 from components.runtime.workers import map_cases
 
-SKIPPED = "skipped.txt"
+SKIPPED_FILE = "skipped.txt"
 _log = logging.getLogger(__name__)
 
 
@@ -42,7 +42,7 @@ def ingest(
     output: Path,
     *,
     masks: str = "infection_masks",
-    label: int = ANY_LABEL,
+    label: int = BINARY_MASK,
     seed: int = 0,
     on_invalid: str = OnInvalid.FAIL,
     pseudonym_key: Path | None = None,
@@ -100,7 +100,7 @@ def ingest(
             if push_to:
                 from components.storage.gcs import upload_folder  # importing the client takes a second
 
-                _log.info("%s: %d files of the cohort", push_to, len(upload_folder(artifact, push_to, last=TABLE)))
+                _log.info("%s: %d files of the cohort", push_to, len(upload_folder(artifact, push_to, last=CASES_FILE)))
     return cases
 
 
@@ -160,7 +160,7 @@ def _copy_mask(source: Path, target: Path, label: int) -> None:
 
 def _write_tables(artifact: Path, cases: Sequence[Case], problems: Sequence[str]) -> None:
     if problems:
-        (artifact / SKIPPED).write_text("\n".join(problems) + "\n")
+        (artifact / SKIPPED_FILE).write_text("\n".join(problems) + "\n")
     for problem in problems:
         _log.info("skipped: %s", problem)
     write_cases(artifact, cases)

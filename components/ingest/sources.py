@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from components.ct.scan_folder import find_nifti_files, find_scans
-from components.ingest.cohort_folder import PATIENTS, SCAN_FOLDERS, find_folders, normalize_folder_name
+from components.ingest.cohort_folder import PATIENTS_FILE, SCAN_FOLDERS, find_folders, normalize_folder_name
 from components.ingest.zenodo import COVID_CT_SEG, Record, fetch_record
 from components.runtime.errors import InputError
 from components.storage.gcs_uri import GcsUri
@@ -114,13 +114,13 @@ def _fetch_bucket(uri: str, scratch: Path, masks: str, options: FetchOptions) ->
 def _selects(masks: str) -> Callable[[str], bool]:
     """Return a filter for object names below the prefix: scans, masks and the table of patients."""
     folders = {normalize_folder_name(name) for name in (*SCAN_FOLDERS, masks)}
-    return lambda name: name == PATIENTS or normalize_folder_name(name.partition("/")[0]) in folders
+    return lambda name: name == PATIENTS_FILE or normalize_folder_name(name.partition("/")[0]) in folders
 
 
 def _list_folder(folder: Path, masks: str) -> list[str]:
     scan_folder, mask_folder = find_folders(folder, masks)
     scans, mask_files = find_scans(scan_folder, recursive=True), find_nifti_files(mask_folder, recursive=True)
-    paths = [*scans, *mask_files, folder / PATIENTS]
+    paths = [*scans, *mask_files, folder / PATIENTS_FILE]
     files = [file for path in paths for file in (sorted(path.iterdir()) if path.is_dir() else [path])]
     return [f"{file.relative_to(folder)} {_fingerprint(file)}" for file in files if file.is_file()]
 

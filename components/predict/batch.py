@@ -16,7 +16,7 @@ from components.runtime.errors import InputError
 from components.storage.gcs import download_prefix
 from components.storage.gcs_uri import is_gcs_uri
 from serving.client import Prediction, SegmentationClient, scans
-from serving.versions.layout import SAVED_MODEL_PB, local_copy, served_version, version_number
+from serving.versions.layout import SAVED_MODEL_PB, local_copy, newest_version, version_number
 
 _log = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ def load_version(model: str) -> Iterator[scans.Predict]:
     """
     from serving.versions.saved_model import load_verified  # imports TensorFlow, not needed with a server
 
-    version = served_version(model)
+    version = newest_version(model)
     if version is None:
         raise InputError(f"{model}: no version here; expected a model base or a version folder with {SAVED_MODEL_PB}")
     with local_copy(version) as folder:
@@ -103,5 +103,5 @@ def predict_part(
                 _log.info("%d/%d %s: %s", len(rows), len(tasks), row.case, row)
     if all(row.error for row in rows):
         raise InputError(f"all {len(rows)} scans failed; the first: {rows[0].error}")
-    scans.write_summary(output / scans.SUMMARY, rows)
+    scans.write_summary(output / scans.SUMMARY_FILE, rows)
     return rows

@@ -20,7 +20,7 @@ _THUMBNAIL_EDGE, _THUMBNAIL_GRAYS = 192, 24  # about 12 kB; 256 grays would doub
 _PREVIEW_WIDTH, _PREVIEW_HEIGHT, _PREVIEW_GRAYS = 495, 792, 255
 
 
-def largest_slice(*masks: NDArray) -> int:
+def largest_lesion_slice(*masks: NDArray) -> int:
     """Return the index of the (n, rows, columns) slice with the largest area of the first mask that is not empty.
 
     If all masks are empty, return the middle slice.
@@ -88,7 +88,7 @@ def preview_png(scan_hu: NDArray[np.int16], mask: NDArray[np.uint8], spacing_mm:
         spacing_mm: voxel size along x, y and z.
     """
     slices_mask = axial_slices(mask)
-    index = largest_slice(slices_mask)
+    index = largest_lesion_slice(slices_mask)
     slice_hu = axial_slices(scan_hu)[index]
     size = _fit(slice_hu.shape, (spacing_mm[1], spacing_mm[0]), _PREVIEW_WIDTH, _PREVIEW_HEIGHT)
     gray = _gray(slice_hu, size, _PREVIEW_GRAYS)

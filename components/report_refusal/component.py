@@ -20,9 +20,9 @@ def report_refusal(evaluation: dsl.Input[dsl.Artifact], refusal: dsl.Output[dsl.
 
     with step_process():
         from components.evaluate.verdict import read_verdict
-        from serving.versions.layout import VERDICT
+        from serving.versions.layout import VERDICT_FILE
 
-        verdict = read_verdict(Path(evaluation.path) / VERDICT)
+        verdict = read_verdict(Path(evaluation.path) / VERDICT_FILE)
         lines = "\n".join(["# Not exported", *(f"- {reason}" for reason in verdict.reasons)])
         Path(refusal.path).write_text(f"{lines}\n")
         logging.getLogger("components.report_refusal").info("%s", lines)

@@ -65,7 +65,7 @@ def read_fold_scores(numbers: Sequence[int], evaluations: Sequence[Path]) -> Fol
     rows: list[dict[str, str]] = []
     for number, folder in zip(numbers, evaluations, strict=True):
         try:
-            with (folder / scores.SCORES).open(newline="") as file:
+            with (folder / scores.SCORES_FILE).open(newline="") as file:
                 rows += [{"fold": str(number), **row} for row in csv.DictReader(file)]
         except OSError as error:
             raise InputError(f"fold {number}: {error.filename}: {error.strerror}; run its evaluation again") from error

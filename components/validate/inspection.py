@@ -14,7 +14,7 @@ from components.ct.intensity import Intensity, classify_range, to_hu, value_rang
 from components.ct.lesions import Lesions
 from components.ct.masks import is_binary, unique_labels
 from components.ct.volume import FileGrid, Volume, read_volume
-from components.report.slice_image import largest_slice, thumbnail_png
+from components.report.slice_image import largest_lesion_slice, thumbnail_png
 from components.runtime.errors import VolumeError
 from components.validate.anatomy import AIR_MAX_HU, Anatomy
 from components.validate.facts import CaseFacts
@@ -129,7 +129,7 @@ def _add_mask_on_scan(
     """Add the facts that need scan and mask on one grid, and their picture."""
     anatomy = Anatomy.from_slices(slices_hu, scan.voxel_ml)
     has_whole_lungs = (inspection.facts.height_mm or 0) >= _MIN_LUNG_HEIGHT_MM
-    index = largest_slice(slices_mask)
+    index = largest_lesion_slice(slices_mask)
     column_mm, row_mm, _ = scan.spacing_mm
     picture = thumbnail_png(slices_hu[index], slices_mask[index], (row_mm, column_mm))
     return replace(inspection, picture=picture).with_facts(

@@ -19,7 +19,7 @@ from components.runtime.errors import InputError
 from components.runtime.files import atomic_write
 from components.storage.gcs_uri import is_gcs_uri
 
-PROFILE = "profile.json"
+PROFILE_FILE = "profile.json"
 HU_EDGES = np.arange(-950, 251, 50)  # air and padding are below the first; the CT window ends at the last
 COMPARED_FACTS = (
     *("hu_p25", "hu_p50", "hu_p75", "hu_sd", "air_share"),
@@ -51,7 +51,7 @@ class Profile:
 
     def write(self, folder: Path) -> None:
         """Write `profile.json` into `folder`."""
-        with atomic_write(folder / PROFILE) as temporary:
+        with atomic_write(folder / PROFILE_FILE) as temporary:
             temporary.write_text(json.dumps({"hu_edges": HU_EDGES.tolist(), **asdict(self)}, indent=2) + "\n")
 
     @classmethod
@@ -61,10 +61,10 @@ class Profile:
             from components.storage.gcs import download_prefix  # importing the client takes a second
 
             with tempfile.TemporaryDirectory() as scratch:
-                if PROFILE not in download_prefix(str(address), Path(scratch), include=lambda name: name == PROFILE):
-                    raise InputError(f"{address}: no {PROFILE} found; give that of a validate step")
+                if not download_prefix(str(address), Path(scratch), include=PROFILE_FILE.__eq__):
+                    raise InputError(f"{address}: no {PROFILE_FILE} found; give that of a validate step")
                 return cls.read(scratch)
-        path = Path(address).expanduser() / PROFILE
+        path = Path(address).expanduser() / PROFILE_FILE
         try:
             content = json.loads(path.read_text())
             if content.pop("hu_edges") != HU_EDGES.tolist():

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from components.ct.lesions import Lesions
-from components.ct.round_trip import HALF, THRESHOLDS, round_trip
+from components.ct.round_trip import HALF_INDEX, THRESHOLDS, round_trip
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ def audit_resize(case_id: str, slices_mask: NDArray, lesions: Lesions, image_siz
         lesions_lost=lesions.count - lesions.count_touched(result.mask_at_half),
         lesion_voxels=lesions.voxels,
         voxels_lost=lesions.voxels - int(np.count_nonzero(result.mask_at_half & (slices_mask != 0))),
-        dice_at_half=float(result.dice[HALF]),
+        dice_at_half=float(result.dice[HALF_INDEX]),
         round_trip_dice=float(result.dice[best]),
         best_threshold=float(THRESHOLDS[best]),
     )

@@ -20,14 +20,14 @@ from components.ct.intensity import WINDOW_HU, apply_window
 from components.ct.metrics import confusion
 from components.evaluate.labeled_scan import LabeledScan, SplitCases
 from components.evaluate.rules import TRIVIAL_ML
-from components.evaluate.scores import SCORES, predict_mask
+from components.evaluate.scores import SCORES_FILE, predict_mask
 from components.evaluate.verdict import read_verdict
 from components.report.page import ORANGE, SKY, script_digest, write_page
-from components.report.slice_image import largest_slice
+from components.report.slice_image import largest_lesion_slice
 from components.runtime.errors import InputError
 from components.train import MODEL_FILE
 from components.train.network import load_model
-from serving.versions.layout import VERDICT
+from serving.versions.layout import VERDICT_FILE
 
 MAX_EDGE = 140  # cells: 140³ incompressible bytes are 3.7 MB in base64, and NiiVue is 1.1 MB
 FULL_CELL = 255  # value of a cell that is lesion throughout
@@ -58,17 +58,17 @@ def view_worst_case(*, cases: Path, shards: Path, model: Path, evaluation: Path,
     (case,) = (case for case in split_cases.test if case.case_id == case_id)
     scan = LabeledScan.read(cases, case)
     network = keras_network(load_model(model / MODEL_FILE))
-    threshold = read_verdict(evaluation / VERDICT).threshold
+    threshold = read_verdict(evaluation / VERDICT_FILE).threshold
     prediction = predict_mask(network, scan, size=split_cases.image_size, threshold=threshold)
     write_view(page, scan, prediction, len(split_cases.test))
 
 
 def worst_case(evaluation: Path) -> str:
     """Return the id of the case with the lowest Dice among nontrivial cases, or among all if there are none."""
-    with (evaluation / SCORES).open(newline="") as file:
+    with (evaluation / SCORES_FILE).open(newline="") as file:
         rows = list(csv.DictReader(file))  # worst first
     if not rows:
-        raise InputError(f"{evaluation / SCORES}: no test case to show; leave view_3d off")
+        raise InputError(f"{evaluation / SCORES_FILE}: no test case to show; leave view_3d off")
     return next((row for row in rows if float(row["lesion_ml"]) >= TRIVIAL_ML), rows[0])["case_id"]
 
 
@@ -140,7 +140,7 @@ def lesion_position(truth: NDArray[np.bool_], prediction: NDArray[np.bool_]) -> 
     Returns:
         Fractions of the extent to the patient's right, anterior and superior.
     """
-    index = largest_slice(truth, prediction)
+    index = largest_lesion_slice(truth, prediction)
     mask = next((part for part in (truth[index], prediction[index]) if part.any()), np.ones_like(truth[index]))
     pixels = np.argwhere(mask)
     row, column = pixels[len(pixels) // 2]

@@ -178,21 +178,23 @@ def _pipeline_name(package: Path) -> str:
     raise InputError(f"{package}: not a pipeline package; write one with `make compile`")
 
 
-def _named(name: str) -> str:
+def _name_filter(name: str) -> str:
     """A filter of the API for objects with a display name."""
     return json.dumps({"predicates": [{"operation": "EQUALS", "key": "display_name", "stringValue": name}]})
 
 
 def _pipeline_id(client: kfp.Client, name: str, namespace: str | None) -> str | None:
-    pipelines = client.list_pipelines(namespace=namespace, page_size=_PAGE, filter=_named(name)).pipelines
+    pipelines = client.list_pipelines(namespace=namespace, page_size=_PAGE, filter=_name_filter(name)).pipelines
     return pipelines[0].pipeline_id if pipelines else None
 
 
 def _version_id(client: kfp.Client, pipeline_id: str, version: str) -> str | None:
-    versions = client.list_pipeline_versions(pipeline_id, page_size=_PAGE, filter=_named(version)).pipeline_versions
+    versions = client.list_pipeline_versions(
+        pipeline_id, page_size=_PAGE, filter=_name_filter(version)
+    ).pipeline_versions
     return versions[0].pipeline_version_id if versions else None
 
 
 def _recurring_run_ids(client: kfp.Client, experiment_id: str, name: str) -> list[str]:
-    page = client.list_recurring_runs(experiment_id=experiment_id, page_size=_PAGE, filter=_named(name))
+    page = client.list_recurring_runs(experiment_id=experiment_id, page_size=_PAGE, filter=_name_filter(name))
     return [run.recurring_run_id for run in page.recurring_runs or []]

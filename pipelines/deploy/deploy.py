@@ -44,7 +44,7 @@ def deploy(deployment: Deployment, build: Path, *, skip: Sequence[Stage] = (), d
         "push": lambda: _push(deployment, execute),
         "compile": lambda: execute(*compile_command(deployment, build.absolute())),
         "upload": lambda: _preview_upload(deployment, build, skip) if dry_run else _upload(deployment, build),
-        "serving": lambda: _apply(deployment, build / "serving", dry_run),
+        "serving": lambda: _apply_serving(deployment, build / "serving", dry_run),
     }
     for stage in STAGES:
         _log.info("── %s%s", stage, ": skipped" if stage in skip else "")
@@ -122,7 +122,7 @@ def _preview_upload(deployment: Deployment, build: Path, skip: Sequence[Stage]) 
             _log.info("  would upload %s to %s as version %s", name, deployment.host or "kubectl's context", version)
 
 
-def _apply(deployment: Deployment, folder: Path, dry_run: bool) -> None:
+def _apply_serving(deployment: Deployment, folder: Path, dry_run: bool) -> None:
     objects = render(deployment, folder)
     command = ["kubectl", "apply", "--server-side", "--force-conflicts", "-k", str(folder)]
     if not dry_run:

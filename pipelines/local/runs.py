@@ -24,9 +24,9 @@ from pipelines import PipelineName, RunnerName
 from pipelines.local.console import capture_output
 from pipelines.local.containers import READABLE, WRITABLE, container_runner, translate_engine_errors, unfinished_steps
 from pipelines.parameters import PIPELINES, default_parameters
-from serving.client.scans import SUMMARY
+from serving.client.scans import SUMMARY_FILE
 from serving.server.process import server_process
-from serving.versions.layout import VERDICT
+from serving.versions.layout import VERDICT_FILE
 
 _log = logging.getLogger(__name__)
 Summary = dict[str, Any]
@@ -72,7 +72,7 @@ def run_pipeline(
 
 def _summarize_training(run: Path, steps: Path, model_name: str, seconds: dict[str, float]) -> Summary:
     """Summarize the evaluation and the export; segment a test case if the version is local."""
-    verdict = read_verdict(steps / "evaluate" / "evaluation" / VERDICT)
+    verdict = read_verdict(steps / "evaluate" / "evaluation" / VERDICT_FILE)
     version = _output_parameters(steps / "export")["version_dir"] if verdict.passed else None
     mask = None
     if version is not None and not version.startswith("gs://"):
@@ -103,7 +103,7 @@ def _summarize_cross_validation(run: Path, steps: Path) -> Summary:
 def _summarize_batch_prediction(run: Path, steps: Path) -> Summary:
     results = steps / "collect-predictions" / "results"
     gallery = shutil.copyfile(steps / "collect-predictions" / "gallery", run / "gallery.html")
-    return {"masks": str(results / "masks"), "table": str(results / SUMMARY), "report": str(gallery)}
+    return {"masks": str(results / "masks"), "table": str(results / SUMMARY_FILE), "report": str(gallery)}
 
 
 def _create_run(runs: Path) -> Path:

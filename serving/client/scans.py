@@ -15,7 +15,7 @@ from components.runtime.errors import InputError, join_problems
 from components.runtime.files import atomic_write
 from serving.client.segmentation import Prediction
 
-SUMMARY = "summary.csv"
+SUMMARY_FILE = "summary.csv"
 MASK_SUFFIX = "_mask.nii.gz"
 _NAMES = {"mask": MASK_SUFFIX, "probability": "_probability.nii.gz", "preview": ".png", "segmentation": "_seg.dcm"}
 _SUFFIXES = {"mask": NIFTI_SUFFIXES, "probability": NIFTI_SUFFIXES, "preview": (".png",), "segmentation": (".dcm",)}

@@ -84,7 +84,7 @@ def _predict_folder(arguments: argparse.Namespace) -> None:
         for case, scan in scans.scans_by_case(arguments.scan).items()
     ]
     arguments.output.mkdir(parents=True, exist_ok=True)
-    summary = arguments.output / scans.SUMMARY
+    summary = arguments.output / scans.SUMMARY_FILE
     scans.check_outputs(tasks, arguments.force, summary)
     rows = []
     with _client(arguments) as client:

@@ -7,7 +7,7 @@ from typing import Any
 from components.runtime.errors import InputError
 from components.storage.gcs_uri import is_gcs_uri
 from serving.arguments import add_model, version
-from serving.versions.layout import SIGNATURE, complete_versions
+from serving.versions.layout import SIGNATURE_FILE, complete_versions
 from serving.versions.manifest import verify
 from serving.versions.signing import sign, verify_signature
 
@@ -73,7 +73,7 @@ def _verify(arguments: argparse.Namespace) -> None:
 def _sign(arguments: argparse.Namespace) -> None:
     verify(arguments.version)
     sign(arguments.version, arguments.key)
-    print(f"{arguments.version / SIGNATURE}: written")
+    print(f"{arguments.version / SIGNATURE_FILE}: written")
 
 
 def _promote(arguments: argparse.Namespace) -> None:

@@ -14,7 +14,7 @@ from tensorflow_serving.apis.predict_pb2 import PredictResponse
 from serving.server.batching import Arrays
 from serving.server.errors import RequestError, invalid_argument
 from serving.server.model import ModelRequest, Status
-from serving.server.models import Models
+from serving.server.models import ModelRegistry
 from serving.server.predictor import Predictor
 from serving.server.tensors import check_names, read_tensors, write_as_content, write_as_fields
 from serving.versions.model_config import from_message
@@ -23,7 +23,7 @@ from serving.versions.model_config import from_message
 class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
     """Predict and GetModelMetadata."""
 
-    def __init__(self, models: Models, predictor: Predictor, tensor_content: bool) -> None:
+    def __init__(self, models: ModelRegistry, predictor: Predictor, tensor_content: bool) -> None:
         self._models = models
         self._predictor = predictor
         self._write = write_as_content if tensor_content else write_as_fields
@@ -63,7 +63,7 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
 class ModelService(model_service_pb2_grpc.ModelServiceServicer):
     """GetModelStatus and HandleReloadConfigRequest."""
 
-    def __init__(self, models: Models) -> None:
+    def __init__(self, models: ModelRegistry) -> None:
         self._models = models
 
     def GetModelStatus(self, request: Any, context: Any) -> Any:

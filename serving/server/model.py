@@ -12,7 +12,7 @@ from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
 from serving.server.errors import invalid_argument, not_found
 from serving.server.tensors import check_names, read_tensors
-from serving.versions.layout import WARMUP_REQUESTS, version_folders
+from serving.versions.layout import WARMUP_FILE, complete_local_versions
 from serving.versions.model_config import ModelConfig
 from serving.versions.saved_model import DEFAULT_SIGNATURE, SavedModel, load_verified
 
@@ -60,7 +60,7 @@ class Model:
 
     def load(self, config: ModelConfig) -> list[int]:
         """Load the versions that `config` selects, without publishing them; return those in memory."""
-        folders = version_folders(Path(config.base))
+        folders = complete_local_versions(Path(config.base))
         # A labeled version stays in memory even if its folder is gone.
         labeled = {version for version in config.labels.values() if version in self._loaded}
         candidates, count = config.candidates(folders.keys() | labeled)
@@ -144,7 +144,7 @@ def load_version(folder: Path) -> SavedModel:
         Exception: The files differ from the manifest, TensorFlow cannot load them, or a warm-up request fails.
     """
     model = load_verified(folder)
-    path = folder / WARMUP_REQUESTS
+    path = folder / WARMUP_FILE
     records = tf.data.TFRecordDataset(str(path)).as_numpy_iterator() if path.is_file() else ()
     for record in records:
         log = PredictionLog.FromString(record)

@@ -18,12 +18,12 @@ from serving.versions.saved_model import SavedModel
 _log = logging.getLogger(__name__)
 
 
-class Models:
+class ModelRegistry:
     """All models of a server. One thread at a time changes them; requests never wait."""
 
     def __init__(self) -> None:
         self._models: dict[str, Model] = {}
-        self._changing = threading.Lock()
+        self._change_lock = threading.Lock()
 
     def reload(self, configs: Iterable[ModelConfig]) -> None:
         """Serve exactly these models; load all new versions before publishing any.
@@ -31,7 +31,7 @@ class Models:
         Raises:
             RequestError: A model has no loadable version, or a label points at a missing one; nothing changes.
         """
-        with self._changing:
+        with self._change_lock:
             prepared = []
             try:
                 for config in configs:
@@ -51,7 +51,7 @@ class Models:
 
     def refresh(self) -> None:
         """Publish new versions of all models."""
-        with self._changing:
+        with self._change_lock:
             for model in self._models.values():
                 model.refresh()
 
@@ -100,7 +100,7 @@ class Watcher:
         poll_s: interval between checks.
     """
 
-    def __init__(self, models: Models, config_file: Path | None, poll_s: float) -> None:
+    def __init__(self, models: ModelRegistry, config_file: Path | None, poll_s: float) -> None:
         self._models = models
         self._config_file = config_file
         self._config_text = self._read_config()

@@ -10,7 +10,7 @@ from serving.server.batching import Arrays, Batcher
 from serving.server.errors import RequestError, invalid_argument
 from serving.server.metrics import Metrics
 from serving.server.model import ModelRequest
-from serving.server.models import Models
+from serving.server.models import ModelRegistry
 from serving.versions.saved_model import DEFAULT_SIGNATURE, SignatureError
 
 
@@ -26,7 +26,7 @@ class PredictResult:
 class Predictor:
     """Answers and measures Predict requests."""
 
-    def __init__(self, models: Models, batcher: Batcher, metrics: Metrics) -> None:
+    def __init__(self, models: ModelRegistry, batcher: Batcher, metrics: Metrics) -> None:
         self._models = models
         self._batcher = batcher
         self._metrics = metrics

@@ -21,7 +21,7 @@ from serving.server.grpc_services import status_response
 from serving.server.metrics import PATH as METRICS_PATH
 from serving.server.metrics import Metrics
 from serving.server.model import ModelRequest
-from serving.server.models import Models
+from serving.server.models import ModelRegistry
 from serving.server.predictor import Predictor
 from serving.server.rest_tensors import format_outputs, parse_body
 
@@ -50,7 +50,7 @@ class RestServer(ThreadingHTTPServer):
         self,
         host: str,
         port: int,
-        models: Models,
+        models: ModelRegistry,
         predictor: Predictor,
         metrics: Metrics,
         tls: ssl.SSLContext | None = None,

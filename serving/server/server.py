@@ -20,7 +20,7 @@ from serving.server.batching import Batcher, BatchLimits
 from serving.server.errors import RequestError
 from serving.server.grpc_services import ModelService, PredictionService
 from serving.server.metrics import Metrics
-from serving.server.models import Models, Watcher
+from serving.server.models import ModelRegistry, Watcher
 from serving.server.predictor import Predictor
 from serving.server.rest import RestServer
 from serving.tls import ServerTls
@@ -63,7 +63,7 @@ class Server:
     """
 
     def __init__(self, settings: Settings) -> None:
-        self.models = models = Models()
+        self.models = models = ModelRegistry()
         try:
             models.reload(read_model_config(settings.config_file) if settings.config_file else settings.models)
         except RequestError as error:

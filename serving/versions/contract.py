@@ -16,7 +16,9 @@ THRESHOLD = "threshold"
 
 def write_contract(saved_model: Path, size: int, threshold: float) -> None:
     """Write the contract as JSON beside a SavedModel whose network has a `size`×`size` grid."""
-    from serving.versions.layout import PREPROCESSING  # imports the Cloud Storage client, which callers do not need
+    from serving.versions.layout import (
+        PREPROCESSING_FILE,  # imports the Cloud Storage client, which callers do not need
+    )
 
     slices = {
         "name": INPUT,
@@ -42,6 +44,6 @@ def write_contract(saved_model: Path, size: int, threshold: float) -> None:
         },
         "eight_bit_scans": f"0 to 255 means {WINDOW_HU[0]:g} to {WINDOW_HU[1]:g} HU; convert to HU first",
     }
-    path = saved_model / PREPROCESSING
+    path = saved_model / PREPROCESSING_FILE
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(content, indent=2) + "\n")

@@ -17,7 +17,7 @@ from typing import Literal
 
 from components.runtime.errors import InputError
 from components.storage.gcs_uri import is_gcs_uri
-from serving.versions.layout import ASSETS_EXTRA, VERDICT, complete_versions, local_copy
+from serving.versions.layout import ASSETS_EXTRA, VERDICT_FILE, complete_versions, local_copy
 from serving.versions.manifest import verify
 from serving.versions.model_config import ModelConfig, read_model_config, write_model_config
 
@@ -100,7 +100,7 @@ class VersionLabels:
             raise InputError(f"{self.base}: has no version {version}; available: {available}")
         with local_copy(folders[version]) as folder:
             verify(folder)
-            path = folder / ASSETS_EXTRA / VERDICT
+            path = folder / ASSETS_EXTRA / VERDICT_FILE
             verdict = json.loads(path.read_text()) if path.is_file() else {}
         config = self._config()
         change = Change(

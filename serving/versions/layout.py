@@ -14,30 +14,30 @@ from components.storage.gcs_uri import is_gcs_uri
 
 SAVED_MODEL_PB = "saved_model.pb"
 ASSETS_EXTRA = Path("assets.extra")  # files that go with a SavedModel and that TensorFlow does not read
-MANIFEST = ASSETS_EXTRA / "MANIFEST.sha256"
-SIGNATURE = ASSETS_EXTRA / "model.sig"
-PREPROCESSING = ASSETS_EXTRA / "preprocessing.json"
-WARMUP_REQUESTS = ASSETS_EXTRA / "tf_serving_warmup_requests"  # TF Serving's name
-VERDICT = "verdict.json"  # in the output of evaluate, and in assets.extra
-MODEL_CARD = "model_card.md"
+MANIFEST_FILE = ASSETS_EXTRA / "MANIFEST.sha256"
+SIGNATURE_FILE = ASSETS_EXTRA / "model.sig"
+PREPROCESSING_FILE = ASSETS_EXTRA / "preprocessing.json"
+WARMUP_FILE = ASSETS_EXTRA / "tf_serving_warmup_requests"  # TF Serving's name
+VERDICT_FILE = "verdict.json"  # in the output of evaluate, and in assets.extra
+MODEL_CARD_FILE = "model_card.md"
 
 
-def numbered_folders(base: Path) -> dict[int, Path]:
+def local_version_folders(base: Path) -> dict[int, Path]:
     """Find the folders named by an integer, complete or not, in ascending order."""
     if not base.is_dir():
         return {}
     return dict(sorted((int(path.name), path) for path in base.iterdir() if _is_number(path.name) and path.is_dir()))
 
 
-def version_folders(base: Path) -> dict[int, Path]:
+def complete_local_versions(base: Path) -> dict[int, Path]:
     """Find the complete versions in a folder, in ascending order."""
-    return {number: path for number, path in numbered_folders(base).items() if (path / SAVED_MODEL_PB).is_file()}
+    return {number: path for number, path in local_version_folders(base).items() if (path / SAVED_MODEL_PB).is_file()}
 
 
 def find_model_base(folder: Path, model: str) -> Path:
     """Return the first of `folder` and `folder/model` with complete versions; raise `InputError` if neither has."""
     for base in (folder, folder / model):
-        if version_folders(base):
+        if complete_local_versions(base):
             return base
     raise InputError(
         f"{folder}: no model version here; expected a folder named by an integer that holds {SAVED_MODEL_PB}, "
@@ -45,25 +45,25 @@ def find_model_base(folder: Path, model: str) -> Path:
     )
 
 
-def list_versions(model_base: str) -> list[int]:
+def version_numbers(model_base: str) -> list[int]:
     """List the version numbers in a folder or `gs://bucket/prefix`, complete or not, in ascending order."""
     if not is_gcs_uri(model_base):
-        return list(numbered_folders(Path(model_base)))
+        return list(local_version_folders(Path(model_base)))
     return _numbers(list_names(model_base))
 
 
 def complete_versions(model_base: str) -> dict[int, str]:
     """Find the complete versions in a folder or `gs://bucket/prefix`: path or URI by number, in ascending order."""
     if not is_gcs_uri(model_base):
-        return {number: str(path) for number, path in version_folders(Path(model_base)).items()}
+        return {number: str(path) for number, path in complete_local_versions(Path(model_base)).items()}
     names, base = set(list_names(model_base)), model_base.rstrip("/")
     return {number: f"{base}/{number}" for number in _numbers(names) if f"{number}/{SAVED_MODEL_PB}" in names}
 
 
-def served_version(base: str) -> str | None:
-    """Return a version's path or URI, given that of the version or of a model base, whose newest one TF Serving serves.
+def newest_version(base: str) -> str | None:
+    """Return `base` if it is a version itself, otherwise its newest complete version, the one that TF Serving serves.
 
-    Returns None if there is no complete version; raises `InputError` if a bucket cannot be read.
+    Both are paths or URIs. Returns None without a complete version; raises `InputError` if a bucket cannot be read.
     """
     base = base.rstrip("/")
     if not base:

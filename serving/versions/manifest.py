@@ -8,14 +8,14 @@ from pathlib import Path
 
 from components.runtime.errors import InputError, join_problems
 from components.runtime.files import atomic_write, sha256_of
-from serving.versions.layout import MANIFEST, SIGNATURE
+from serving.versions.layout import MANIFEST_FILE, SIGNATURE_FILE
 
-_NOT_LISTED = {MANIFEST.as_posix(), SIGNATURE.as_posix()}  # written after the files they cover
+_NOT_LISTED = {MANIFEST_FILE.as_posix(), SIGNATURE_FILE.as_posix()}  # written after the files they cover
 
 
 def write_manifest(version: Path) -> None:
     """Write the digest of every file of a version folder."""
-    with atomic_write(version / MANIFEST) as temporary:
+    with atomic_write(version / MANIFEST_FILE) as temporary:
         # List the files before the temporary file exists, or it would list itself.
         lines = [f"{sha256_of(version / name)}  {name}\n" for name in _files(version)]
         temporary.write_text("".join(lines))
@@ -27,9 +27,9 @@ def verify(version: Path) -> int:
     Raises:
         InputError: The manifest is missing, or files were changed, removed or added; the message names all of them.
     """
-    path = version / MANIFEST
+    path = version / MANIFEST_FILE
     if not path.is_file():
-        raise InputError(f"{version}: has no {MANIFEST}; expected a version folder that the export step wrote")
+        raise InputError(f"{version}: has no {MANIFEST_FILE}; expected a version folder that the export step wrote")
     expected: dict[str, str] = {}
     for line in path.read_text().splitlines():
         digest, separator, name = line.partition("  ")

@@ -11,7 +11,7 @@ from pathlib import Path
 from components.runtime.errors import InputError
 from components.storage.gcs import ObjectExistsError, upload_folder
 from components.storage.gcs_uri import is_gcs_uri
-from serving.versions.layout import SAVED_MODEL_PB, list_versions
+from serving.versions.layout import SAVED_MODEL_PB, version_numbers
 
 
 def publish(model_base: str, write: Callable[[Path], None]) -> str:
@@ -68,4 +68,4 @@ def _upload_as_next_version(folder: Path, model_base: str) -> str:
 
 
 def _next_number(model_base: str) -> str:
-    return str(max(list_versions(model_base), default=0) + 1)
+    return str(max(version_numbers(model_base), default=0) + 1)

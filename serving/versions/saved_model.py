@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from tensorflow.python.saved_model import loader_impl
 
 from serving.versions.contract import GRID_SIGNATURE, PROBABILITY, THRESHOLD
-from serving.versions.layout import MANIFEST
+from serving.versions.layout import MANIFEST_FILE
 from serving.versions.manifest import verify
 
 DEFAULT_SIGNATURE = "serving_default"
@@ -23,7 +23,7 @@ class SignatureError(ValueError):
 
 def load_verified(folder: Path) -> "SavedModel":
     """Load a version, after comparing its files with its manifest if it has one."""
-    if (folder / MANIFEST).is_file():
+    if (folder / MANIFEST_FILE).is_file():
         verify(folder)
     return SavedModel(folder)
 

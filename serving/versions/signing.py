@@ -9,7 +9,7 @@ from typing import Any
 
 from components.runtime.errors import InputError
 from components.runtime.files import atomic_write
-from serving.versions.layout import SIGNATURE
+from serving.versions.layout import SIGNATURE_FILE
 
 
 def sign(version: Path, private_key: Path) -> None:
@@ -21,7 +21,7 @@ def sign(version: Path, private_key: Path) -> None:
     library = _model_signing()
     try:
         config = library.signing.Config().use_elliptic_key_signer(private_key=private_key)
-        with atomic_write(version / SIGNATURE) as temporary:
+        with atomic_write(version / SIGNATURE_FILE) as temporary:
             config.set_hashing_config(_hashing_config(library)).sign(version, temporary)
     except (OSError, ValueError, TypeError) as error:
         raise InputError(
@@ -35,19 +35,19 @@ def verify_signature(version: Path, public_key: Path) -> None:
     Raises:
         InputError: model-signing is not installed, or the signature is missing, of other files or by another key.
     """
-    if not (version / SIGNATURE).is_file():
-        raise InputError(f"{version}: not signed; expected {SIGNATURE}, which `lung-ct versions sign` writes")
+    if not (version / SIGNATURE_FILE).is_file():
+        raise InputError(f"{version}: not signed; expected {SIGNATURE_FILE}, which `lung-ct versions sign` writes")
     library = _model_signing()
     try:
         config = library.verifying.Config().use_elliptic_key_verifier(public_key=public_key)
-        config.set_hashing_config(_hashing_config(library)).verify(version, version / SIGNATURE)
+        config.set_hashing_config(_hashing_config(library)).verify(version, version / SIGNATURE_FILE)
     except Exception as error:  # a forged bundle can fail in any part of the library
         reason = " ".join(f"{error}".split()) or type(error).__name__
         raise InputError(f"{version}: signature does not match {public_key}: {reason}; do not serve it") from error
 
 
 def _hashing_config(library: Any) -> Any:
-    return library.hashing.Config().set_ignored_paths(paths=[SIGNATURE], ignore_git_paths=False)
+    return library.hashing.Config().set_ignored_paths(paths=[SIGNATURE_FILE], ignore_git_paths=False)
 
 
 def _model_signing() -> Any:

@@ -21,7 +21,7 @@ from components.ct.surface import surface_agreement
 from components.evaluate.labeled_scan import LabeledScan
 from components.evaluate.levels import LevelCounts
 from components.evaluate.scores import score_case
-from components.report.slice_image import largest_slice, overlay_svg
+from components.report.slice_image import largest_lesion_slice, overlay_svg
 from components.runtime.files import sha256_of
 from components.train.network import build_network
 
@@ -98,7 +98,7 @@ def main(rounds: int) -> None:
         timed("surface", surface_agreement, scan.truth, prediction, scan.spacing_mm)
         timed("lesions", detect_lesions, scan.truth, prediction)
         timed("round trip", round_trip_dice, scan.truth, SIZE)
-        shown = largest_slice(scan.truth, prediction)
+        shown = largest_lesion_slice(scan.truth, prediction)
         timed("overlay", overlay_svg, "x", scan.slices_hu[shown], scan.truth[shown], prediction[shown], (1.0, 1.0))
 
 

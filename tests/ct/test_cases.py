@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.ct.cases import TABLE, Case, read_cases, write_cases
+from components.ct.cases import CASES_FILE, Case, read_cases, write_cases
 from components.runtime.errors import CohortError, VolumeError
 from components.runtime.files import sha256_of
 
@@ -27,7 +27,7 @@ def test_a_table_is_read_as_written_sorted_by_case_id(tmp_path_factory, table):
 def test_the_order_of_the_cases_does_not_change_the_bytes(tmp_path):
     write_cases(tmp_path / "1", [case("a"), case("b")])
     write_cases(tmp_path / "2", [case("b"), case("a")])
-    assert (tmp_path / "1" / TABLE).read_bytes() == (tmp_path / "2" / TABLE).read_bytes()
+    assert (tmp_path / "1" / CASES_FILE).read_bytes() == (tmp_path / "2" / CASES_FILE).read_bytes()
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_an_unsafe_table_is_refused(tmp_path, table, message):
 
 @pytest.mark.parametrize("header", ["case_id,patient", "a,b"])
 def test_other_columns_are_refused(tmp_path, header):
-    (tmp_path / TABLE).write_text(header + "\n")
+    (tmp_path / CASES_FILE).write_text(header + "\n")
     with pytest.raises(CohortError, match="columns"):
         read_cases(tmp_path)
 
@@ -56,7 +56,7 @@ def test_other_columns_are_refused(tmp_path, header):
 @pytest.mark.parametrize("row", ["a,b,c", "a,b,c,d,e,f,g,h,i"])
 def test_an_incomplete_row_is_named_by_its_line(tmp_path, row):
     write_cases(tmp_path, [case("a")])
-    with (tmp_path / TABLE).open("a") as file:
+    with (tmp_path / CASES_FILE).open("a") as file:
         file.write(row + "\n")
     with pytest.raises(CohortError, match="line 3"):
         read_cases(tmp_path)

@@ -13,7 +13,7 @@ from components.evaluate.rules import GateLimits
 from components.export.signatures import ServedModel
 from components.runtime.errors import InputError
 from components.storage.gcs import upload_folder
-from serving.versions.layout import ASSETS_EXTRA, VERDICT, served_version
+from serving.versions.layout import ASSETS_EXTRA, VERDICT_FILE, newest_version
 from tests.evaluate.test_evaluation import evaluate
 from tests.evaluate.tiny_cohort import SIZE, step_network
 from tests.storage.gcs_server import BUCKET
@@ -24,7 +24,7 @@ def write_version(base: Path, version: int, at_hu: float, verdict: Path | None =
     ServedModel(step_network(at_hu), SIZE, 0.25).save(folder)
     (folder / ASSETS_EXTRA).mkdir(exist_ok=True)
     if verdict:
-        shutil.copyfile(verdict, folder / ASSETS_EXTRA / VERDICT)
+        shutil.copyfile(verdict, folder / ASSETS_EXTRA / VERDICT_FILE)
     return folder
 
 
@@ -36,7 +36,7 @@ def test_a_model_is_compared_with_the_newest_served_version_on_the_same_cases(co
     base = tmp_path / "models"
     evaluate(cohort)
     write_version(base, 1, at_hu=5000)
-    write_version(base, 2, at_hu=-25, verdict=tmp_path / "evaluation" / VERDICT)
+    write_version(base, 2, at_hu=-25, verdict=tmp_path / "evaluation" / VERDICT_FILE)
     step_network(at_hu=5000).save(cohort.model / "model.keras")  # predicts no lesion
     evaluation = evaluate(cohort, GateLimits(min_dice=0.2), champion=str(base))
     rule = champion_rule(evaluation)
@@ -49,7 +49,7 @@ def test_a_model_is_compared_with_the_newest_served_version_on_the_same_cases(co
         "test_2": 1,
         "test_healthy": 1,
     }
-    written = json.loads((tmp_path / "evaluation" / VERDICT).read_text())["rules"]
+    written = json.loads((tmp_path / "evaluation" / VERDICT_FILE).read_text())["rules"]
     assert [row["limit"] for row in written if row["name"] == "champion"] == [-0.02]
 
 
@@ -147,4 +147,4 @@ def test_the_newest_complete_version_is_served(tmp_path):
         if name != "11":
             (tmp_path / name / "saved_model.pb").touch()
     for base, expected in ((tmp_path, "10"), (tmp_path / "9", "9")):
-        assert served_version(f"{base}/") == str(tmp_path / expected)
+        assert newest_version(f"{base}/") == str(tmp_path / expected)

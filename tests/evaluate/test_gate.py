@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from components.evaluate.rules import GateLimits, apply_rules
 from components.evaluate.verdict import AppliedRules, Rule, Verdict, judge, read_verdict, require_pass
 from components.runtime.errors import InputError
-from serving.versions.layout import VERDICT
+from serving.versions.layout import VERDICT_FILE
 from tests.evaluate.synthetic_scores import case_score
 
 DIGEST = "a" * 64
@@ -88,20 +88,20 @@ def test_a_written_verdict_is_read_back_unchanged(tmp_path_factory, dices, min_d
     folder = tmp_path_factory.mktemp("verdict")
     verdict = judge_dices(dices, min_dice)
     verdict.write(folder)
-    assert read_verdict(folder / VERDICT) == verdict
+    assert read_verdict(folder / VERDICT_FILE) == verdict
 
 
 def test_an_upper_limit_and_remarks_are_read_back(tmp_path):
     gate = AppliedRules([Rule("fp", "false volume", 3.0, 2.0, at_least=False)], ["a remark"])
     verdict = judge(gate, [case_score(0.9)], model_sha256=DIGEST, threshold=0.5)
     verdict.write(tmp_path)
-    assert read_verdict(tmp_path / VERDICT) == verdict
+    assert read_verdict(tmp_path / VERDICT_FILE) == verdict
     assert verdict.verdict == "fail"
 
 
 def test_the_file_names_the_model_the_cases_and_each_rule(tmp_path):
     judge_dices([0.6, 0.8]).write(tmp_path)
-    content = json.loads((tmp_path / VERDICT).read_text())
+    content = json.loads((tmp_path / VERDICT_FILE).read_text())
     assert list(content) == [
         *("verdict", "reasons", "rules", "model_sha256", "threshold", "test_dice", "cases", "not_applied")
     ]
@@ -117,33 +117,33 @@ def test_the_file_names_the_model_the_cases_and_each_rule(tmp_path):
 
 def test_nan_is_written_as_null_and_still_fails(tmp_path):
     judge_rules(Rule("mean_dice", "mean Dice", math.nan, math.inf)).write(tmp_path)
-    content = json.loads((tmp_path / VERDICT).read_text())
+    content = json.loads((tmp_path / VERDICT_FILE).read_text())
     assert content["rules"][0]["value"] is None
-    assert read_verdict(tmp_path / VERDICT).verdict == "fail"
+    assert read_verdict(tmp_path / VERDICT_FILE).verdict == "fail"
 
 
 def test_a_pass_is_valid_only_for_its_own_model(tmp_path):
     judge_dices([0.9]).write(tmp_path)
-    assert require_pass(tmp_path / VERDICT, DIGEST).test_dice == 0.9
+    assert require_pass(tmp_path / VERDICT_FILE, DIGEST).test_dice == 0.9
     with pytest.raises(InputError, match=r"model aaaaaaaaaaaa….*dddddddddddd…"):
-        require_pass(tmp_path / VERDICT, "d" * 64)
+        require_pass(tmp_path / VERDICT_FILE, "d" * 64)
     with pytest.raises(InputError):
-        require_pass(tmp_path / VERDICT, "")
+        require_pass(tmp_path / VERDICT_FILE, "")
 
 
 def test_a_refusal_raises_with_its_reasons(tmp_path):
     judge_dices([0.3]).write(tmp_path)
     with pytest.raises(InputError, match=r"refuses this model: mean Dice over 1 test case is 0\.3000"):
-        require_pass(tmp_path / VERDICT, DIGEST)
+        require_pass(tmp_path / VERDICT_FILE, DIGEST)
 
 
 def test_a_missing_verdict_is_not_a_pass(tmp_path):
     with pytest.raises(InputError, match=r"verdict\.json: .*No such file"):
-        require_pass(tmp_path / VERDICT, DIGEST)
+        require_pass(tmp_path / VERDICT_FILE, DIGEST)
 
 
 def edit(folder, **changes) -> None:
-    path = folder / VERDICT
+    path = folder / VERDICT_FILE
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
 
 
@@ -165,18 +165,18 @@ def test_a_damaged_pass_is_not_a_pass(tmp_path, changes):
     judge_dices([0.9]).write(tmp_path)
     edit(tmp_path, **changes)
     with pytest.raises(InputError, match=r"verdict\.json"):
-        require_pass(tmp_path / VERDICT, DIGEST)
+        require_pass(tmp_path / VERDICT_FILE, DIGEST)
 
 
 def test_a_relabeled_refusal_is_not_a_pass(tmp_path):
     judge_dices([0.3]).write(tmp_path)
     edit(tmp_path, verdict="pass", reasons=[])
     with pytest.raises(InputError, match=r"'pass'.*'fail'"):
-        require_pass(tmp_path / VERDICT, DIGEST)
+        require_pass(tmp_path / VERDICT_FILE, DIGEST)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", "not json"])
 def test_a_malformed_file_is_not_a_pass(tmp_path, text):
-    (tmp_path / VERDICT).write_text(text)
+    (tmp_path / VERDICT_FILE).write_text(text)
     with pytest.raises(InputError, match=r"verdict\.json: .*Error"):
-        require_pass(tmp_path / VERDICT, DIGEST)
+        require_pass(tmp_path / VERDICT_FILE, DIGEST)

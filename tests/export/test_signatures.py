@@ -12,7 +12,7 @@ from components.export import signatures
 from components.export.parity import query_saved_model, query_server, require_parity
 from components.export.signatures import ServedModel, write_warmup_requests
 from components.runtime.errors import InputError
-from serving.versions.layout import WARMUP_REQUESTS
+from serving.versions.layout import WARMUP_FILE
 from tests.export.exportable import SIZE, small_network
 
 
@@ -74,7 +74,7 @@ def test_the_model_answers_its_warmup_requests(saved_model):
 
     write_warmup_requests(saved_model, "lung-infection", SIZE, batch_sizes=(1, 2))
     loaded = tf.saved_model.load(str(saved_model))
-    path = saved_model / WARMUP_REQUESTS
+    path = saved_model / WARMUP_FILE
     records = list(tf.data.TFRecordDataset(str(path)).as_numpy_iterator())
     assert len(records) == 3
     for record in records:

@@ -19,7 +19,7 @@ from components.export.export import export_version
 from components.runtime.errors import InputError
 from components.runtime.files import sha256_of
 from components.train import MODEL_FILE
-from serving.versions.layout import ASSETS_EXTRA, VERDICT, numbered_folders, version_folders
+from serving.versions.layout import ASSETS_EXTRA, VERDICT_FILE, complete_local_versions, local_version_folders
 from serving.versions.signing import verify_signature
 from tests.export.exportable import small_network, write_exportable, write_keys
 from tests.serving.conftest import COMMAND
@@ -47,7 +47,7 @@ def exported(tmp_path_factory):
 @pytest.mark.parametrize("dice", [math.nan, math.inf, -math.inf])
 def test_row_37_a_dice_that_is_not_finite_is_refused(tmp_path, model_base, dice):
     inputs = write_exportable(tmp_path, small_network(), value=0.8)
-    path = inputs["evaluation"] / VERDICT
+    path = inputs["evaluation"] / VERDICT_FILE
     content = json.loads(path.read_text())
     content["rules"][0]["value"] = dice  # json writes NaN and Infinity by default
     path.write_text(json.dumps(content))
@@ -63,7 +63,7 @@ def test_row_37_a_dice_that_is_not_finite_is_refused(tmp_path, model_base, dice)
 def test_row_38_the_limit_itself_passes_and_the_number_below_it_does_not(tmp_path):
     for name, value in (("at", 0.7), ("below", math.nextafter(0.7, 0))):
         inputs = write_exportable(tmp_path / name, small_network(), value=value, limit=0.7)
-        verdict, digest = inputs["evaluation"] / VERDICT, sha256_of(inputs["model"] / MODEL_FILE)
+        verdict, digest = inputs["evaluation"] / VERDICT_FILE, sha256_of(inputs["model"] / MODEL_FILE)
         if name == "at":
             assert require_pass(verdict, digest).passed
         else:
@@ -94,7 +94,7 @@ def test_row_39_a_killed_export_leaves_no_version(tmp_path, model_base):
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-    assert numbered_folders(model_base) == {}
+    assert local_version_folders(model_base) == {}
     assert export(inputs, model_base) == str(model_base / "1")
 
 
@@ -151,7 +151,7 @@ def test_row_43_tampered_files_are_named(exported, tmp_path):
 
 
 def test_an_exported_version_has_all_files(exported):
-    (version,) = version_folders(Path(exported).parent).values()
+    (version,) = complete_local_versions(Path(exported).parent).values()
     extra = {path.name for path in (version / ASSETS_EXTRA).iterdir()}
     assert extra == {
         *("MANIFEST.sha256", "model.sig", "model_card.md"),

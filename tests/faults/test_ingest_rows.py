@@ -16,7 +16,7 @@ from dataclasses import replace
 
 import pytest
 
-from components.ct.cases import TABLE
+from components.ct.cases import CASES_FILE
 from components.ingest.ingest import ingest
 from components.ingest.sources import FetchOptions
 from components.ingest.zenodo import SCAN_ARCHIVE
@@ -304,7 +304,7 @@ def test_row_10_of_two_ingests_of_different_cohorts_one_is_pushed_completely(gcs
     (winner,) = (number for number, outcome in outcomes.items() if outcome == "pushed")
     pushed = {name.removeprefix("covid/"): gcs.get(name) for name in gcs.names()}
     assert pushed == {str(name): data for name, data in read_files(tmp_path / f"out_{winner}").items()}
-    assert TABLE in pushed
+    assert CASES_FILE in pushed
 
 
 @pytest.mark.parametrize("change", ["put", "delete"])

@@ -3,7 +3,7 @@
 import pytest
 
 from components.ct.cases import read_cases
-from components.ingest.ingest import SKIPPED, ingest
+from components.ingest.ingest import SKIPPED_FILE, ingest
 from components.runtime.errors import CohortError, InputError
 from components.storage.gcs import upload_folder
 from tests.ingest.conftest import mask_of
@@ -57,7 +57,7 @@ def test_outputs_and_logs_contain_no_names(named_cohort, key, tmp_path, save, ca
     write_series(series, mask_of(1).astype(int), change=lambda k, item: setattr(item, "Modality", "MR"))
     ingest(str(named_cohort), tmp_path / "out", pseudonym_key=key, on_invalid="skip")
     assert caplog.text.count("skipped: ") == 3
-    assert (tmp_path / "out" / SKIPPED).read_text().count("\n") == 3
+    assert (tmp_path / "out" / SKIPPED_FILE).read_text().count("\n") == 3
     for text in (caplog.text, *capfd.readouterr(), read_text(tmp_path / "out")):
         for name in ("Meier", "Hans", "Doe", "Jane", "Weiss", "Eva"):
             assert name not in text

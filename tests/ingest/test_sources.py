@@ -9,7 +9,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from components.ct.cases import TABLE, read_cases
+from components.ct.cases import CASES_FILE, read_cases
 from components.ingest.ingest import ingest
 from components.ingest.sources import FetchOptions
 from components.ingest.zenodo import COVID_CT_SEG, Record
@@ -120,7 +120,7 @@ def test_a_second_run_uses_the_cache_without_deleted_objects(gcs, cohort, tmp_pa
 
 def test_push_to_uploads_the_output_with_the_case_table_last(gcs, cohort, tmp_path):
     cases = ingest(str(cohort), tmp_path / "out", push_to=URI)
-    assert gcs.names()[-1] == f"covid/{TABLE}"
+    assert gcs.names()[-1] == f"covid/{CASES_FILE}"
     download_prefix(URI, tmp_path / "back")
     assert read_cases(tmp_path / "back") == cases
     for case in cases:

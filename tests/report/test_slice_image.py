@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from components.report.slice_image import largest_slice, overlay_svg, preview_png, thumbnail_png
+from components.report.slice_image import largest_lesion_slice, overlay_svg, preview_png, thumbnail_png
 
 
 def test_the_slice_with_most_lesion_is_shown():
     truth, prediction = np.zeros((5, 4, 4), bool), np.zeros((5, 4, 4), bool)
-    assert largest_slice(truth, prediction) == 2
+    assert largest_lesion_slice(truth, prediction) == 2
     prediction[4, 0, 0] = True
-    assert largest_slice(truth, prediction) == 4
+    assert largest_lesion_slice(truth, prediction) == 4
     truth[1, :2], truth[3, 0] = True, True
-    assert largest_slice(truth, prediction) == 1
+    assert largest_lesion_slice(truth, prediction) == 1
 
 
 def test_an_svg_outline_follows_the_mask_and_closes_at_the_border():

@@ -8,9 +8,9 @@ from tensorflow_serving.apis.get_model_status_pb2 import ModelVersionStatus
 from components.runtime.errors import InputError
 from serving.server.errors import RequestError
 from serving.server.model import ModelRequest
-from serving.server.models import Models
+from serving.server.models import ModelRegistry
 from serving.server.server import Server, Settings
-from serving.versions.layout import find_model_base, version_folders
+from serving.versions.layout import complete_local_versions, find_model_base
 from serving.versions.manifest import write_manifest
 from serving.versions.model_config import ModelConfig
 
@@ -34,7 +34,7 @@ def add_damaged_version(base, number):
 
 
 def load_models(base, **config):
-    models = Models()
+    models = ModelRegistry()
     models.reload([ModelConfig("toy", str(base), **config)])
     return models
 
@@ -48,7 +48,7 @@ def test_only_complete_folders_named_by_an_integer_are_versions(tmp_path):
         (tmp_path / name).mkdir()
         (tmp_path / name / "saved_model.pb").touch()
     (tmp_path / "99").mkdir()
-    assert list(version_folders(tmp_path)) == [2, 7, 10]
+    assert list(complete_local_versions(tmp_path)) == [2, 7, 10]
 
 
 def test_the_model_base_can_be_its_parent_folder(model_folder, tmp_path):

@@ -11,10 +11,10 @@ import pytest
 import yaml
 
 K8S = Path(__file__).parents[2] / "serving" / "k8s"
-OVERLAYS = ("local", "gcs", "gpu", "kserve")
+OVERLAYS_FOLDER = ("local", "gcs", "gpu", "kserve")
 # The documented combinations: an overlay and its options.
 COMBINATIONS = (
-    *((overlay, ()) for overlay in OVERLAYS),
+    *((overlay, ()) for overlay in OVERLAYS_FOLDER),
     ("local", ("tls",)),
     ("gcs", ("monitoring", "tls")),
     ("gpu", ("monitoring", "tls")),

@@ -15,7 +15,16 @@ from serving.client.segmentation import SegmentationClient
 from serving.server.command import DEFAULT_PORT
 from serving.server.metrics import PATH as METRICS_PATH
 from serving.versions.model_config import from_message
-from tests.serving_k8s.rendering import COMBINATIONS, OVERLAYS, config_file, flags, of_kind, pod_specs, render, server
+from tests.serving_k8s.rendering import (
+    COMBINATIONS,
+    OVERLAYS_FOLDER,
+    config_file,
+    flags,
+    of_kind,
+    pod_specs,
+    render,
+    server,
+)
 
 ROOT = Path(__file__).parents[2]
 WITH_CONFIG = ("local", "gcs", "gpu")
@@ -85,7 +94,7 @@ def test_ports_of_flags_containers_and_services_match(overlay):
             assert port["port"] == declared[port["name"]]
 
 
-@pytest.mark.parametrize("overlay", OVERLAYS)
+@pytest.mark.parametrize("overlay", OVERLAYS_FOLDER)
 def test_readiness_requires_a_loaded_version(overlay):
     container = server(render(overlay))
     paths = {name: probe["httpGet"]["path"] for name, probe in container.items() if name.endswith("Probe")}

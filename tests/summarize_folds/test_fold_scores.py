@@ -12,7 +12,7 @@ from components.summarize_folds.fold_scores import read_fold_scores, write_fold_
 def write_evaluation(folder, dices):
     """Write the columns of an evaluation's score table that the summary reads."""
     folder.mkdir()
-    with (folder / scores.SCORES).open("w", newline="") as file:
+    with (folder / scores.SCORES_FILE).open("w", newline="") as file:
         table = csv.writer(file)
         table.writerow(["case_id", "patient_id", "lesion_ml", "dice"])
         table.writerows([case, case, 1.5, dice] for case, dice in dices.items())
@@ -42,7 +42,7 @@ def test_the_table_and_the_page_list_every_case_with_its_fold(evaluations, tmp_p
 
 
 def test_scores_come_from_the_table_of_evaluate(tmp_path, monkeypatch):
-    monkeypatch.setattr(scores, "SCORES", "scores.csv")
+    monkeypatch.setattr(scores, "SCORES_FILE", "scores.csv")
     assert read_fold_scores([1], [write_evaluation(tmp_path / "evaluation", {"a": 0.5})]).mean == 0.5
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from components.runtime.errors import InputError
 from pipelines.cli import main
-from serving.versions.layout import MANIFEST
+from serving.versions.layout import MANIFEST_FILE
 from serving.versions.manifest import verify, write_manifest
 
 
@@ -26,7 +26,7 @@ def test_an_unchanged_version_matches(version, capsys):
 
 
 def test_sha256sum_verifies_the_manifest(version):
-    subprocess.run(["sha256sum", "--strict", "-c", str(MANIFEST)], cwd=version, check=True, capture_output=True)
+    subprocess.run(["sha256sum", "--strict", "-c", str(MANIFEST_FILE)], cwd=version, check=True, capture_output=True)
 
 
 def test_every_changed_missing_and_added_file_is_named(version):
@@ -43,12 +43,12 @@ def test_the_command_line_fails_with_one_line(version, tmp_path):
     (version / "saved_model.pb").write_text("")
     with pytest.raises(SystemExit, match=r"saved_model\.pb was changed"):
         main(["versions", "verify", str(version)])
-    with pytest.raises(SystemExit, match=r"has no assets\.extra/MANIFEST\.sha256"):
+    with pytest.raises(SystemExit, match=r"has no assets\.extra/MANIFEST_FILE\.sha256"):
         main(["versions", "verify", str(tmp_path / "nowhere")])
 
 
 @pytest.mark.parametrize("line", ["", "abc  saved_model.pb"])
 def test_a_malformed_manifest_is_an_error(version, line):
-    (version / MANIFEST).write_text(line + "\n")
+    (version / MANIFEST_FILE).write_text(line + "\n")
     with pytest.raises(InputError, match="line 1"):
         verify(version)

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from components.runtime.errors import InputError
-from serving.versions.layout import list_versions
+from serving.versions.layout import version_numbers
 from serving.versions.publication import publish
 from tests.storage.gcs_server import BUCKET, Fault
 
@@ -23,7 +23,7 @@ def test_a_version_gets_the_next_number_after_the_highest(tmp_path):
     (tmp_path / "notes").mkdir()
     assert publish(str(tmp_path), write_model) == str(tmp_path / "8")
     assert publish(str(tmp_path), write_model) == str(tmp_path / "9")
-    assert list_versions(str(tmp_path)) == [7, 8, 9]
+    assert version_numbers(str(tmp_path)) == [7, 8, 9]
     assert sorted(path.name for path in (tmp_path / "9").iterdir()) == ["saved_model.pb", "variables"]
 
 
@@ -59,7 +59,7 @@ def test_a_killed_export_publishes_no_version(tmp_path):
     assert started.wait(30)
     os.kill(process.pid, signal.SIGKILL)
     process.join(30)
-    assert list_versions(str(tmp_path)) == []
+    assert version_numbers(str(tmp_path)) == []
     assert publish(str(tmp_path), write_model) == str(tmp_path / "1")
 
 
@@ -75,7 +75,7 @@ def test_concurrent_exports_get_different_numbers(tmp_path):
     for process in processes:
         process.join(60)
         assert process.exitcode == 0
-    assert list_versions(str(tmp_path)) == list(range(1, 21))
+    assert version_numbers(str(tmp_path)) == list(range(1, 21))
 
 
 BASE = f"gs://{BUCKET}/models/lung"
@@ -84,7 +84,7 @@ BASE = f"gs://{BUCKET}/models/lung"
 def test_saved_model_pb_is_uploaded_last_and_no_object_is_overwritten(gcs):
     assert publish(BASE, write_model) == f"{BASE}/1"
     assert publish(BASE, write_model) == f"{BASE}/2"
-    assert list_versions(BASE) == [1, 2]
+    assert version_numbers(BASE) == [1, 2]
     assert gcs.names()[-1] == "models/lung/2/saved_model.pb"
     uploads = [path for method, path in gcs.requests if method == "POST"]
     assert uploads

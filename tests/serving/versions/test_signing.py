@@ -8,7 +8,7 @@ import pytest
 
 from components.runtime.errors import InputError
 from pipelines.cli import main
-from serving.versions.layout import SIGNATURE
+from serving.versions.layout import SIGNATURE_FILE
 from serving.versions.manifest import verify, write_manifest
 from serving.versions.signing import sign, verify_signature
 from tests.export.exportable import write_keys
@@ -36,7 +36,7 @@ def test_a_signature_is_valid_for_a_copy_of_the_version(version, tmp_path, capsy
 
 def test_model_signings_own_command_line_verifies_it(version, tmp_path):
     command = [sys.executable, "-m", "model_signing", "verify", "key", str(version)]
-    options = ["--signature", str(version / SIGNATURE), "--public_key", str(tmp_path / "ours.pub")]
+    options = ["--signature", str(version / SIGNATURE_FILE), "--public_key", str(tmp_path / "ours.pub")]
     subprocess.run([*command, *options], check=True, capture_output=True, timeout=120)
 
 
@@ -59,7 +59,7 @@ def test_an_unsigned_version_and_an_unusable_key_are_errors(version, tmp_path):
     with pytest.raises(InputError, match=r"ours\.pub: .*elliptic curve"):
         sign(version, tmp_path / "ours.pub")
     verify_signature(version, tmp_path / "ours.pub")  # the failed attempt keeps the old signature
-    (version / SIGNATURE).unlink()
+    (version / SIGNATURE_FILE).unlink()
     with pytest.raises(InputError, match=rf"{version}: .*model\.sig"):
         verify_signature(version, tmp_path / "ours.pub")
     with pytest.raises(InputError, match=r"nowhere\.pem: cannot sign"):
