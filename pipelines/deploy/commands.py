@@ -3,12 +3,9 @@
 import argparse
 import sys
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
-from pipelines.deploy.deployment import NAMESPACE, Deployment, Engine, Option, Overlay, git_revision
-
-Stage = Literal["build", "push", "compile", "upload", "serving"]
-STAGES: tuple[Stage, ...] = get_args(Stage)
+from pipelines.deploy.deployment import NAMESPACE, STAGES, Deployment, Engine, Option, Overlay, git_revision
 
 
 def add_to(commands: Any) -> None:

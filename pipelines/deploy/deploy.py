@@ -13,8 +13,7 @@ from components.runtime.errors import InputError
 from components.runtime.files import atomic_write
 from pipelines.cluster.connection import Cluster
 from pipelines.cluster.runs import package_version, upload
-from pipelines.deploy.commands import STAGES, Stage
-from pipelines.deploy.deployment import Deployment
+from pipelines.deploy.deployment import STAGES, Deployment, Stage
 from pipelines.deploy.serving_manifests import removable_objects, render, validate_schemas
 from pipelines.deploy.shell import log_command, read_output, run
 from pipelines.parameters import PIPELINES

@@ -4,7 +4,7 @@ import importlib.metadata
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from components.runtime.errors import InputError
 from pipelines.deploy.shell import read_output
@@ -13,6 +13,8 @@ Engine = Literal["docker", "podman"]
 Overlay = Literal["local", "gcs", "gpu", "kserve"]
 Option = Literal["tls", "monitoring", "batching"]
 ImageKind = Literal["data", "cpu", "gpu"]
+Stage = Literal["build", "push", "compile", "upload", "serving"]
+STAGES: tuple[Stage, ...] = get_args(Stage)
 NAMESPACE = "lung-infection"
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
