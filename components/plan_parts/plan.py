@@ -11,11 +11,7 @@ from serving.client.scans import scans_by_case
 
 
 def divide_scans(source: str, parts: int) -> list[str]:
-    """Find the scans of a source and divide them into at most `parts` parts, none of them empty.
-
-    Args:
-        source: a folder of NIfTI files and DICOM series, or `gs://bucket/prefix` of NIfTI files.
-        parts: the most parts.
+    """Divide the scans of a folder, or the NIfTI files of `gs://bucket/prefix`, into at most `parts` nonempty parts.
 
     Returns:
         The file names of each part, relative to the source, as a JSON list.

@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from kfp import local
 
@@ -26,7 +27,8 @@ def container_runner(arguments: Mapping[str, Any]) -> local.DockerRunner:
     from docker.types import Mount  # type: ignore[import-untyped]
 
     def local_paths(names: tuple[str, ...]) -> list[Path]:
-        return [Path(arguments[name]).absolute() for name in names if _is_local(arguments.get(name))]
+        values = [arguments.get(name) or "" for name in names]
+        return [Path(value).absolute() for value in values if value and "://" not in value]
 
     for folder in local_paths(WRITABLE):
         folder.mkdir(parents=True, exist_ok=True)
@@ -46,17 +48,24 @@ def container_runner(arguments: Mapping[str, Any]) -> local.DockerRunner:
     )
 
 
-def _is_local(value: str | None) -> bool:
-    return bool(value) and "://" not in str(value)
-
-
 @contextlib.contextmanager
 def translate_engine_errors() -> Iterator[None]:
     """Raise `InputError` if the engine is unreachable, lacks an image, or cannot start a container."""
-    from docker.errors import DockerException  # type: ignore[import-untyped]
+    from docker.errors import DockerException, NotFound  # type: ignore[import-untyped]
+    from docker.models.containers import Container  # type: ignore[import-untyped]
+
+    original_wait = Container.wait
+
+    def wait(container: Container) -> dict[str, Any]:
+        try:
+            return original_wait(container)
+        except DockerException as error:
+            # Podman answers 500 for a container that has removed itself; kfp expects Docker's 404.
+            raise (NotFound(str(error)) if "no such container" in str(error) else error) from None
 
     try:
-        yield
+        with mock.patch.object(Container, "wait", wait):
+            yield
     except DockerException as error:
         address = os.environ.get("DOCKER_HOST", "Docker's default socket")
         raise InputError(

@@ -9,11 +9,7 @@ _STATUS_BY_NUMBER = {status.value[0]: status for status in grpc.StatusCode}
 
 
 class RequestError(Exception):
-    """A failed request.
-
-    Attributes:
-        code: gRPC status of the response.
-    """
+    """A failed request; `code` is the gRPC status of the response."""
 
     def __init__(self, code: grpc.StatusCode, message: str) -> None:
         super().__init__(message)

@@ -43,7 +43,7 @@ def test_the_command_line_fails_with_one_line(version, tmp_path):
     (version / "saved_model.pb").write_text("")
     with pytest.raises(SystemExit, match=r"saved_model\.pb was changed"):
         main(["versions", "verify", str(version)])
-    with pytest.raises(SystemExit, match=r"has no assets\.extra/MANIFEST_FILE\.sha256"):
+    with pytest.raises(SystemExit, match=r"has no assets\.extra/MANIFEST\.sha256"):
         main(["versions", "verify", str(tmp_path / "nowhere")])
 
 
