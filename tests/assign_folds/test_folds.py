@@ -68,12 +68,12 @@ def test_folds_are_read_from_a_file(tmp_path):
 @pytest.mark.parametrize(
     ("folds", "message"),
     [
-        ([["p0_0"], ["p0_1", "p1_0"], ["p2_0"]], "p0 in fold 1 and fold 2"),
-        ([["p0_0", "p0_1"], ["p1_0"], ["p3_0"]], "p3_0 is not a case of the cohort; p2_0 is missing"),
-        ([["p0_0", "p0_1"], ["p1_0", "p2_0"]], "2 folds; expected 3 or more"),
-        ([["p0_0", "p0_1"], ["p1_0"], ["p1_0", "p2_0"]], "p1_0 is listed more than once"),
+        ([["p0_0"], ["p0_1", "p1_0"], ["p2_0"]], "p0.*fold 1.*fold 2"),
+        ([["p0_0", "p0_1"], ["p1_0"], ["p3_0"]], "p3_0 .*cohort.*p2_0 .*missing"),
+        ([["p0_0", "p0_1"], ["p1_0", "p2_0"]], "2 folds.*3"),
+        ([["p0_0", "p0_1"], ["p1_0"], ["p1_0", "p2_0"]], "p1_0 .*more than once"),
         ("abc", "not a case of the cohort"),
-        (7, "expected a JSON list"),
+        (7, "JSON list"),
     ],
 )
 def test_invalid_folds_are_an_error(tmp_path, folds, message):

@@ -40,7 +40,7 @@ def pairs(rounds: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         yield pair[0], pair[1]
 
 
-def both(truth: np.ndarray, prediction: np.ndarray, draw: np.random.Generator) -> Iterator[tuple[str, float, float]]:
+def compare(truth: np.ndarray, prediction: np.ndarray, draw: np.random.Generator) -> Iterator[tuple[str, float, float]]:
     """Yield the name of each metric, our value and the reference."""
     ours = confusion(truth, prediction)
     voxels = list(zip(truth.ravel().tolist(), prediction.ravel().tolist(), strict=True))
@@ -93,7 +93,7 @@ def main(rounds: int) -> None:
     differences: dict[str, list[float]] = defaultdict(list)
     draw = np.random.default_rng(1)
     for truth, prediction in pairs(rounds):
-        for name, ours, other in both(truth, prediction, draw):
+        for name, ours, other in compare(truth, prediction, draw):
             differences[name].append(abs(ours - other))
     print("| metric | pairs of masks | largest difference |\n|---|---|---|")
     for name, values in differences.items():

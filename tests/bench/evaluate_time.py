@@ -98,8 +98,8 @@ def main(rounds: int) -> None:
         timed("surface", surface_agreement, scan.truth, prediction, scan.spacing_mm)
         timed("lesions", detect_lesions, scan.truth, prediction)
         timed("round trip", round_trip_dice, scan.truth, SIZE)
-        shown = largest_lesion_slice(scan.truth, prediction)
-        timed("overlay", overlay_svg, "x", scan.slices_hu[shown], scan.truth[shown], prediction[shown], (1.0, 1.0))
+        index = largest_lesion_slice(scan.truth, prediction)
+        timed("overlay", overlay_svg, "x", scan.slices_hu[index], scan.truth[index], prediction[index], (1.0, 1.0))
 
 
 if __name__ == "__main__":

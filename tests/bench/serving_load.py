@@ -50,13 +50,13 @@ def closed_loop(address: str, seconds: float, in_flight: int) -> float:
     endpoint = Endpoint(address, 60.0)
     message, ends = request(), 0.0
 
-    def until_the_end():
+    def repeat_until_end():
         while time.perf_counter() < ends:
             yield message
 
     ends = time.perf_counter() + seconds
     started = time.perf_counter()
-    done = sum(1 for _ in endpoint.calls(PREDICT, until_the_end(), in_flight))
+    done = sum(1 for _ in endpoint.calls(PREDICT, repeat_until_end(), in_flight))
     endpoint.close()
     return done / (time.perf_counter() - started)
 

@@ -20,8 +20,8 @@ def main(results: Path, picture: Path) -> None:
     colors = dict(zip(presets, (BLUE, VERMILION, ORANGE, GREEN, PURPLE), strict=False))
     styles = dict(zip(presets, ("solid", "dashed", "dotted", "dashdot", "solid"), strict=False))
     figure = Figure(figsize=(12, 3.2), layout="constrained")
-    shown = {"val_loss": "loss (each recipe's own)", "val_accuracy": "accuracy", "val_dice": "Dice"}
-    for axes, (name, label) in zip(figure.subplots(1, 3), shown.items(), strict=True):
+    panels = {"val_loss": "loss (each recipe's own)", "val_accuracy": "accuracy", "val_dice": "Dice"}
+    for axes, (name, label) in zip(figure.subplots(1, 3), panels.items(), strict=True):
         labeled: set[str] = set()
         for row in rows:
             preset, series = row["preset"], row["history"][name]

@@ -74,9 +74,9 @@ def test_a_file_that_differs_from_its_digest_is_refused(tmp_path):
     row = case("a", sha256_scan=sha256_of(file), mask="")
     assert row.verified_scan(tmp_path) == file
     file.write_bytes(b"two")
-    with pytest.raises(VolumeError, match=r"case a: .*a\.nii\.gz has sha256 .*run ingest again"):
+    with pytest.raises(VolumeError, match=r"case a: .*a\.nii\.gz has sha256 .*ingest"):
         row.verified_scan(tmp_path)
-    with pytest.raises(VolumeError, match="case a: has no mask"):
+    with pytest.raises(VolumeError, match=r"case a: .*no mask"):
         row.verified_mask(tmp_path)
     file.unlink()
     with pytest.raises(VolumeError, match=r"case a: .*a\.nii\.gz is missing"):

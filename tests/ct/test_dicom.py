@@ -79,19 +79,19 @@ def shear(k, item):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (drop_slices, r"2 slices are missing, the first after slice 3: .*7\.50 mm; expected 2\.50 mm"),
-        (shift_a_slice, r"1\.70 to 3\.30 mm apart, uneven from slice 4"),
+        (drop_slices, r"2 slices .*missing.* slice 3.*7\.50 mm.*2\.50 mm"),
+        (shift_a_slice, r"1\.70 to 3\.30 mm.* slice 4"),
         (shear, r"11\.3 degrees \(gantry tilt\)"),
         (lambda k, item: setattr(item, "GantryDetectorTilt", 12), "gantry tilt of 12 degrees"),
-        (lambda k, item: setattr(item, "SeriesInstanceUID", f"1.2.{k % 2}"), "2 series; expected one"),
-        (lambda k, item: setattr(item, "Modality", "MR"), "modality MR; expected one CT series"),
-        (lambda k, item: setattr(item, "ImagePositionPatient", [0, 0, k // 2]), "3 slices at duplicate positions"),
-        (lambda k, item: setattr(item, "PixelSpacing", [0.5 + k, 0.8]), "differ in PixelSpacing"),
+        (lambda k, item: setattr(item, "SeriesInstanceUID", f"1.2.{k % 2}"), "2 series"),
+        (lambda k, item: setattr(item, "Modality", "MR"), "MR.*CT"),
+        (lambda k, item: setattr(item, "ImagePositionPatient", [0, 0, k // 2]), "3 slices .*duplicate"),
+        (lambda k, item: setattr(item, "PixelSpacing", [0.5 + k, 0.8]), "PixelSpacing"),
         (lambda k, item: setattr(item, "ImageOrientationPatient", [1, 0, 0, 1, 0, 0]), "at right angles"),
         (lambda k, item: setattr(item, "PixelSpacing", [0, 0.8]), "is not finite"),
-        (lambda k, item: setattr(item, "RescaleType", "OD"), "OD; expected Hounsfield units"),
-        (lambda k, item: setattr(item, "NumberOfFrames", 2), "several frames"),
-        (lambda k, item: setattr(item, "SamplesPerPixel", 3), "color pixels"),
+        (lambda k, item: setattr(item, "RescaleType", "OD"), "OD.*Hounsfield"),
+        (lambda k, item: setattr(item, "NumberOfFrames", 2), "frames"),
+        (lambda k, item: setattr(item, "SamplesPerPixel", 3), "color"),
         (lambda k, item: delattr(item, "RescaleSlope"), "lacks RescaleSlope"),
         (lambda k, item: delattr(item, "ImagePositionPatient"), "lacks ImagePositionPatient"),
         (lambda k, item: setattr(item, "PixelData", item.PixelData[:6]), "pixels cannot be decoded"),
@@ -106,11 +106,11 @@ def test_a_series_without_a_regular_ct_grid_is_refused_with_the_reason(tmp_path,
 
 
 def test_truncated_and_foreign_files_are_named_and_an_empty_folder_is_refused(tmp_path):
-    with pytest.raises(VolumeError, match="holds no files"):
+    with pytest.raises(VolumeError, match=rf"{tmp_path}.*no files"):
         read_dicom_series(tmp_path)
     file = write_series(tmp_path / "s", HU) / "000_0"
     file.write_bytes(file.read_bytes()[:-10])
-    with pytest.raises(VolumeError, match=r"000_0: pixels cannot be decoded .*truncated"):
+    with pytest.raises(VolumeError, match=r"000_0: .*truncated"):
         read_dicom_series(tmp_path / "s")
     (tmp_path / "s" / "notes.txt").write_text("x" * 500)
     with pytest.raises(VolumeError, match=r"notes\.txt: not a DICOM file"):
@@ -124,7 +124,7 @@ def test_rounded_positions_count_as_even_and_one_slice_takes_its_thickness(tmp_p
     assert read_dicom_series(write_series(tmp_path / "one", HU[:1])).spacing_mm[2] == pytest.approx(2.5)
 
 
-def test_invalid_values_are_read_without_being_shown(tmp_path, recwarn):
+def test_invalid_values_are_read_but_not_in_the_warnings(tmp_path, recwarn):
     def change(k, item):
         with pytest.warns(UserWarning, match="Invalid value"):
             item.StudyInstanceUID = "Meier Hans"

@@ -76,7 +76,7 @@ def mask():
 @pytest.mark.parametrize(
     ("min_ml", "voxels"), [(0, 11), (0.1, 11), (0.15, 10), (0.2, 10), (0.3, 8), (0.8, 8), (0.9, 0)]
 )
-def test_lesions_under_the_smallest_volume_are_removed_whole(mask, min_ml, voxels):
+def test_lesions_below_the_minimum_volume_are_removed(mask, min_ml, voxels):
     filtered = remove_small_lesions(mask, voxel_ml=0.1, min_ml=min_ml)
     assert filtered.sum() == voxels
     assert filtered.dtype == np.uint8

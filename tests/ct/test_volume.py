@@ -104,14 +104,14 @@ def test_voxels_beyond_the_declared_ones_are_rejected(scan):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"srow_x": [0, 0, 0, 0]}, "affine is not finite or not invertible"),
+        ({"srow_x": [0, 0, 0, 0]}, "affine"),
         ({"sform_code": 0, "qform_code": 1, "quatern_b": 9}, "affine"),
-        ({"vox_offset": float("nan")}, "voxels start at byte nan"),
-        ({"vox_offset": 0}, "voxels start at byte 0; expected 352 or later"),
-        ({"vox_offset": 1e30}, "voxels start at byte 1e"),
+        ({"vox_offset": float("nan")}, "byte nan"),
+        ({"vox_offset": 0}, "byte 0.*352"),
+        ({"vox_offset": 1e30}, "byte 1e"),
         ({"magic": b"ni1"}, "two files"),
         ({"sizeof_hdr": 1}, "not a NIfTI file"),
-        ({"scl_slope": 3e38}, "voxels are NaN or infinite"),
+        ({"scl_slope": 3e38}, "NaN or infinite"),
     ],
 )
 def test_an_invalid_header_is_rejected(scan, fields, message):
@@ -121,23 +121,19 @@ def test_an_invalid_header_is_rejected(scan, fields, message):
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [
-        (b"<!DOCTYPE html><title>503</title>", "starts with an HTML page"),
-        (b"PK\x03\x04", "starts with bytes 50 4b 03 04"),
-        (b"", "starts with nothing"),
-    ],
+    [(b"<!DOCTYPE html><title>503</title>", "HTML"), (b"PK\x03\x04", "50 4b 03 04"), (b"", "starts with nothing")],
 )
 def test_a_file_of_another_kind_is_described_by_its_first_bytes(tmp_path, content, message):
     path = tmp_path / "scan.nii.gz"
     path.write_bytes(content)
-    with pytest.raises(VolumeError, match=message):
+    with pytest.raises(VolumeError, match=rf"scan\.nii\.gz: .*{message}"):
         read_volume(path)
 
 
 def test_a_missing_file_and_a_folder_are_rejected(tmp_path):
     with pytest.raises(VolumeError, match=r"nothing\.nii: no such file"):
         read_volume(tmp_path / "nothing.nii")
-    with pytest.raises(VolumeError, match="cannot be read"):
+    with pytest.raises(VolumeError, match=f"{tmp_path}: "):
         read_volume(tmp_path)
 
 

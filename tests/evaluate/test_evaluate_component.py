@@ -27,10 +27,10 @@ def test_the_outputs_are_finite_metrics_a_curve_a_confusion_matrix_and_two_pages
     assert (verdict, test_dice) == ("pass", 1.0)
     assert outputs["metrics"].metadata["test_dice"] == 1.0
     json.dumps(outputs["metrics"].metadata, allow_nan=False)
-    shown = outputs["classification"].metadata
-    json.dumps(shown, allow_nan=False)
-    assert len(shown["confidenceMetrics"]) == 257
-    rows = [row["row"] for row in shown["confusionMatrix"]["rows"]]
+    classification = outputs["classification"].metadata
+    json.dumps(classification, allow_nan=False)
+    assert len(classification["confidenceMetrics"]) == 257
+    rows = [row["row"] for row in classification["confusionMatrix"]["rows"]]
     assert sum(map(sum, rows)) == 32 * 32 * 35 + 64 * 48 * 4 + 32 * 32 * 2
     assert rows[0][0] == 12 * 12 * 31 + 12 * 12 * 3
     assert (rows[0][1], rows[1][0]) == (0, 0)

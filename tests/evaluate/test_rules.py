@@ -132,13 +132,13 @@ def test_a_cohort_without_healthy_scans_skips_the_false_positive_rule_with_a_rem
 
 
 def test_a_regression_against_the_served_version_alone_can_refuse_just_above_its_limit():
-    def against(served):
+    def compared_with(served):
         return [case_score(0.75, f"case_{index}", champion_dice=served) for index in range(4)]
 
     limits = GateLimits(max_regression=0.125)
-    assert failed_rules(against(0.875), limits) == []
-    assert failed_rules(against(math.nextafter(0.875, 1)), limits) == ["champion"]
-    assert failed_rules(against(0.5), limits) == []
+    assert failed_rules(compared_with(0.875), limits) == []
+    assert failed_rules(compared_with(math.nextafter(0.875, 1)), limits) == ["champion"]
+    assert failed_rules(compared_with(0.5), limits) == []
 
 
 def test_the_change_against_the_served_version_is_paired_by_case():

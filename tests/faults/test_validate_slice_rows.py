@@ -21,7 +21,7 @@ from components.validate.validate import validate as validate_cohort
 
 
 @dsl.pipeline
-def up_to_slices(source: str, masks: str) -> None:
+def ingest_to_slice(source: str, masks: str) -> None:
     """The training pipeline up to the slice step."""
     cases = ingest(source=source, masks=masks).outputs["cases"]
     validated = validate(cases=cases, image_size=32)
@@ -34,7 +34,7 @@ def test_row_28_a_critical_finding_ends_the_run_and_its_report_is_kept(small_coh
     write_case(small_cohort, "case_2", np.linspace(0, 100, 7200).reshape(40, 36, 5), np.ones((40, 36, 5)))
     local.init(runner=local.SubprocessRunner(use_venv=False), pipeline_root=str(tmp_path / "root"))
     with pytest.raises(RuntimeError, match="require-valid"):
-        up_to_slices(source=str(small_cohort), masks="masks")
+        ingest_to_slice(source=str(small_cohort), masks="masks")
     (steps,) = (tmp_path / "root").iterdir()
     # validate succeeds: a cluster uploads no outputs of a failed step.
     assert "case_2" in (steps / "validate" / "report").read_text()
@@ -81,7 +81,7 @@ def test_row_30_a_patient_in_two_splits_is_reported_and_moved(small_cohort, tmp_
     assert len({name for name, ids in parts.items() if {test, train} & set(ids)}) == 1
 
 
-@pytest.mark.parametrize("damage", ["truncated", "one bit flipped", "no record at all"])
+@pytest.mark.parametrize("damage", ["truncated", "one bit flipped", "no record"])
 def test_row_31_a_damaged_shard_is_reported(small_cohort, tmp_path, damage):
     slice_cohort(small_cohort, small_cohort, tmp_path / "shards", image_size=32)
     shard = sorted((tmp_path / "shards" / "train").glob("*.tfrecord"))[-1]
@@ -93,5 +93,5 @@ def test_row_31_a_damaged_shard_is_reported(small_cohort, tmp_path, damage):
     else:
         content = bytearray(b"not a record")
     shard.write_bytes(content)
-    with pytest.raises(InputError, match=rf"{shard.name}: damaged or truncated TFRecord; run slice again"):
+    with pytest.raises(InputError, match=rf"{shard.name}: .*TFRecord.*slice"):
         list(read_split(tmp_path / "shards", "train", 32))

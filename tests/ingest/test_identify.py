@@ -46,11 +46,11 @@ def rename(path):
     path.rename(path.with_name("case_9.nii.gz"))
 
 
-def add_another(path):
+def add_case(path):
     shutil.copy2(path, path.with_name("case_9.nii.gz"))
 
 
-@pytest.mark.parametrize("change", [rewrite, replace_with_same_size_and_time, remove, rename, add_another])
+@pytest.mark.parametrize("change", [rewrite, replace_with_same_size_and_time, remove, rename, add_case])
 @pytest.mark.parametrize("folder", ["scans", "infection_masks"])
 def test_any_change_to_a_file_changes_the_digest(change, folder, cohort):
     before = fingerprint_source(str(cohort))
@@ -161,5 +161,5 @@ def test_every_input_of_the_step_changes_the_digest(cohort, tmp_path):
 
 def test_the_step_exits_with_one_line_for_an_invalid_source(tmp_path):
     with pytest.raises(SystemExit) as exit_:
-        step.python_func(source=str(tmp_path / "nowhere"))
-    assert str(exit_.value).startswith(f"error: {tmp_path}/nowhere: no such folder")
+        step.python_func(source=str(tmp_path / "missing"))
+    assert str(exit_.value).startswith(f"error: {tmp_path}/missing: no such folder")

@@ -101,7 +101,7 @@ def test_one_error_lists_every_problem_and_no_output_remains(cohort, tmp_path):
 def test_a_cohort_without_a_pair_is_refused(tmp_path, save):
     save(tmp_path / "in" / "scans" / "a.nii")
     save(tmp_path / "in" / "infection_masks" / "b.nii")
-    with pytest.raises(CohortError, match=r"no scan has a mask.*2 problems: scan a\.nii has no mask"):
+    with pytest.raises(CohortError, match=r"2 problems: scan a\.nii .*mask"):
         ingest(str(tmp_path / "in"), tmp_path / "out")
 
 
@@ -114,10 +114,10 @@ def test_an_invalid_source_is_refused(tmp_path, source):
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
-        ({"label": -1}, "label: -1"),
-        ({"label": 256}, "label: 256"),
-        ({"on_invalid": "ignore"}, "on_invalid: 'ignore'; expected fail or skip"),
-        ({"push_to": "/tmp/x"}, "push_to: '/tmp/x'; expected gs://"),
+        ({"label": -1}, r"label.*-1\b"),
+        ({"label": 256}, r"label.*\b256\b"),
+        ({"on_invalid": "ignore"}, "on_invalid.*'ignore'.*fail.*skip"),
+        ({"push_to": "/folder"}, "push_to.*'/folder'.*gs://"),
     ],
 )
 def test_an_invalid_parameter_is_refused(cohort, tmp_path, parameters, message):

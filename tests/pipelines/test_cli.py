@@ -26,10 +26,10 @@ def build(tmp_path_factory):
     return folder
 
 
-def test_words_become_typed_parameters():
-    words = ["SOURCE=phantom:6", "epochs=3", "MIN_DICE=0.25", "require_gpu=true", "hard_cases=a, b"]
-    words.append('CHANGES={"learning_rate": 0.001}')
-    assert parse_parameters("training", words) == {
+def test_arguments_become_typed_parameters():
+    arguments = ["SOURCE=phantom:6", "epochs=3", "MIN_DICE=0.25", "require_gpu=true", "hard_cases=a, b"]
+    arguments.append('CHANGES={"learning_rate": 0.001}')
+    assert parse_parameters("training", arguments) == {
         "source": "phantom:6",
         "epochs": 3,
         "min_dice": 0.25,
@@ -140,8 +140,8 @@ def test_an_interrupt_exits_with_130(command, message, monkeypatch, capsys, tmp_
 
     monkeypatch.setattr("pipelines.local.runs.PIPELINES", {"training": interrupt})
     monkeypatch.setattr("pipelines.cluster.runs.package_version", interrupt)
-    words = ["--runs", str(tmp_path), "source=phantom:4", "model_base=m"] if command == "run" else []
+    arguments = ["--runs", str(tmp_path), "source=phantom:4", "model_base=m"] if command == "run" else []
     with pytest.raises(SystemExit) as exit_:
-        main([command, *words])
+        main([command, *arguments])
     assert exit_.value.code == 130
     assert message in capsys.readouterr().err

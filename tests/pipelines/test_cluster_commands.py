@@ -15,7 +15,7 @@ def lung_ct(api, monkeypatch, tmp_path):
     """A function that runs a subcommand on the package of a small pipeline."""
     monkeypatch.setenv("HOME", str(tmp_path))
     package = compile_counting(tmp_path / "package.yaml", 5)
-    return lambda command, *words: main([command, "--host", api.url, "--package", str(package), *words])
+    return lambda command, *arguments: main([command, "--host", api.url, "--package", str(package), *arguments])
 
 
 def test_submit_with_wait_prints_the_link_the_progress_and_the_end(api, lung_ct, capsys):
@@ -60,22 +60,22 @@ def test_a_schedule_keeps_its_cron_expression(api, lung_ct):
     assert schedule["trigger"]["cron_schedule"]["cron"] == "0 0 3 * * 1"
 
 
-def parse_compile_options(*words):
+def parse_compile_options(*arguments):
     parser = argparse.ArgumentParser()
     add_compile_options(parser)
-    return compile_options(parser.parse_args(words))
+    return compile_options(parser.parse_args(arguments))
 
 
 def test_compile_options_are_parsed():
-    words = ["--gpus", "2", "--node-selector", "pool=gpu", "--model-claim", "m", "--cpu", "slice=16", "--no-cache"]
-    options = parse_compile_options(*words)
+    arguments = ["--gpus", "2", "--node-selector", "pool=gpu", "--model-claim", "m", "--cpu", "slice=16", "--no-cache"]
+    options = parse_compile_options(*arguments)
     assert (options.gpus, options.node_selector, options.model_claim) == (2, {"pool": "gpu"}, "m")
     assert (options.cpu, options.caching) == ({"slice": "16"}, False)
 
 
 @pytest.mark.parametrize(
-    "words", [("--node-selector", "pool"), ("--cpu", "=4"), ("--memory", "slice="), ("--gpus", "-1")]
+    "arguments", [("--node-selector", "pool"), ("--cpu", "=4"), ("--memory", "slice="), ("--gpus", "-1")]
 )
-def test_an_invalid_compile_option_is_an_error(words):
-    with pytest.raises(InputError, match=f"{words[0]} (is )?{words[1]}.*expected"):
-        parse_compile_options(*words)
+def test_an_invalid_compile_option_is_an_error(arguments):
+    with pytest.raises(InputError, match=f"{arguments[0]} (is )?{arguments[1]}.*expected"):
+        parse_compile_options(*arguments)

@@ -26,7 +26,7 @@ def package(tmp_path_factory):
     return compile_spec(for_cluster(training, options), tmp_path_factory.mktemp("package") / "training.yaml")
 
 
-def tasks_of(spec):
+def read_tasks(spec):
     """Every task with a container, by its component's name."""
     tasks = {}
     for component in [*spec["components"].values(), spec["root"]]:
@@ -41,13 +41,13 @@ def resources(spec, step):
 
 
 def cached_steps(spec):
-    return {name for name, task in tasks_of(spec).items() if task["cachingOptions"].get("enableCache")}
+    return {name for name, task in read_tasks(spec).items() if task["cachingOptions"].get("enableCache")}
 
 
 @pytest.mark.parametrize("pipeline", ["training", "cross-validation"])
 def test_only_ingest_is_cached_and_its_key_has_a_digest_of_everything_it_reads(pipeline, tmp_path):
     spec, _ = compile_spec(for_cluster(PIPELINES[pipeline]), tmp_path / "package.yaml")
-    tasks = tasks_of(spec)
+    tasks = read_tasks(spec)
     assert cached_steps(spec) == {"ingest"}
     digest = tasks["ingest"]["inputs"]["parameters"]["source_digest"]["taskOutputParameter"]
     assert digest == {"producerTask": "identify", "outputParameterKey": "digest"}
@@ -76,7 +76,7 @@ def test_nothing_is_cached_without_a_digest_or_with_caching_off(pipeline, option
 
 def test_every_step_has_resources_a_timeout_retries_and_a_name(package):
     spec, platform = package
-    tasks = tasks_of(spec)
+    tasks = read_tasks(spec)
     assert {"identify", "ingest", "train", "export", "report-refusal"} <= set(tasks)
     for name in tasks:
         assert {"resourceCpuRequest", "resourceMemoryRequest", "resourceMemoryLimit"} <= set(resources(spec, name))
@@ -102,7 +102,7 @@ def test_an_unknown_step_is_an_error():
 
 def test_only_the_train_step_requests_gpus_and_their_nodes(package):
     spec, platform = package
-    steps = set(tasks_of(spec))
+    steps = set(read_tasks(spec))
     assert {step for step in steps if "accelerator" in resources(spec, step)} == {"train"}
     accelerator = resources(spec, "train")["accelerator"]
     assert accelerator["resourceType"] == "nvidia.com/gpu"
@@ -141,7 +141,7 @@ def test_compiling_is_repeatable_and_keeps_the_pipeline_and_its_parameters(packa
 
 def test_predict_pods_have_the_label_that_the_network_policy_admits(tmp_path):
     spec, platform = compile_spec(for_cluster(batch_prediction), tmp_path / "batch.yaml")
-    assert {"plan-parts", "predict", "collect-predictions"} == set(tasks_of(spec))
+    assert {"plan-parts", "predict", "collect-predictions"} == set(read_tasks(spec))
     (policy,) = yaml.safe_load_all((ROOT / "serving" / "k8s" / "base" / "network_policy.yaml").read_text())
     admitted = policy["spec"]["ingress"][0]["from"][0]["podSelector"]["matchLabels"]
     assert platform["exec-predict"]["podMetadata"]["labels"] == admitted
@@ -154,14 +154,14 @@ def ingest(cases: dsl.Output[dsl.Dataset]) -> None:
     Path(cases.path).write_text("5 cases")
 
 
-@dsl.pipeline(name="ingesting")
-def ingesting():
+@dsl.pipeline(name="ingest_pipeline")
+def ingest_pipeline():
     ingest()
 
 
 @pytest.mark.filterwarnings("ignore:.*have no effect in the current local runner")
 def test_the_local_runner_accepts_cluster_settings(tmp_path):
     local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(tmp_path))
-    for_cluster(ingesting)()
+    for_cluster(ingest_pipeline)()
     (written,) = tmp_path.glob("*/ingest/cases")
     assert written.read_text() == "5 cases"

@@ -30,7 +30,7 @@ def publish(numbers: dsl.Input[dsl.Dataset]) -> None:
 
 
 @dsl.pipeline
-def measuring(then_stop: bool = False):
+def branch_pipeline(then_stop: bool = False):
     measured = measure()
     with dsl.If(measured.outputs["Output"] == "pass"):
         publish(numbers=measured.outputs["numbers"])
@@ -41,7 +41,7 @@ def measuring(then_stop: bool = False):
 def test_a_run_shows_steps_and_their_lines_and_logs_everything(tmp_path, capsys):
     local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(tmp_path / "root"))
     with capture_output(tmp_path / "run.log") as (console, steps):
-        measuring(then_stop=False)
+        branch_pipeline(then_stop=False)
     shown = capsys.readouterr().out.splitlines()
     assert shown[:2] == ["── measure", "    epoch 1/2 {loss: 0.5}"]
     assert shown[2].startswith("   measure took ")
@@ -54,7 +54,7 @@ def test_a_run_shows_steps_and_their_lines_and_logs_everything(tmp_path, capsys)
 def test_a_failed_step_is_reported_by_name_and_error(tmp_path, capsys):
     local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(tmp_path / "root"))
     with capture_output(tmp_path / "run.log") as (console, steps), pytest.raises(RuntimeError, match="stop"):
-        measuring(then_stop=True)
+        branch_pipeline(then_stop=True)
     assert steps.current == "stop"
     assert console.error == "case_7: scan.nii.gz is truncated; fetch it again"
     assert "Traceback" not in capsys.readouterr().out
@@ -69,7 +69,7 @@ def wait(seconds: float) -> None:
 
 
 @dsl.pipeline
-def waiting():
+def loop_pipeline():
     with dsl.ParallelFor([0.5, 1.0, 1.5], parallelism=2) as seconds:
         wait(seconds=seconds)
 
@@ -78,7 +78,7 @@ def test_a_loop_shows_the_lines_and_the_total_time_of_its_iterations(tmp_path, c
     local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(tmp_path / "root"))
     before = builtins.print
     with capture_output(tmp_path / "run.log") as (_, steps):
-        waiting()
+        loop_pipeline()
     assert builtins.print is before
     shown = capsys.readouterr().out.splitlines()
     took = [float(line.split()[-2]) for line in shown if "took" in line]

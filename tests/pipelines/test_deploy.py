@@ -114,8 +114,8 @@ def test_the_rendered_objects_match_the_schemas(tmp_path):
     [
         ({"overlay": "kserve", "options": ("tls",)}, "tls: .*kserve"),
         ({"serving_digest": "2.21.0"}, "2.21.0.*64 hexadecimal digits"),
-        ({"overlay": "gcs", "model_base": "/models/m"}, "/models/m: overlay gcs expects gs://"),
-        ({"overlay": "local", "model_base": "gs://b/m"}, "gs://b/m: overlay local expects a folder"),
+        ({"overlay": "gcs", "model_base": "/models/m"}, "/models/m: .*gcs.*gs://"),
+        ({"overlay": "local", "model_base": "gs://b/m"}, "gs://b/m: .*local.*folder"),
     ],
 )
 def test_contradictory_settings_are_an_error(values, facts):
@@ -124,12 +124,13 @@ def test_contradictory_settings_are_an_error(values, facts):
 
 
 @pytest.mark.parametrize(
-    ("words", "choices"), [(["--overlay", "cloud"], "local.*gcs.*gpu.*kserve"), (["--options", "ssl"], "tls.*batching")]
+    ("option", "choices"),
+    [(["--overlay", "cloud"], "local.*gcs.*gpu.*kserve"), (["--options", "ssl"], "tls.*batching")],
 )
-def test_an_unknown_overlay_or_option_lists_the_choices(words, choices, capsys):
+def test_an_unknown_overlay_or_option_lists_the_choices(option, choices, capsys):
     with pytest.raises(SystemExit):
-        main(["deploy", *words])
-    assert re.search(f"'{words[1]}'.*{choices}", capsys.readouterr().err)
+        main(["deploy", *option])
+    assert re.search(f"'{option[1]}'.*{choices}", capsys.readouterr().err)
 
 
 def test_changed_files_are_not_pushed_under_a_tag_that_nodes_may_have_cached(state, tmp_path):
@@ -139,13 +140,13 @@ def test_changed_files_are_not_pushed_under_a_tag_that_nodes_may_have_cached(sta
 
 
 def test_a_missing_engine_is_an_error_that_names_the_doctor(tmp_path, monkeypatch):
-    monkeypatch.setenv("PATH", "/nowhere")
-    with pytest.raises(SystemExit, match=r"error: docker is not installed.*make doctor"):
+    monkeypatch.setenv("PATH", "/missing")
+    with pytest.raises(SystemExit, match=r"error: docker .*make doctor"):
         main(["deploy", "--revision", "abc", "--build", str(tmp_path)])
 
 
 def test_the_doctor_lists_what_is_missing_with_remedies(monkeypatch, capsys, tmp_path):
-    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.setenv("PATH", "/missing")
     monkeypatch.setenv("HOME", str(tmp_path))
     with run_kfp_server() as stopped:
         pass

@@ -61,7 +61,7 @@ def test_an_existing_output_is_kept_without_force(server, scan, tmp_path):
     ("output", "reason"),
     [
         ("mask.png", ".nii.gz or .nii"),
-        ("nowhere/mask.nii.gz", "existing folder"),
+        ("missing/mask.nii.gz", "existing folder"),
         ("scan.nii.gz", "is the scan itself"),
         ("folder.nii", "expected a file name"),
     ],

@@ -57,14 +57,14 @@ def test_the_chunk_size_does_not_change_the_prediction(server, volume, chunk_byt
 
 
 @pytest.mark.parametrize(
-    ("model", "version", "words"),
+    ("model", "version", "message"),
     [
-        ("other", None, r"answered NOT_FOUND: Servable not found for request: Latest\(other\); check the model"),
+        ("other", None, r"NOT_FOUND: Servable not found for request: Latest\(other\)"),
         (MODEL, 99, r"NOT_FOUND: Servable not found for request: Specific\(toy, 99\)"),
     ],
 )
-def test_an_error_of_the_server_keeps_its_words_and_code(server, volume, model, version, words):
-    with pytest.raises(ServingError, match=words) as caught:
+def test_an_error_of_the_server_keeps_its_message_and_code(server, volume, model, version, message):
+    with pytest.raises(ServingError, match=message) as caught:
         predict(server, volume, model, version=version)
     assert caught.value.code == "NOT_FOUND"
     assert server in str(caught.value)
@@ -213,15 +213,15 @@ def test_a_volume_whose_version_is_replaced_halfway_is_sent_again_to_the_new_ver
 
 
 @pytest.mark.parametrize(
-    ("reply", "words"),
+    ("reply", "message"),
     [
         (lambda *_: {}, "lesion_probability"),
-        (lambda *_: {"lesion_probability": np.zeros((2, 3), np.float32)}, r"shape \(2, 3\); expected \(7,"),
+        (lambda *_: {"lesion_probability": np.zeros((2, 3), np.float32)}, r"\(2, 3\).*\(7,"),
         (constant_reply(np.nan), "NaN or infinity"),
     ],
 )
-def test_an_invalid_reply_is_an_error(odd, volume, reply, words):
-    with pytest.raises(ServingError, match=words):
+def test_an_invalid_reply_is_an_error(odd, volume, reply, message):
+    with pytest.raises(ServingError, match=message):
         predict(odd(OddServer(reply)), volume)
 
 

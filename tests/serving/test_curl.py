@@ -62,7 +62,7 @@ def test_metadata_lists_version_and_signatures(port):
     assert "serving_default" in metadata["metadata"]["signature_def"]["signature_def"]
 
 
-def test_the_examples_of_our_documentation_work(port):
+def test_the_documented_examples_work(port):
     commands = re.findall(r"^curl .*", DOCS.read_text(), re.MULTILINE)
     assert len(commands) >= 3
     responses = [curl(command.replace("lung-infection", MODEL), port) for command in commands]

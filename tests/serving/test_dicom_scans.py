@@ -21,13 +21,13 @@ def series(tmp_path):
     hu[1:3, 2:8, 3:9] = 240
     study, frame = generate_uid(), generate_uid()
 
-    def complete(k, item):
+    def add_attributes(k, item):
         item.StudyInstanceUID, item.FrameOfReferenceUID = study, frame
         item.PatientBirthDate = item.PatientSex = item.StudyID = item.AccessionNumber = ""
         item.StudyDate, item.StudyTime, item.ReferringPhysicianName = "20260101", "120000", ""
-        item.SeriesNumber, item.Manufacturer = 1, "nobody"
+        item.SeriesNumber, item.Manufacturer = 1, "ACME"
 
-    return write_series(tmp_path / "scans" / "walk-in", hu, change=complete)
+    return write_series(tmp_path / "scans" / "walk-in", hu, change=add_attributes)
 
 
 def test_a_series_gets_a_mask_a_segmentation_and_a_preview(server, series, tmp_path, capsys):

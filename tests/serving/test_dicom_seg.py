@@ -27,7 +27,7 @@ def series(tmp_path):
         image.StudyInstanceUID, image.SeriesInstanceUID, image.FrameOfReferenceUID = study, uid, frame
         image.PatientID, image.PatientName, image.PatientBirthDate, image.PatientSex = "7", "", "", ""
         image.StudyID, image.AccessionNumber, image.StudyDate, image.StudyTime = "1", "", "20260101", "120000"
-        image.ReferringPhysicianName, image.Modality, image.Manufacturer = "", "CT", "nobody"
+        image.ReferringPhysicianName, image.Modality, image.Manufacturer = "", "CT", "ACME"
         image.SeriesNumber, image.InstanceNumber = 1, SLICES - index
         image.Rows, image.Columns, image.PixelSpacing, image.SliceThickness = ROWS, COLUMNS, [0.7, 0.8], 2.5
         image.ImageOrientationPatient, image.ImagePositionPatient = [1, 0, 0, 0, 1, 0], [-3, -2, -10.0 - 2.5 * index]
@@ -58,7 +58,7 @@ def test_each_frame_has_the_position_of_its_image(series, tmp_path):
 
 
 def test_a_mask_of_another_size_is_an_error(series, tmp_path):
-    with pytest.raises(InputError, match="has 5 images"):
+    with pytest.raises(InputError, match=r"series.*\b5 images"):
         write_segmentation(tmp_path / "seg.dcm", series, np.zeros((COLUMNS, ROWS, 4), np.uint8))
     assert not (tmp_path / "seg.dcm").exists()
 
@@ -67,5 +67,5 @@ def test_a_tilted_series_is_an_error(series, tmp_path):
     image = pydicom.dcmread(series / "0.dcm")
     image.ImageOrientationPatient = [1, 0, 0, 0, 0.9, 0.436]
     image.save_as(series / "0.dcm")
-    with pytest.raises(InputError, match="series: not axial"):
+    with pytest.raises(InputError, match=r"series: .*axial"):
         write_segmentation(tmp_path / "seg.dcm", series, np.zeros((COLUMNS, ROWS, SLICES), np.uint8))

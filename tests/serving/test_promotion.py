@@ -59,7 +59,7 @@ def test_rollbacks_go_back_one_promotion_at_a_time(labels):
     assert labels.rollback("stable", why="noise").to_version == 2
     assert labels.rollback("stable", why="noise").to_version == 1
     assert labels.current() == {"stable": 1}
-    with pytest.raises(InputError, match=r"no version of lung .*label stable before 1"):
+    with pytest.raises(InputError, match=r"lung .*stable .*\b1\b"):
         labels.rollback("stable", why="noise")
     assert [change.to_version for change in labels.changes()] == [1, 2, 3, 2, 1]
 
@@ -73,10 +73,10 @@ def test_a_version_with_changed_files_is_not_promoted(labels, base):
     assert len(labels.changes()) == 1
 
 
-@pytest.mark.parametrize(("version", "label", "words"), [(9, "stable", "1, 2, 3"), (1, "a b", "expected letters")])
-def test_an_invalid_promotion_writes_nothing(labels, version, label, words):
-    with pytest.raises(InputError, match=words):
-        labels.promote(version, label, why="why not")
+@pytest.mark.parametrize(("version", "label", "facts"), [(9, "stable", "9.*1, 2, 3"), (1, "a b", "a b.*letters")])
+def test_an_invalid_promotion_writes_nothing(labels, version, label, facts):
+    with pytest.raises(InputError, match=facts):
+        labels.promote(version, label, why="a test")
     assert not labels.config_file.exists()
 
 
@@ -109,7 +109,7 @@ def test_a_version_in_cloud_storage_is_verified_and_promoted(base, gcs, tmp_path
     (written,) = read_model_config(config)
     assert (written.base, written.labels) == (address, {"stable": 2})
     assert VersionLabels(config, "lung", address).changes()[0].test_dice == 0.72
-    with pytest.raises(SystemExit, match="has no version 4; available: 1, 2, 3"):
+    with pytest.raises(SystemExit, match=r"version 4\b.*1, 2, 3"):
         main([*promote, "--version", "4", "--config", str(config)])
     gcs.put("models/lung/3/saved_model.pb", b"changed")
     with pytest.raises(SystemExit, match=r"saved_model\.pb was changed"):

@@ -100,20 +100,20 @@ def test_the_command_line_takes_certificates(mutual_server, scan, pems, tmp_path
 
 
 @pytest.mark.parametrize(
-    ("tls", "words"),
+    ("tls", "message"),
     [
-        (ClientTls(ca="nowhere.pem"), "nowhere.pem: cannot be read: No such file"),
+        (ClientTls(ca="missing.pem"), "missing.pem: .*No such file"),
         (ClientTls(ca="server.key"), "server.key: expected .*authority"),
-        (ClientTls(certificate="client.pem"), "client.pem: .*give both"),
-        (ClientTls(certificate="client.pem", key="server.key"), "client.pem, .*server.key: expected"),
+        (ClientTls(certificate="client.pem"), "client.pem: .*both"),
+        (ClientTls(certificate="client.pem", key="server.key"), "client.pem, .*server.key: "),
     ],
 )
-def test_an_unusable_file_is_an_error_before_the_first_request(pems, tls, words):
+def test_an_unusable_file_is_an_error_before_the_first_request(pems, tls, message):
     paths = {name: pems / value for name, value in vars(tls).items() if value is not None}
-    with pytest.raises(InputError, match=words):
+    with pytest.raises(InputError, match=message):
         SegmentationClient("127.0.0.1:1", MODEL, tls=ClientTls(**paths))
 
 
 def test_a_server_does_not_start_with_another_certificates_key(model_folder, pems):
-    with pytest.raises(InputError, match=r"server\.pem, .*client\.key: expected"):
+    with pytest.raises(InputError, match=r"server\.pem, .*client\.key: "):
         start_server(model_folder, ServerTls(pems / "server.pem", pems / "client.key"))

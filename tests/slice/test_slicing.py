@@ -53,7 +53,7 @@ def test_slices_with_too_few_lesion_pixels_are_excluded(small_cohort, tmp_path):
 
 @pytest.mark.parametrize("image_size", [0, 8, 100])
 def test_the_image_size_is_a_multiple_of_16(small_cohort, tmp_path, image_size):
-    with pytest.raises(InputError, match=f"image_size is {image_size}; expected a multiple of 16"):
+    with pytest.raises(InputError, match=f"image_size is {image_size};.* 16"):
         slice_cohort(small_cohort, small_cohort, tmp_path / "shards", image_size=image_size)
 
 

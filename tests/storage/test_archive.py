@@ -31,26 +31,26 @@ def link():
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("../evil.nii", "leads out of the folder"),
-        ("a/../../evil.nii", "leads out of the folder"),
-        ("..\\evil.nii", "leads out of the folder"),
+        ("../evil.nii", "out of the folder"),
+        ("a/../../evil.nii", "out of the folder"),
+        ("..\\evil.nii", "out of the folder"),
         ("/etc/evil.nii", "absolute path"),
         ("C:\\evil.nii", "absolute path"),
         ("\\evil.nii", "absolute path"),
-        (link(), "a link or a device"),
+        (link(), "link"),
     ],
 )
-def test_an_archive_with_an_unsafe_member_is_refused_whole(tmp_path, name, reason):
+def test_an_archive_with_an_unsafe_member_is_refused_before_unpacking(tmp_path, name, reason):
     (tmp_path / "in").mkdir()
     archive = zip_of(tmp_path / "in" / "a.zip", {"good.nii": b"1", name: b"/etc/passwd"})
-    with pytest.raises(InputError, match=rf"a\.zip: member .*{reason}; nothing was unpacked"):
+    with pytest.raises(InputError, match=rf"a\.zip: .*{reason}.*nothing was unpacked"):
         extract_zip(archive, tmp_path / "in" / "out", (".nii",))
     assert [path.name for path in tmp_path.rglob("*")] == ["in", "a.zip"]
 
 
-def test_two_members_of_one_name_are_refused(tmp_path):
+def test_duplicate_member_names_are_refused(tmp_path):
     archive = zip_of(tmp_path / "a.zip", {"a.nii": b"1", "A.nii": b"2"})
-    with pytest.raises(InputError, match=r"'A\.nii' is a duplicate"):
+    with pytest.raises(InputError, match=r"a\.zip: .*'A\.nii'.*duplicate"):
         extract_zip(archive, tmp_path / "out", (".nii",))
 
 
@@ -66,7 +66,7 @@ def test_an_encrypted_member_is_refused(tmp_path):
 @pytest.mark.parametrize("limits", [{"max_bytes": 1 << 20}, {"max_ratio": 10}])
 def test_bytes_and_ratio_are_limited(tmp_path, limits):
     archive = zip_of(tmp_path / "a.zip", {f"{n}.nii": bytes(6 << 20) for n in range(4)})
-    with pytest.raises(InputError, match=r"a\.zip: unpacks to more than \d+ MB at [02]\.nii"):
+    with pytest.raises(InputError, match=r"a\.zip: .*\d MB.* [02]\.nii"):
         extract_zip(archive, tmp_path / "out", (".nii",), **limits)
     assert [path.name for path in tmp_path.iterdir()] == ["a.zip"]
 
@@ -81,6 +81,6 @@ def flip_a_bit(data: bytes) -> bytes:
 def test_a_damaged_archive_is_refused(tmp_path, damage):
     archive = zip_of(tmp_path / "a.zip", {"a.nii": b"0123456789" * 50})
     archive.write_bytes(damage(archive.read_bytes()))
-    with pytest.raises(InputError, match=r"a\.zip: not a readable zip archive"):
+    with pytest.raises(InputError, match=r"a\.zip: .*zip archive"):
         extract_zip(archive, tmp_path / "out", (".nii",))
     assert not (tmp_path / "out").exists()

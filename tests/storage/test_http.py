@@ -82,29 +82,29 @@ def test_transient_failures_are_retried(fetch, file_server, status):
     assert fetch().read_bytes() == CONTENT
 
 
-@pytest.mark.parametrize(("status", "hint"), [(403, "login"), (404, "check the address")])
+@pytest.mark.parametrize(("status", "hint"), [(403, "login"), (404, "address")])
 def test_a_refusal_is_final(fetch, file_server, status, hint):
     file_server.faults.append(HttpFault(status=status))
-    with pytest.raises(InputError, match=rf"/scan\.zip: the server answered {status} .*{hint}"):
+    with pytest.raises(InputError, match=rf"/scan\.zip: .*\b{status}\b.*{hint}"):
         fetch()
     assert len(file_server.requests) == 1
 
 
 def test_a_silent_server_times_out(fetch, file_server):
     file_server.faults.append(HttpFault(delay_s=0.6, times=9))
-    with pytest.raises(InputError, match=r"gave up after \d s: no connection \(ReadTimeout\)"):
+    with pytest.raises(InputError, match=r"/scan\.zip: .*\d s.*ReadTimeout"):
         fetch(RetryPolicy(connect_timeout_s=1, read_timeout_s=0.2, stall_timeout_s=0.5, initial_backoff_s=0.01))
 
 
 def test_an_absent_server_times_out(tmp_path):
-    with pytest.raises(InputError, match=r"gave up after \d s: no connection"):
+    with pytest.raises(InputError, match=r"/scan\.zip: .*\d s.*Connection"):
         download("http://127.0.0.1:9/scan.zip", tmp_path / "cache" / "scan.zip", sha256=SHA256, retry_policy=HASTY)
 
 
 def test_repeated_cuts_end_at_the_deadline_and_keep_the_partial_download(fetch, file_server, tmp_path):
     file_server.faults.append(HttpFault(cut_after=500, times=10_000))
     began = time.monotonic()
-    with pytest.raises(InputError, match=r"gave up after \d s: the (connection was cut|deadline has passed)"):
+    with pytest.raises(InputError, match=r"/scan\.zip: .*\d s.*(cut|deadline)"):
         fetch(RetryPolicy(stall_timeout_s=5, deadline_s=0.5, initial_backoff_s=0.01, max_backoff_s=0.02))
     assert time.monotonic() - began < 3
     assert names_in(tmp_path / "cache") == [f".scan.zip.{SHA256[:12]}.partial"]
@@ -112,7 +112,7 @@ def test_repeated_cuts_end_at_the_deadline_and_keep_the_partial_download(fetch, 
     assert fetch().read_bytes() == CONTENT
 
 
-@pytest.mark.parametrize("url", ["ftp://host/x", "nowhere", "http://"])
+@pytest.mark.parametrize("url", ["ftp://host/x", "host", "http://"])
 def test_an_invalid_address_is_refused(tmp_path, url):
     with pytest.raises(InputError, match=f"^{url}: "):
         download(url, tmp_path / "x", sha256=SHA256, retry_policy=HASTY)

@@ -48,9 +48,9 @@ def test_a_gpu_trains_in_the_format_of_its_generation(capability, policy):
 
 
 @pytest.fixture(scope="module")
-def alone(shards, tmp_path_factory):
+def single_process_history(shards, tmp_path_factory):
     """The history of the same run in one process."""
-    return train(shards, tmp_path_factory.mktemp("alone"), recipe=TINY, seed=1).history
+    return train(shards, tmp_path_factory.mktemp("single"), recipe=TINY, seed=1).history
 
 
 def free_ports(count: int) -> list[int]:
@@ -96,16 +96,16 @@ def assert_close(history: dict, expected: dict) -> None:
     np.testing.assert_allclose(history["dice"], expected["dice"], atol=0.05)
 
 
-def test_two_devices_learn_as_one_does(shards, alone, tmp_path):
+def test_two_devices_learn_like_one(shards, single_process_history, tmp_path):
     command = [*PROCESS, str(shards), str(tmp_path / "model"), str(tmp_path / "checkpoints"), "2"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "2 devices share each batch" in done.stdout
-    assert_close(last_record(done.stdout)["history"], alone)
+    assert_close(last_record(done.stdout)["history"], single_process_history)
     assert (tmp_path / "model" / MODEL_FILE).exists()
 
 
 @pytest.mark.slow
-def test_two_killed_pods_resume_and_learn_as_one_process_does(shards, alone, tmp_path):
+def test_two_killed_pods_resume_and_learn_like_one_process(shards, single_process_history, tmp_path):
     pods = start_pods(shards, tmp_path)
     next(line for line in pods[0].stdout if line.startswith("epoch 2/3"))
     for pod in pods:
@@ -115,7 +115,7 @@ def test_two_killed_pods_resume_and_learn_as_one_process_does(shards, alone, tmp
     assert "2 devices share each batch" in chief
     assert last_record(chief)["resumed_after"] == [2]
     assert last_record(chief)["history"] == last_record(worker)["history"]
-    assert_close(last_record(chief)["history"], alone)
+    assert_close(last_record(chief)["history"], single_process_history)
     assert "epoch" not in worker.splitlines()[0]  # it prints only its history
     written = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file())
     assert written[0] == f"pod_0/{MODEL_FILE}"

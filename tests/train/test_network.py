@@ -83,5 +83,5 @@ def test_an_averaged_network_predicts_the_same_for_a_slice_and_its_mirror_image(
 def test_a_missing_or_damaged_model_file_is_an_error_that_names_it(tmp_path, content):
     if content is not None:
         (tmp_path / MODEL_FILE).write_bytes(content)
-    with pytest.raises(InputError, match=rf"{MODEL_FILE}: cannot be loaded"):
+    with pytest.raises(InputError, match=f"{MODEL_FILE}: "):
         load_model(tmp_path / MODEL_FILE)

@@ -117,12 +117,12 @@ def test_a_case_without_a_mask_is_refused(small_cohort, run):
 
 
 def test_an_invalid_parameter_or_an_empty_table_is_refused(small_cohort, run):
-    with pytest.raises(InputError, match="on_invalid: 'ignore'; expected fail or skip"):
+    with pytest.raises(InputError, match=r"on_invalid.*'ignore'.*fail.*skip"):
         run(on_invalid="ignore")
-    with pytest.raises(InputError, match="image_size: 0"):
+    with pytest.raises(InputError, match=r"image_size.*\b0\b"):
         run(image_size=0)
     write_cases(small_cohort, [])
-    with pytest.raises(CohortError, match="the case table is empty"):
+    with pytest.raises(CohortError, match=r"case table.*empty"):
         run()
 
 
