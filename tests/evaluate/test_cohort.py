@@ -12,7 +12,7 @@ from tests.evaluate.synthetic_scores import case_score
 
 def test_a_group_matches_hand_computed_statistics():
     dices = [0.1, 0.3, *[0.8] * 9]
-    group = Group.of("all", [case_score(dice, f"case_{index}") for index, dice in enumerate(dices)])
+    group = Group.from_scores("all", [case_score(dice, f"case_{index}") for index, dice in enumerate(dices)])
     assert (group.cases, group.patients) == (11, 11)
     assert group.mean == pytest.approx(fmean(dices))
     assert group.median == median(dices)
@@ -20,7 +20,7 @@ def test_a_group_matches_hand_computed_statistics():
 
 
 def test_the_worst_decile_of_few_cases_is_the_worst_case():
-    assert Group.of("all", [case_score(0.4, "a"), case_score(0.6, "b")]).worst_decile == 0.4
+    assert Group.from_scores("all", [case_score(0.4, "a"), case_score(0.6, "b")]).worst_decile == 0.4
 
 
 def test_the_groups_are_all_easy_sites_intensities_and_thirds():

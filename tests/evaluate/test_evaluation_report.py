@@ -13,7 +13,7 @@ from components.evaluate.levels import LevelCounts, choose_threshold
 from components.evaluate.model_card import write_model_card
 from components.evaluate.report import write_report
 from components.evaluate.rules import GateLimits, apply_rules
-from components.evaluate.verdict import judge
+from components.evaluate.verdict import build_verdict
 from components.report.slice_image import overlay_svg
 from tests.evaluate.synthetic_scores import case_score
 from tests.report.browser import DESKTOP, PHONE, chromium, render_page
@@ -47,7 +47,7 @@ def synthetic_evaluation(**limits: float) -> Evaluation:
     gate = apply_rules(scores, GateLimits(**limits), comparison)
     cases = [Case(row.case_id, row.patient_id, row.site, "s", "m", "hu", "b" * 64, "c" * 64) for row in scores]
     return Evaluation(
-        verdict=judge(gate, scores, model_sha256=DIGEST, threshold=0.5),
+        verdict=build_verdict(gate, scores, model_sha256=DIGEST, threshold=0.5),
         scores=scores,
         threshold_choice=choose_threshold([counts]),
         counts=counts,
@@ -80,12 +80,14 @@ def test_the_report_fits_a_phone_and_a_desktop_and_requests_nothing(tmp_path, ov
          [...document.querySelectorAll("svg")].every(svg => svg.getBoundingClientRect().height > 100)])"""
     with chromium() as browser:
         for size in (PHONE, DESKTOP):
-            shown = render_page(browser, page, size, pictures)
-            assert shown.problems == []
-            assert shown.requests == []
-            assert shown.overflow_px == 0
-            assert shown.result == [6, 3, True]
-            assert shown.text.startswith("Passed: mean Dice over 5 test cases is 0.6200, which meets the limit of 0.5")
+            rendering = render_page(browser, page, size, pictures)
+            assert rendering.problems == []
+            assert rendering.requests == []
+            assert rendering.overflow_px == 0
+            assert rendering.result == [6, 3, True]
+            assert rendering.text.startswith(
+                "Passed: mean Dice over 5 test cases is 0.6200, which meets the limit of 0.5"
+            )
             for phrase in (
                 "All background",
                 "Worst case: case_0",
@@ -96,7 +98,7 @@ def test_the_report_fits_a_phone_and_a_desktop_and_requests_nothing(tmp_path, ov
                 "change of the mean Dice on the same cases against version 3",
                 "version 3 may have been trained on 2 test cases",
             ):
-                assert phrase in shown.text
+                assert phrase in rendering.text
     assert len(page.encode()) < 5_000_000
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from components.evaluate.rules import GateLimits, apply_rules
-from components.evaluate.verdict import AppliedRules, Rule, Verdict, judge, read_verdict, require_pass
+from components.evaluate.verdict import AppliedRules, Rule, Verdict, build_verdict, read_verdict, require_pass
 from components.runtime.errors import InputError
 from serving.versions.layout import VERDICT_FILE
 from tests.evaluate.synthetic_scores import case_score
@@ -18,11 +18,11 @@ DIGEST = "a" * 64
 
 def judge_dices(dices: list[float], min_dice: float = 0.5) -> Verdict:
     scores = [case_score(dice, f"case_{index}") for index, dice in enumerate(dices)]
-    return judge(apply_rules(scores, GateLimits(min_dice=min_dice)), scores, model_sha256=DIGEST, threshold=0.5)
+    return build_verdict(apply_rules(scores, GateLimits(min_dice=min_dice)), scores, model_sha256=DIGEST, threshold=0.5)
 
 
 def judge_rules(*rules: Rule) -> Verdict:
-    return judge(AppliedRules(list(rules)), [case_score(0.9)], model_sha256=DIGEST, threshold=0.5)
+    return build_verdict(AppliedRules(list(rules)), [case_score(0.9)], model_sha256=DIGEST, threshold=0.5)
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_a_written_verdict_is_read_back_unchanged(tmp_path_factory, dices, min_d
 
 def test_an_upper_limit_and_remarks_are_read_back(tmp_path):
     gate = AppliedRules([Rule("fp", "false volume", 3.0, 2.0, at_least=False)], ["a remark"])
-    verdict = judge(gate, [case_score(0.9)], model_sha256=DIGEST, threshold=0.5)
+    verdict = build_verdict(gate, [case_score(0.9)], model_sha256=DIGEST, threshold=0.5)
     verdict.write(tmp_path)
     assert read_verdict(tmp_path / VERDICT_FILE) == verdict
     assert verdict.verdict == "fail"

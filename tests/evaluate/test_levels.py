@@ -47,7 +47,7 @@ def test_counts_of_parts_add_up_and_pool_to_the_counts_of_the_whole():
     whole.add(probability, truth)
     for counts, part in ((parts, slice(4)), (parts, slice(4, 6)), (first, slice(4)), (second, slice(4, 6))):
         counts.add(probability[part], truth[part])
-    for counts in (parts, LevelCounts.pooled([first, second])):
+    for counts in (parts, LevelCounts.pool([first, second])):
         np.testing.assert_array_equal(counts.lesion, whole.lesion)
         np.testing.assert_array_equal(counts.background, whole.background)
         np.testing.assert_allclose(counts.mass, whole.mass)

@@ -7,7 +7,7 @@ import pytest
 from components.evaluate.champion import Champion
 from components.evaluate.cohort import Comparison
 from components.evaluate.rules import TRIVIAL_ML, GateLimits, apply_rules
-from components.evaluate.verdict import judge
+from components.evaluate.verdict import build_verdict
 from components.runtime.errors import InputError
 from tests.evaluate.synthetic_scores import case_score
 
@@ -28,8 +28,8 @@ def champion_tested_on(*tested_on: str) -> Champion:
 
 
 def failed_rules(scores, limits=STRICT, champion=True) -> list[str]:
-    comparison = Comparison.of(champion_tested_on("b" * 64), list(scores)) if champion else None
-    verdict = judge(apply_rules(scores, limits, comparison), scores, model_sha256="a" * 64, threshold=0.5)
+    comparison = Comparison.from_scores(champion_tested_on("b" * 64), list(scores)) if champion else None
+    verdict = build_verdict(apply_rules(scores, limits, comparison), scores, model_sha256="a" * 64, threshold=0.5)
     failed = [rule.name for rule in verdict.rules if not rule.passed]
     assert verdict.passed == (not failed)
     return failed
@@ -143,7 +143,7 @@ def test_a_regression_against_the_served_version_alone_can_refuse_just_above_its
 
 def test_the_change_against_the_served_version_is_paired_by_case():
     scores = [case_score(0.9, "x", champion_dice=0.5), case_score(0.5, "y", champion_dice=0.8)]
-    comparison = Comparison.of(champion_tested_on("b" * 64), scores)
+    comparison = Comparison.from_scores(champion_tested_on("b" * 64), scores)
     assert comparison.mean_change == pytest.approx((0.4 - 0.3) / 2)
     assert comparison.interval.low == pytest.approx(-0.3)
     assert comparison.interval.high == pytest.approx(0.4)
@@ -162,7 +162,7 @@ def test_a_first_model_skips_the_comparison_with_a_remark():
 
 def test_a_remark_counts_the_cases_the_served_version_may_have_been_trained_on():
     scores = [case_score(0.9, champion_dice=0.9)]
-    gate = apply_rules(scores, GateLimits(), Comparison.of(champion_tested_on(), scores))
+    gate = apply_rules(scores, GateLimits(), Comparison.from_scores(champion_tested_on(), scores))
     assert "version 3 may have been trained on 1 test case, which favors it in the comparison" in gate.not_applied
 
 

@@ -146,19 +146,19 @@ def test_a_browser_renders_the_page_in_a_sandboxed_frame_without_requests(tmp_pa
     write_view(tmp_path / "page.html", *synthetic_chest(), 3)
     page = (tmp_path / "page.html").read_text()
     with chromium(*SOFTWARE_WEBGL) as browser:
-        shown = render_page(browser, page, size, DRAWN)
+        rendering = render_page(browser, page, size, DRAWN)
         hidden = render_page(browser, page, size, WITHOUT_MASKS)
-    webgl2, status, top = shown.result
+    webgl2, status, top = rendering.result
     if not webgl2:
         pytest.skip("this Chromium has no WebGL2, not even in software")
     assert status == ""
     # The software renderer warns about its own speed.
-    assert [problem for problem in shown.problems if "GL Driver Message" not in problem] == []
-    assert shown.requests == []
-    assert shown.overflow_px == 0
-    assert "Worst test case in 3-D: case_7, Dice 0.000" in shown.text
+    assert [problem for problem in rendering.problems if "GL Driver Message" not in problem] == []
+    assert rendering.requests == []
+    assert rendering.overflow_px == 0
+    assert "Worst test case in 3-D: case_7, Dice 0.000" in rendering.text
     for color in (SKY, ORANGE):
-        assert _count_tinted(_canvas(shown.screenshot, top), color) > 500
+        assert _count_tinted(_canvas(rendering.screenshot, top), color) > 500
         assert _count_tinted(_canvas(hidden.screenshot, top), color) == 0
     # With both masks hidden, the scan remains visible.
     assert len(np.unique(_canvas(hidden.screenshot, top))) > 50
@@ -167,11 +167,11 @@ def test_a_browser_renders_the_page_in_a_sandboxed_frame_without_requests(tmp_pa
 def test_without_webgl2_the_page_shows_a_message_without_requests(tmp_path):
     write_view(tmp_path / "page.html", *synthetic_chest(), 3)
     with chromium("--disable-3d-apis") as browser:
-        shown = render_page(browser, (tmp_path / "page.html").read_text(), DESKTOP, DRAWN)
-    assert shown.result[0] is False
-    assert "The 3-D view needs WebGL2" in shown.text
-    assert shown.problems == []
-    assert shown.requests == []
+        rendering = render_page(browser, (tmp_path / "page.html").read_text(), DESKTOP, DRAWN)
+    assert rendering.result[0] is False
+    assert "The 3-D view needs WebGL2" in rendering.text
+    assert rendering.problems == []
+    assert rendering.requests == []
 
 
 def _canvas(picture: bytes, top: int) -> np.ndarray:

@@ -7,7 +7,7 @@ import numpy as np
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from components.evaluate.verdict import JudgedCase, Rule, Verdict
+from components.evaluate.verdict import VerdictCase, Rule, Verdict
 from components.runtime.files import sha256_of
 from components.slice.shards import write_shard
 from components.slice.split import Split
@@ -36,7 +36,7 @@ def write_exportable(folder: Path, network: keras.Model, *, value: float = 0.8, 
         path.mkdir(parents=True)
     network.save(model / "model.keras")
     rule = Rule("mean_dice", "mean Dice over 1 test case", value, limit)
-    case = JudgedCase("case", "ab" * 32, "cd" * 32, value)
+    case = VerdictCase("case", "ab" * 32, "cd" * 32, value)
     (evaluation / "model_card.md").write_text("# Model card\n")
     Verdict((rule,), sha256_of(model / "model.keras"), 0.4, 0.8, (case,)).write(evaluation)
     Split({"train": ["a"], "validation": ["b"], "test": ["case"]}, SIZE, 0).write(shards)

@@ -60,9 +60,9 @@ def test_an_image_is_unprivileged_and_labeled(image):
     # The added layers contain no compiler, installer or cache.
     tools = run_in_container(image, "sh", "-c", "command -v gcc cc ld strip uv; ls -d ~root/.cache /build 2>/dev/null")
     assert tools.stdout == ""
-    shown = subprocess.run([ENGINE, "inspect", image], capture_output=True, text=True, check=True)
-    (inspected,) = json.loads(shown.stdout)
-    labels = inspected["Config"]["Labels"]
+    done = subprocess.run([ENGINE, "inspect", image], capture_output=True, text=True, check=True)
+    (details,) = json.loads(done.stdout)
+    labels = details["Config"]["Labels"]
     assert {f"org.opencontainers.image.{name}" for name in ("title", "source", "revision", "version")} <= labels.keys()
 
 

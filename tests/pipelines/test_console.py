@@ -42,10 +42,10 @@ def test_a_run_shows_steps_and_their_lines_and_logs_everything(tmp_path, capsys)
     local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(tmp_path / "root"))
     with capture_output(tmp_path / "run.log") as (console, steps):
         branch_pipeline(then_stop=False)
-    shown = capsys.readouterr().out.splitlines()
-    assert shown[:2] == ["── measure", "    epoch 1/2 {loss: 0.5}"]
-    assert shown[2].startswith("   measure took ")
-    assert len(shown) == 3
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:2] == ["── measure", "    epoch 1/2 {loss: 0.5}"]
+    assert lines[2].startswith("   measure took ")
+    assert len(lines) == 3
     assert list(steps.seconds) == ["measure"]
     assert console.error is None
     assert "Got executor_input" in (tmp_path / "run.log").read_text()
@@ -80,10 +80,10 @@ def test_a_loop_shows_the_lines_and_the_total_time_of_its_iterations(tmp_path, c
     with capture_output(tmp_path / "run.log") as (_, steps):
         loop_pipeline()
     assert builtins.print is before
-    shown = capsys.readouterr().out.splitlines()
-    took = [float(line.split()[-2]) for line in shown if "took" in line]
+    lines = capsys.readouterr().out.splitlines()
+    took = [float(line.split()[-2]) for line in lines if "took" in line]
     assert len(took) == 3
     assert min(took) >= 0.5
     assert steps.seconds["wait"] == pytest.approx(sum(took), abs=0.2)
     assert steps.seconds["wait"] >= 3
-    assert shown.count("    waiting") == 3
+    assert lines.count("    waiting") == 3

@@ -66,7 +66,7 @@ def test_columns_sort_and_foreign_scripts_and_images_are_blocked(template):
         assert by_dice.result == ["abc", "cba", "descending"]
         assert render_page(browser, page, PHONE, SORT_TWICE.replace("COLUMN", "0")).result[0] == "abc"
         assert (by_dice.problems, by_dice.requests) == ([], [])
-        injected = page.replace("Fine", "<script>document.title = 'taken'</script><img src='http://127.0.0.1:9/x.png'>")
-        shown = render_page(browser, injected, DESKTOP, "document.title")
-        assert shown.result == "A report"
-        assert len(shown.problems) == 2  # the page's policy blocked both
+        injected = page.replace("Fine", "<script>document.title = 'Other'</script><img src='http://127.0.0.1:9/x.png'>")
+        rendering = render_page(browser, injected, DESKTOP, "document.title")
+        assert rendering.result == "A report"
+        assert len(rendering.problems) == 2  # the page's policy blocked both

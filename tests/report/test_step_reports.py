@@ -19,11 +19,11 @@ def render_everywhere(path: Path, script: str = IMAGES) -> list[RenderedPage]:
     """Render a page for a phone and a desktop; check size, width, errors and requests."""
     page = path.read_text()
     with chromium() as browser:
-        shown = [render_page(browser, page, size, script) for size in (PHONE, DESKTOP)]
-    for one in shown:
-        assert (one.problems, one.requests, one.overflow_px) == ([], [], 0)
+        renderings = [render_page(browser, page, size, script) for size in (PHONE, DESKTOP)]
+    for rendering in renderings:
+        assert (rendering.problems, rendering.requests, rendering.overflow_px) == ([], [], 0)
     assert len(page.encode()) < 5_000_000
-    return shown
+    return renderings
 
 
 def test_the_training_report_shows_the_kept_epoch_and_the_recipe(tmp_path):
@@ -35,19 +35,19 @@ def test_the_training_report_shows_the_kept_epoch_and_the_recipe(tmp_path):
     }
     run = Training(select_recipe("default"), 128, 7, "mixed_bfloat16", 1_945_233, 3520, 1351, history, 2, 0.4, 61.4)
     write_report(tmp_path / "report.html", run, "default")
-    for shown in render_everywhere(tmp_path / "report.html"):
-        assert shown.text.startswith("Training: validation Dice 0.400, epoch 2 of 3")
-        assert shown.result == 2
+    for rendering in render_everywhere(tmp_path / "report.html"):
+        assert rendering.text.startswith("Training: validation Dice 0.400, epoch 2 of 3")
+        assert rendering.result == 2
         for fact in ("3,520", "1,351 with lesion", "1,945,233", "61 s", "augmentation.rotation_deg", "seed 7"):
-            assert fact in shown.text
+            assert fact in rendering.text
 
 
 def test_the_validation_report_names_every_case(small_cohort, tmp_path):
     validate(small_cohort, Outputs.inside(tmp_path))
-    for shown in render_everywhere(tmp_path / "report"):
-        assert "of 6 cases" in shown.text
-        assert shown.result >= 6
-        assert all(f"case_{index}" in shown.text for index in range(6))
+    for rendering in render_everywhere(tmp_path / "report"):
+        assert "of 6 cases" in rendering.text
+        assert rendering.result >= 6
+        assert all(f"case_{index}" in rendering.text for index in range(6))
 
 
 def test_the_gallery_has_one_button_per_heading_and_sorts(tmp_path):
@@ -58,8 +58,8 @@ def test_the_gallery_has_one_button_per_heading_and_sorts(tmp_path):
       const counts = [...document.querySelectorAll("th")].map(heading => heading.querySelectorAll("button").length);
       document.querySelectorAll("th button")[1].click();
       return [Math.max(...counts), document.querySelector("tbody td").textContent]; })()"""
-    for shown in render_everywhere(tmp_path / "gallery.html", script):
-        assert shown.result == [1, "b"]
+    for rendering in render_everywhere(tmp_path / "gallery.html", script):
+        assert rendering.result == [1, "b"]
 
 
 def test_training_curves_skip_missing_values_and_are_reproducible():

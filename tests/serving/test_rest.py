@@ -32,13 +32,13 @@ def request(url, body=None):
         return error.code, json.load(error)
 
 
-def test_status(rest):
+def test_status_describes_the_newest_version(rest):
     expected = {"version": "12", "state": "AVAILABLE", "status": {"error_code": "OK", "error_message": ""}}
     for path in ("", "/versions/12"):
         assert request(f"{rest}/v1/models/toy{path}") == (200, {"model_version_status": [expected]})
 
 
-def test_metadata(rest):
+def test_metadata_describes_the_signatures(rest):
     status, content = request(f"{rest}/v1/models/toy/metadata")
     assert status == 200
     assert content["model_spec"] == {"name": "toy", "signature_name": "", "version": "12"}

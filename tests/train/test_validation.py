@@ -39,7 +39,7 @@ DICE_A = 2 * 1 / (2 + 3)  # one shared cell, two of lesion, three predicted
         ),
     ],
 )
-def test_mean_case_dice(lesion, probability, case_ids, expected):
+def test_the_mean_case_dice_matches_values_by_hand(lesion, probability, case_ids, expected):
     shares = np.array(lesion, np.uint8)[:, None, :]  # slices of one row each
     slices = ValidationSlices(np.zeros(shares.shape, np.int16), shares, np.array(case_ids))
     dice = mean_case_dice(np.array(probability, np.float32)[:, None, :], slices)

@@ -76,9 +76,9 @@ def test_a_critical_finding_refuses_the_cohort_after_the_report_is_written(small
 def test_skip_drops_the_invalid_case(small_cohort, run, tmp_path):
     truncate(small_cohort / "scans" / "case_2.nii.gz")
     outcome = run(on_invalid="skip")
-    assert outcome.dropped == ["case_2"]
-    assert [case.case_id for case in read_cases(tmp_path / "accepted")] == outcome.accepted
-    assert outcome.accepted == ["case_0", "case_1", "case_3", "case_4", "case_5"]
+    assert outcome.dropped_ids == ["case_2"]
+    assert [case.case_id for case in read_cases(tmp_path / "accepted")] == outcome.accepted_ids
+    assert outcome.accepted_ids == ["case_0", "case_1", "case_3", "case_4", "case_5"]
     assert "Dropped cases: case_2" in (tmp_path / "report").read_text()
 
 
@@ -99,7 +99,7 @@ def test_an_empty_mask_is_a_warning(small_cohort, run, write_case):
     outcome = run()
     empty = [finding for finding in outcome.findings if finding.fact == "lesion_voxels"]
     assert [(one.severity, one.case_id, one.message) for one in empty] == [("warning", "case_1", "the mask is empty")]
-    assert len(outcome.accepted) == 6
+    assert len(outcome.accepted_ids) == 6
 
 
 def test_a_cohort_without_a_lesion_is_refused(small_cohort, run, write_case):

@@ -35,8 +35,8 @@ def test_every_changed_missing_and_added_file_is_named(version):
     (version / "assets.extra" / "more.txt").touch()
     with pytest.raises(InputError) as caught:
         verify(version)
-    for words in ("saved_model.pb was changed", "variables.index is missing", "more.txt was added", "do not serve"):
-        assert words in str(caught.value)
+    for fact in ("saved_model.pb was changed", "variables.index is missing", "more.txt was added", "do not serve"):
+        assert fact in str(caught.value)
 
 
 def test_the_command_line_fails_with_one_line(version, tmp_path):
@@ -44,7 +44,7 @@ def test_the_command_line_fails_with_one_line(version, tmp_path):
     with pytest.raises(SystemExit, match=r"saved_model\.pb was changed"):
         main(["versions", "verify", str(version)])
     with pytest.raises(SystemExit, match=r"has no assets\.extra/MANIFEST\.sha256"):
-        main(["versions", "verify", str(tmp_path / "nowhere")])
+        main(["versions", "verify", str(tmp_path / "missing")])
 
 
 @pytest.mark.parametrize("line", ["", "abc  saved_model.pb"])
