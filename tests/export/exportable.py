@@ -7,7 +7,7 @@ import numpy as np
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from components.evaluate.verdict import VerdictCase, Rule, Verdict
+from components.evaluate.verdict import Rule, Verdict, VerdictCase
 from components.runtime.files import sha256_of
 from components.slice.shards import write_shard
 from components.slice.split import Split

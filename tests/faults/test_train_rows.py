@@ -137,7 +137,7 @@ def poison(checkpoints: Path) -> None:
 
 def test_row_33_a_required_gpu_that_is_absent_is_an_error():
     if keras.distribution.list_devices("gpu"):
-        pytest.skip("this machine has a GPU")
+        pytest.skip("a GPU is present")
     with pytest.raises(InputError, match=r"require_gpu .*GPU"):
         require_gpu()
 

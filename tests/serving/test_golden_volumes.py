@@ -71,7 +71,7 @@ def test_a_phantom_gets_the_same_prediction_from_the_server(phantoms, intensity,
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not REAL.is_dir(), reason="the real chest CTs are not on this machine")
+@pytest.mark.skipif(not REAL.is_dir(), reason="the real chest CTs are absent")
 @pytest.mark.parametrize("name", ["cip_ct64", "elastix_baseline", "imlab_id001"])
 def test_a_real_scan_gets_the_same_prediction_from_the_server(name, network, address):
     assert_same_prediction(REAL / f"{name}.nii.gz", network, address)
