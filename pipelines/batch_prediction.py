@@ -31,8 +31,8 @@ def batch_prediction(
         parts: Number of parts that run in parallel.
         min_lesion_ml: Minimum volume of a connected lesion in mL; smaller ones are removed from the mask.
     """
-    planned = plan_parts(source=source, parts=parts)
-    with dsl.ParallelFor(planned.output) as scans:
+    plan_task = plan_parts(source=source, parts=parts)
+    with dsl.ParallelFor(plan_task.output) as scans:
         predicted = predict(
             source=source,
             scans=scans,

@@ -39,7 +39,7 @@ def cross_validation(
             phantom:<cases> for synthetic scans.
         masks: Name of the source's folder of masks.
         label: Mask value of the lesion in multi-label masks; 0 for binary masks.
-        on_invalid: What to do with an invalid case: fail the run, or skip the case.
+        on_invalid: Response to an invalid case: fail the run, or skip the case.
         cache: Folder that keeps downloads between runs; empty disables the cache.
         folds: Number of folds, at least 3.
         folds_file: JSON file with predefined folds, a list of lists of case ids; empty draws folds by patient.
@@ -49,28 +49,29 @@ def cross_validation(
         batch_size: Slices in a training step; 0 uses the preset's, 8 in all of them.
         seed: Random seed of the synthetic cohort, the folds, the initial weights and the augmentation.
     """
-    identified = identify(source=source, masks=masks)
-    ingested = ingest(
+    identify_task = identify(source=source, masks=masks)
+    ingest_task = ingest(
         source=source,
         masks=masks,
         label=label,
         seed=seed,
         on_invalid=on_invalid,
         cache=cache,
-        source_digest=identified.outputs["digest"],
+        source_digest=identify_task.outputs["digest"],
     )
-    cases = ingested.outputs["cases"]
-    validated = validate(cases=cases, on_invalid=on_invalid, image_size=image_size)
-    valid = require_valid(refusal=validated.outputs["refusal"])
-    accepted = validated.outputs["accepted"]
-    sliced = slice(cases=cases, accepted=accepted, image_size=image_size, seed=seed).after(valid)
-    shards = sliced.outputs["shards"]
-    assigned = assign_folds(accepted=accepted, shards=shards, folds=folds, folds_file=folds_file, seed=seed)
+    cases = ingest_task.outputs["cases"]
+    validate_task = validate(cases=cases, on_invalid=on_invalid, image_size=image_size)
+    valid = require_valid(refusal=validate_task.outputs["refusal"])
+    accepted = validate_task.outputs["accepted"]
+    slice_task = slice(cases=cases, accepted=accepted, image_size=image_size, seed=seed).after(valid)
+    shards = slice_task.outputs["shards"]
+    assign_task = assign_folds(accepted=accepted, shards=shards, folds=folds, folds_file=folds_file, seed=seed)
+    numbers = assign_task.outputs["Output"]
     # Folds run one at a time because they share one machine's cores; on a cluster, raise this to the number of GPUs.
     # The loop is unnamed because kfp 2.17.0's local runner fails on named loops.
-    with dsl.ParallelFor(assigned.outputs["Output"], parallelism=1) as number:
-        selected = select_fold(shards=shards, assignment=assigned.outputs["assignment"], number=number)
-        fold_shards = selected.outputs["fold_shards"]
-        trained = train(shards=fold_shards, preset=preset, epochs=epochs, batch_size=batch_size, seed=seed)
-        evaluated = evaluate(cases=cases, shards=fold_shards, model=trained.outputs["model"], min_dice=0.0)
-    summarize_folds(numbers=assigned.outputs["Output"], evaluations=dsl.Collected(evaluated.outputs["evaluation"]))
+    with dsl.ParallelFor(numbers, parallelism=1) as number:
+        select_task = select_fold(shards=shards, assignment=assign_task.outputs["assignment"], number=number)
+        fold_shards = select_task.outputs["fold_shards"]
+        train_task = train(shards=fold_shards, preset=preset, epochs=epochs, batch_size=batch_size, seed=seed)
+        evaluate_task = evaluate(cases=cases, shards=fold_shards, model=train_task.outputs["model"], min_dice=0.0)
+    summarize_folds(numbers=numbers, evaluations=dsl.Collected(evaluate_task.outputs["evaluation"]))

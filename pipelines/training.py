@@ -1,4 +1,4 @@
-"""The training pipeline: from a source of scans to a model version, or to a report of why it was refused."""
+"""The training pipeline: from a source of scans to a model version, or to the reasons for its refusal."""
 
 from kfp import dsl
 
@@ -60,7 +60,7 @@ def training(
             phantom:<cases> for synthetic scans.
         masks: Name of the source's folder of masks.
         label: Mask value of the lesion in multi-label masks; 0 for binary masks.
-        on_invalid: What to do with an invalid case: fail the run, or skip the case.
+        on_invalid: Response to an invalid case: fail the run, or skip the case.
         pseudonym_key_file: File with a secret key that pseudonymizes case and patient ids; empty keeps the names.
         cache: Folder that keeps downloads between runs; empty disables the cache.
         push_to: gs://bucket/prefix to also write the de-identified scans and masks to; empty for none.
@@ -85,8 +85,8 @@ def training(
         signing_key_file: PEM file of an elliptic curve key that signs the exported version; empty for none.
         seed: Random seed of the synthetic cohort, the split, the initial weights and the augmentation.
     """
-    identified = identify(source=source, masks=masks, pseudonym_key_file=pseudonym_key_file)
-    ingested = ingest(
+    identify_task = identify(source=source, masks=masks, pseudonym_key_file=pseudonym_key_file)
+    ingest_task = ingest(
         source=source,
         masks=masks,
         label=label,
@@ -95,20 +95,22 @@ def training(
         pseudonym_key_file=pseudonym_key_file,
         cache=cache,
         push_to=push_to,
-        source_digest=identified.outputs["digest"],
+        source_digest=identify_task.outputs["digest"],
     )
-    cases = ingested.outputs["cases"]
-    validated = validate(cases=cases, on_invalid=on_invalid, image_size=image_size, reference_profile=reference_profile)
-    valid = require_valid(refusal=validated.outputs["refusal"])
-    sliced = slice(
+    cases = ingest_task.outputs["cases"]
+    validate_task = validate(
+        cases=cases, on_invalid=on_invalid, image_size=image_size, reference_profile=reference_profile
+    )
+    valid = require_valid(refusal=validate_task.outputs["refusal"])
+    slice_task = slice(
         cases=cases,
-        accepted=validated.outputs["accepted"],
+        accepted=validate_task.outputs["accepted"],
         image_size=image_size,
         min_lesion_pixels=min_lesion_pixels,
         seed=seed,
     ).after(valid)
-    shards = sliced.outputs["shards"]
-    trained = train(
+    shards = slice_task.outputs["shards"]
+    train_task = train(
         shards=shards,
         preset=preset,
         epochs=epochs,
@@ -118,8 +120,8 @@ def training(
         checkpoint_dir=checkpoint_dir,
         seed=seed,
     )
-    model = trained.outputs["model"]
-    evaluated = evaluate(
+    model = train_task.outputs["model"]
+    evaluate_task = evaluate(
         cases=cases,
         shards=shards,
         model=model,
@@ -133,9 +135,9 @@ def training(
         hard_cases=hard_cases,
         data_license=data_license,
     )
-    evaluation = evaluated.outputs["evaluation"]
+    evaluation = evaluate_task.outputs["evaluation"]
     # kfp 2.17.0's local runner skips an `If` on a named output unless it has an `Else`.
-    with dsl.If(evaluated.outputs["verdict"] == "pass", name="Gate passed"):
+    with dsl.If(evaluate_task.outputs["verdict"] == "pass", name="Gate passed"):
         export(
             model=model,
             evaluation=evaluation,

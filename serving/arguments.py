@@ -14,7 +14,7 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", default=DEFAULT_MODEL, metavar="NAME", help="model name (default: %(default)s)")
 
 
-def _bounded(
+def _number_type(
     name: str, read: Callable[[str], _Number], low: _Number, high: _Number | None = None
 ) -> Callable[[str], _Number]:
     """Make an argument type that reads a number from `low` to `high`."""
@@ -30,8 +30,8 @@ def _bounded(
     return parse
 
 
-port = _bounded("port", int, 0, 65_535)
-version = _bounded("version", int, 0)
-count = _bounded("count", int, 1)
-seconds = _bounded("seconds", float, 1e-3, 86_400.0)
-milliliters = _bounded("milliliters", float, 0.0, 1e6)
+port = _number_type("port", int, 0, 65_535)
+version = _number_type("version", int, 0)
+count = _number_type("count", int, 1)
+seconds = _number_type("seconds", float, 1e-3, 86_400.0)
+milliliters = _number_type("milliliters", float, 0.0, 1e6)

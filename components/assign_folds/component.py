@@ -36,7 +36,7 @@ def assign_folds(
     with step_process():
         from components.assign_folds.folds import write_folds
 
-        drawn = write_folds(
+        fold_case_ids = write_folds(
             Path(accepted.path),
             Path(shards.path),
             Path(assignment.path),
@@ -44,4 +44,4 @@ def assign_folds(
             folds_file=Path(folds_file) if folds_file else None,
             seed=seed,
         )
-    return list(range(1, len(drawn) + 1))
+    return list(range(1, len(fold_case_ids) + 1))

@@ -86,10 +86,10 @@ def read_folds(path: Path, cases: Sequence[Case]) -> list[list[str]]:
         folds = [sorted(map(str, fold)) for fold in json.loads(path.read_text())]
     except (OSError, ValueError, TypeError) as error:
         raise CohortError(f"{path}: cannot be read ({error}); expected a JSON list of lists of case ids") from error
-    listed, known = [case for fold in folds for case in fold], {case.case_id for case in cases}
-    problems = [f"{case} is not a case of the cohort" for case in sorted(set(listed) - known)]
-    problems += [f"{case} is missing" for case in sorted(known - set(listed))]
-    problems += [f"{case} is listed more than once" for case in sorted(known) if listed.count(case) > 1]
+    listed_ids, cohort_ids = [case for fold in folds for case in fold], {case.case_id for case in cases}
+    problems = [f"{case} is not a case of the cohort" for case in sorted(set(listed_ids) - cohort_ids)]
+    problems += [f"{case} is missing" for case in sorted(cohort_ids - set(listed_ids))]
+    problems += [f"{case} is listed more than once" for case in sorted(cohort_ids) if listed_ids.count(case) > 1]
     problems += [f"{len(folds)} folds; expected {MIN_FOLDS} or more"] if len(folds) < MIN_FOLDS else []
     if problems:
         raise CohortError(f"{path}: {join_problems(problems)}")

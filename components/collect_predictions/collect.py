@@ -8,7 +8,7 @@ from pathlib import Path
 from components.report.page import write_page
 from serving.client.scans import MASK_SUFFIX, SUMMARY_FILE
 
-_MAX_PREVIEW_BYTES = 6 << 20  # a page that the Kubeflow UI shows without strain
+_MAX_PREVIEW_BYTES = 6 << 20  # larger pages slow the Kubeflow UI
 
 
 def collect_parts(parts: Sequence[Path], results: Path, page: Path) -> list[dict[str, str]]:

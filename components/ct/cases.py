@@ -76,13 +76,13 @@ def read_cases(folder: Path) -> list[Case]:
         if None in row or None in row.values():
             raise CohortError(f"{path}: line {line} has too few or too many columns; run ingest again")
     cases = [Case(**row) for row in rows]
-    seen: set[str] = set()
+    case_ids: set[str] = set()
     for case in cases:
         if not _CASE_ID.fullmatch(case.case_id):
             raise CohortError(f"{path}: case id {case.case_id!r}; expected letters, digits, '.', '_' and '-'")
-        if case.case_id in seen:
+        if case.case_id in case_ids:
             raise CohortError(f"{path}: duplicate case id {case.case_id}; expected one row per case")
-        seen.add(case.case_id)
+        case_ids.add(case.case_id)
         for relative in filter(None, (case.scan, case.mask)):
             if PurePosixPath(relative).is_absolute() or ".." in PurePosixPath(relative).parts:
                 raise CohortError(f"{path}: case {case.case_id}: {relative} is outside the artifact's folder")

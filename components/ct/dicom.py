@@ -1,6 +1,6 @@
 """Read a folder of DICOM files, one series of CT slices, as a volume in HU.
 
-Series without a regular voxel grid are refused. dcm2niix would repair gantry tilt and uneven spacing by interpolation,
+Series without a regular voxel grid are rejected. dcm2niix would repair gantry tilt and uneven spacing by interpolation,
 which displaces lesions silently; dicom2nifti falls back to plain stacking. The geometry follows DICOM PS3.3,
 C.7.6.2.1.1.
 """
@@ -37,10 +37,10 @@ _SPACING_TOLERANCE, _SPACING_TOLERANCE_MM = 0.02, 0.02  # relative, and the roun
 def read_dicom_series(folder: Path) -> Volume:
     """Read a folder that holds one series of CT slices, in any order, as a volume of int16 HU.
 
-    The file grid has the axes (column, row, slice) and an affine to RAS millimeters, on which masks are written.
+    The file grid, on which masks are written, has the axes (column, row, slice) and an affine to RAS millimeters.
 
     Raises:
-        VolumeError: no DICOM, more than one series, another modality than CT, a tilted gantry, uneven or missing
+        VolumeError: no DICOM, more than one series, a modality other than CT, a tilted gantry, uneven or missing
             slices, or pixels that cannot be decoded.
     """
     slices = [_read_geometry(path) for path in series_files(folder)]
@@ -126,10 +126,10 @@ def _slice_step_mm(folder: Path, slices: Sequence[pydicom.Dataset], normal: NDAr
 
 def _check_gaps(folder: Path, gaps_mm: NDArray) -> None:
     spacing_mm = float(np.median(gaps_mm))  # robust against missing slices
-    is_off = np.abs(gaps_mm - spacing_mm) > max(_SPACING_TOLERANCE_MM, _SPACING_TOLERANCE * spacing_mm)
-    if not is_off.any():
+    is_uneven = np.abs(gaps_mm - spacing_mm) > max(_SPACING_TOLERANCE_MM, _SPACING_TOLERANCE * spacing_mm)
+    if not is_uneven.any():
         return
-    first, multiples = int(np.flatnonzero(is_off)[0]), gaps_mm[is_off] / spacing_mm
+    first, multiples = int(np.flatnonzero(is_uneven)[0]), gaps_mm[is_uneven] / spacing_mm
     if (np.abs(multiples - np.rint(multiples)) < 0.1).all() and (multiples > 1.5).all():
         raise VolumeError(
             f"{folder}: {int((np.rint(multiples) - 1).sum())} slices are missing, the first after slice {first + 1}: "
@@ -162,7 +162,7 @@ def _read(path: Path, read: Callable[[], Any]) -> Any:
         with pydicom.config.disable_value_validation():
             return read()
     except InvalidDicomError:
-        raise VolumeError(f"{path}: not a DICOM file; expected nothing but one series in the folder") from None
+        raise VolumeError(f"{path}: not a DICOM file; expected only one series in the folder") from None
     except (AttributeError, ValueError, NotImplementedError, RuntimeError, EOFError, KeyError, struct.error) as error:
         raise VolumeError(
             f"{path}: pixels cannot be decoded ({type(error).__name__}): truncated, or a compression that requires a "

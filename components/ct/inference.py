@@ -39,7 +39,7 @@ def map_to_native(
 ) -> Iterator[tuple[slice, NDArray[np.float32]]]:
     """Fit slices to the network's grid, predict them in batches, and invert the fit.
 
-    Batches are fitted as `predict` takes them, and no whole volume of probabilities is held in memory.
+    Batches are fitted lazily; the probabilities of a whole volume are never in memory.
 
     Args:
         predict: maps batches of grid slices to their probabilities; may take several batches ahead.
@@ -52,18 +52,18 @@ def map_to_native(
     """
     fit = GridFit.for_slices(slices_hu, size)
     batches = (fit_hu(slices_hu[start : start + batch_size], size) for start in range(0, len(slices_hu), batch_size))
-    done = 0
+    offset = 0
     for grid in predict(batches):
         for start in range(0, len(grid), _INVERT_BATCH):
             part = grid[start : start + _INVERT_BATCH]
-            yield slice(done, done + len(part)), fit.invert(part)
-            done += len(part)
+            yield slice(offset, offset + len(part)), fit.invert(part)
+            offset += len(part)
 
 
 def predict_grids(network: Network, batches: Iterable[NDArray[np.int16]]) -> Iterator[NDArray[np.float32]]:
     """Run a network on batches of up to `BATCH_SIZE` grid slices, one batch ahead of the caller.
 
-    A network leaves processors idle now and then; the caller's work fills them.
+    The caller's work uses the processors that the network leaves idle.
 
     Raises:
         InputError: the network returns NaN or infinity.
@@ -85,7 +85,7 @@ def _predict_grid(network: Network, batch: NDArray[np.int16]) -> NDArray[np.floa
     # Always a full batch: every other size would compile the graph again.
     full = np.pad(batch, ((0, BATCH_SIZE - len(batch)), (0, 0), (0, 0)), mode="edge")
     grid = np.asarray(network(full), np.float32).reshape(full.shape)[: len(batch)]
-    broken = grid.size - int(np.isfinite(grid).sum())
-    if broken:
-        raise InputError(f"the model returns {broken:,} NaN or infinite probabilities; train it again")
+    non_finite = grid.size - int(np.isfinite(grid).sum())
+    if non_finite:
+        raise InputError(f"the model returns {non_finite:,} NaN or infinite probabilities; train it again")
     return grid

@@ -48,9 +48,9 @@ class Lesions:
 
     def count_touched(self, mask: NDArray) -> int:
         """Count the lesions that share a voxel with another mask of the same shape."""
-        touched = np.zeros(self.count + 1, bool)
-        touched[self.labels[mask[self.box] != 0]] = True
-        return int(touched[1:].sum())
+        is_touched = np.zeros(self.count + 1, bool)
+        is_touched[self.labels[mask[self.box] != 0]] = True
+        return int(is_touched[1:].sum())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,14 +79,14 @@ def remove_small_lesions(mask: NDArray[np.uint8], *, voxel_ml: float, min_ml: fl
     lesions = Lesions.from_mask(mask)
     # Rounding keeps a lesion of exactly `min_ml` despite floating-point error.
     is_kept = np.concatenate([[False], np.round(lesions.sizes * voxel_ml, 9) >= min_ml])
-    filtered = np.zeros_like(mask)
-    filtered[lesions.box] = is_kept[lesions.labels]
-    return filtered
+    output = np.zeros_like(mask)
+    output[lesions.box] = is_kept[lesions.labels]
+    return output
 
 
 @dataclass(frozen=True, kw_only=True)
 class Burden:
-    """How much lesion a mask holds."""
+    """The lesion burden of a scan."""
 
     lesion_ml: float
     lesion_percent: float  # of the whole scan, including air and body

@@ -1,11 +1,11 @@
-"""Masks: their label values, the binary lesion mask, and the box that holds it."""
+"""Masks: their label values, the binary lesion mask, and its bounding box."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 from components.ct.volume import positive_strides
 
-BINARY_MASK = 0  # 0 is the background in every convention, so here it stands for "the mask is binary"
+BINARY_MASK = 0  # not a lesion value: 0 is the background in every convention
 _BLOCK = 1 << 22
 
 

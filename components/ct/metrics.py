@@ -77,12 +77,12 @@ def confusion(truth: NDArray, prediction: NDArray) -> Confusion:
         raise ValueError(f"masks of shapes {truth.shape} and {prediction.shape} cannot be compared")
     truth, prediction = truth.astype(bool, copy=False), prediction.astype(bool, copy=False)
     both = int(np.count_nonzero(truth & prediction))
-    in_truth, in_prediction = int(np.count_nonzero(truth)), int(np.count_nonzero(prediction))
+    truth_count, predicted_count = int(np.count_nonzero(truth)), int(np.count_nonzero(prediction))
     return Confusion(
         true_positive=both,
-        false_positive=in_prediction - both,
-        false_negative=in_truth - both,
-        true_negative=truth.size - in_truth - in_prediction + both,
+        false_positive=predicted_count - both,
+        false_negative=truth_count - both,
+        true_negative=truth.size - truth_count - predicted_count + both,
     )
 
 

@@ -42,7 +42,7 @@ class NiftiFile:
     header: nib.Nifti1Header
     voxels: NDArray  # (i, j, k) in file order, dtype and byte order, before scaling
 
-    def scaled(self) -> NDArray:
+    def scaled_voxels(self) -> NDArray:
         """Return the voxels with slope and intercept applied: float32, or their own dtype if unscaled.
 
         Raises:
@@ -54,9 +54,9 @@ class NiftiFile:
             with np.errstate(over="ignore", invalid="ignore"):  # reported below
                 values = values.astype(np.float32) * np.float32(slope) + np.float32(intercept)
         if values.dtype.kind == "f":
-            broken = values.size - int(np.count_nonzero(np.isfinite(values)))
-            if broken:
-                raise VolumeError(f"{self.path}: {broken:,} voxels are NaN or infinite; expected finite values")
+            non_finite = values.size - int(np.count_nonzero(np.isfinite(values)))
+            if non_finite:
+                raise VolumeError(f"{self.path}: {non_finite:,} voxels are NaN or infinite; expected finite values")
         return values
 
 
@@ -190,17 +190,17 @@ def _check_byte_count(path: Path, header: nib.Nifti1Header) -> None:
 
 
 def _read_voxels(path: Path, stream: BinaryIO, header: nib.Nifti1Header) -> NDArray:
-    to_skip = int(header["vox_offset"]) - header.sizeof_hdr
-    while to_skip > 0 and (skipped := len(stream.read(min(to_skip, _BLOCK_BYTES)))):
-        to_skip -= skipped
+    skip_bytes = int(header["vox_offset"]) - header.sizeof_hdr
+    while skip_bytes > 0 and (count := len(stream.read(min(skip_bytes, _BLOCK_BYTES)))):
+        skip_bytes -= count
     buffer = np.empty(_voxel_bytes(header), np.uint8)
-    view, filled = buffer.data, 0
-    while filled < len(buffer):
+    view, offset = buffer.data, 0
+    while offset < len(buffer):
         # Blocks that fit the CPU cache are a third faster than one read.
-        count = stream.readinto(view[filled : filled + _BLOCK_BYTES])  # type: ignore[attr-defined]
+        count = stream.readinto(view[offset : offset + _BLOCK_BYTES])  # type: ignore[attr-defined]
         if not count:
-            raise VolumeError(f"{path}: truncated: {filled:,} of {len(buffer):,} declared voxel bytes; export it again")
-        filled += count
+            raise VolumeError(f"{path}: truncated: {offset:,} of {len(buffer):,} declared voxel bytes; export it again")
+        offset += count
     # The gzip stream checks its CRC and length only when read to the end.
     if stream.read(1):
         raise VolumeError(f"{path}: holds more bytes than the {len(buffer):,} voxel bytes that its header declares")

@@ -1,4 +1,4 @@
-"""What resampling to the network's grid costs: a mask against itself after the round trip to the grid and back."""
+"""The cost of resampling to the network's grid: the Dice of a mask with itself after the round trip to it and back."""
 
 from dataclasses import dataclass
 
@@ -36,10 +36,10 @@ def round_trip(mask: NDArray, size: int) -> RoundTrip:
         near = _near_lesion(mask[batch], fit)
         lesion = mask[batch][:, *near] != 0
         share = fit.invert(fit_mask(mask[batch], size), near) / np.float32(255)
-        reached = np.minimum((share + np.float32(_ROUNDING)) * 20, len(THRESHOLDS)).astype(np.uint8)
-        mask_at_half[batch, *near] = reached > HALF_INDEX
-        reached[lesion] += counts.shape[1]
-        counts += np.bincount(reached.ravel(), minlength=counts.size).reshape(counts.shape)
+        threshold_count = np.minimum((share + np.float32(_ROUNDING)) * 20, len(THRESHOLDS)).astype(np.uint8)
+        mask_at_half[batch, *near] = threshold_count > HALF_INDEX
+        threshold_count[lesion] += counts.shape[1]
+        counts += np.bincount(threshold_count.ravel(), minlength=counts.size).reshape(counts.shape)
     false_positive, true_positive = counts[:, ::-1].cumsum(axis=1)[:, -2::-1]
     return RoundTrip(2 * true_positive / (true_positive + false_positive + counts[1].sum()), mask_at_half)
 
@@ -54,7 +54,7 @@ def round_trip_dice(mask: NDArray, size: int) -> float:
 
 
 def _near_lesion(mask: NDArray, fit: GridFit) -> tuple[slice, slice]:
-    """Rows and columns within two cells of any lesion: the round trip marks nothing beyond."""
+    """Rows and columns within two cells of any lesion, which the round trip never exceeds."""
     box = bounding_box(mask)
     if box is None:
         return slice(0), slice(0)

@@ -30,7 +30,7 @@ def find_scans(folder: Path, *, recursive: bool = False) -> list[Path]:
 
 
 def find_nifti_files(folder: Path, *, recursive: bool = False) -> list[Path]:
-    """Find NIfTI files alone, such as masks, like `find_scans`."""
+    """Find only NIfTI files, such as masks; otherwise like `find_scans`."""
     files = sorted(_nifti_files(folder, recursive))
     if not files:
         raise CohortError(f"{folder}: no volumes here ({_describe(folder)}); expected .nii or .nii.gz files")
@@ -80,6 +80,6 @@ def _is_dicom(path: Path) -> bool:
 
 
 def _describe(folder: Path) -> str:
-    """Count a folder's other files by suffix; names of files may name people."""
+    """Count a folder's other files by suffix, because file names may identify patients."""
     suffixes = [path.suffix or "none" for path in _files(folder, recursive=True)]
     return f"it holds {len(suffixes)} other files: {', '.join(sorted(set(suffixes)))}" if suffixes else "it is empty"

@@ -73,10 +73,10 @@ class _Surface:
     def distance_to(self, other: Self) -> NDArray[np.float64]:
         """Compute the distance in mm from each point to the surface of another mask of the same shape."""
         distance = np.zeros(len(self.points))
-        is_apart = np.flatnonzero(~other.is_surface[self.corners])  # common points have distance 0
-        if len(is_apart):
+        indices = np.flatnonzero(~other.is_surface[self.corners])  # common points have distance 0
+        if len(indices):
             tree = KDTree(other.points, leafsize=32, balanced_tree=False, compact_nodes=False)
-            distance[is_apart], _ = tree.query(self.points[is_apart], workers=-1)
+            distance[indices], _ = tree.query(self.points[indices], workers=-1)
         return distance
 
 

@@ -51,7 +51,7 @@ def read_volume(path: Path) -> Volume:
         VolumeError: the file is missing, damaged, not a scalar 3-D NIfTI, or its header is invalid.
     """
     stored = read_nifti(path)
-    return to_ras(stored.scaled(), stored.header.get_best_affine(), stored.voxels.dtype)
+    return to_ras(stored.scaled_voxels(), stored.header.get_best_affine(), stored.voxels.dtype)
 
 
 def to_ras(voxels: NDArray, affine: NDArray[np.float64], stored_dtype: np.dtype) -> Volume:

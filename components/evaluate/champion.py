@@ -17,7 +17,7 @@ class Champion:
     network: Network  # predicts on its own grid
     image_size: int  # edge of that grid
     threshold: float  # probability from which it marks a voxel as lesion
-    tested_on: frozenset[str]  # digests of the scans it was tested on, and so never trained on
+    test_scan_digests: frozenset[str]  # digests of its test scans, on which it was not trained
 
     @classmethod
     def load(cls, version: Path, name: str) -> "Champion":
@@ -34,7 +34,7 @@ class Champion:
         except Exception as error:  # TensorFlow's type depends on the damage: unknown ops, another Keras, broken files
             reason = " ".join(f"{type(error).__name__}: {error}".split())[:160]
             raise InputError(
-                f"{name}: cannot be loaded for comparison ({reason}); roll back to one that can"
+                f"{name}: cannot be loaded for comparison ({reason}); roll back to a version that loads"
             ) from error
         return cls(name, model.lesion_probability, size, threshold, _read_tested_scans(version))
 
@@ -45,4 +45,4 @@ def _read_tested_scans(version: Path) -> frozenset[str]:
             case["sha256_scan"] for case in json.loads((version / ASSETS_EXTRA / VERDICT_FILE).read_text())["cases"]
         )
     except (OSError, ValueError, KeyError, TypeError):
-        return frozenset()  # every test case then counts as one it may have been trained on
+        return frozenset()  # it may have been trained on any test case

@@ -57,7 +57,7 @@ class Group:
     worst_decile: float  # mean of the worst tenth of the cases, at least one
 
     @classmethod
-    def of(cls, name: str, scores: Sequence[CaseScore]) -> "Group":
+    def from_scores(cls, name: str, scores: Sequence[CaseScore]) -> "Group":
         """Summarize one or more cases."""
         patients, dices = [row.patient_id for row in scores], [row.dice for row in scores]
         return cls(
@@ -76,14 +76,14 @@ def group_scores(scores: Sequence[CaseScore], hard_cases: Collection[str] = ()) 
     if not scores:
         return []
     groups = {"all test cases": list(scores)}
-    easy = [row for row in scores if row.case_id not in hard_cases]
-    hard = len(scores) - len(easy)
-    if easy and hard:
-        groups[f"without {hard} hard case{'s' if hard > 1 else ''}"] = easy
+    easy_scores = [row for row in scores if row.case_id not in hard_cases]
+    hard_count = len(scores) - len(easy_scores)
+    if easy_scores and hard_count:
+        groups[f"without {hard_count} hard case{'s' if hard_count > 1 else ''}"] = easy_scores
     for key in ("site", "intensity"):
         for value in sorted({getattr(row, key) for row in scores}):
             groups[f"{key} {value}"] = [row for row in scores if getattr(row, key) == value]
-    return [Group.of(name, rows) for name, rows in [*groups.items(), *_lesion_volume_thirds(scores)]]
+    return [Group.from_scores(name, rows) for name, rows in [*groups.items(), *_lesion_volume_thirds(scores)]]
 
 
 def slice_auc(has_lesion: NDArray[np.bool_], peak: NDArray[np.floating]) -> float | None:
@@ -113,12 +113,12 @@ class Comparison:
     problem: str | None = None  # why there is no mean change, as a verb phrase
 
     @classmethod
-    def of(cls, champion: Champion, scores: Sequence[CaseScore]) -> "Comparison":
+    def from_scores(cls, champion: Champion, scores: Sequence[CaseScore]) -> "Comparison":
         """Pair the scores of the new model with the champion's."""
         changes = [row.dice - row.champion_dice for row in scores if row.champion_dice is not None]
         if not scores or len(changes) < len(scores):
             return cls(champion.name, None, problem="could not be scored on every test case")
-        unknown = sum(row.sha256_scan not in champion.tested_on for row in scores)
+        unknown = sum(row.sha256_scan not in champion.test_scan_digests for row in scores)
         interval = mean_interval([row.patient_id for row in scores], changes)
         return cls(champion.name, fmean(changes), interval, unknown)
 

@@ -19,7 +19,7 @@ from components.evaluate.model_card import write_model_card
 from components.evaluate.report import write_report
 from components.evaluate.rules import GateLimits, apply_rules
 from components.evaluate.scores import CaseResult, count_levels, score_case, write_scores
-from components.evaluate.verdict import judge
+from components.evaluate.verdict import build_verdict
 from components.runtime.errors import InputError
 from components.runtime.files import atomic_write, sha256_of
 from components.train import MODEL_FILE, TRAINING_FILE
@@ -33,7 +33,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Inputs:
-    """What an evaluation reads."""
+    """The inputs of an evaluation."""
 
     cases: Path  # output of ingest
     shards: Path  # output of slice; only its split is read
@@ -43,7 +43,7 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Outputs:
-    """What an evaluation writes, each atomically."""
+    """The outputs of an evaluation, each written atomically."""
 
     evaluation: Path  # folder with the verdict, the table of scores, the model card and the overlays
     report: Path  # HTML
@@ -80,13 +80,13 @@ def evaluate_model(
             _log.info("test case %s: Dice %.3f", case.case_id, result.score.dice)
             results.append(result)
         scores = [result.score for result in results]
-        comparison = Comparison.of(champion, scores) if champion else failed_comparison
+        comparison = Comparison.from_scores(champion, scores) if champion else failed_comparison
         gate, model_sha256 = apply_rules(scores, limits, comparison), sha256_of(inputs.model / MODEL_FILE)
         evaluation = Evaluation(
-            verdict=judge(gate, scores, model_sha256=model_sha256, threshold=choice.threshold),
+            verdict=build_verdict(gate, scores, model_sha256=model_sha256, threshold=choice.threshold),
             scores=scores,
             threshold_choice=choice,
-            counts=LevelCounts.pooled(result.counts for result in results),
+            counts=LevelCounts.pool(result.counts for result in results),
             slice_auc=_slice_auc(results),
             groups=group_scores(scores, limits.hard_cases),
             comparison=comparison,

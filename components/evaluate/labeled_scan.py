@@ -37,9 +37,9 @@ class LabeledScan:
             VolumeError: a file differs from the case table, or scan and mask differ in shape.
         """
         with ThreadPoolExecutor(1) as pool:
-            mask_read = pool.submit(lambda: read_volume(case.verified_mask(folder)))
+            mask_future = pool.submit(lambda: read_volume(case.verified_mask(folder)))
             scan, _ = read_ct(case.verified_scan(folder))
-        mask = mask_read.result()
+        mask = mask_future.result()
         if mask.voxels.shape != scan.voxels.shape:
             raise VolumeError(
                 f"case {case.case_id}: the scan has shape {scan.voxels.shape}, the mask {mask.voxels.shape}; "

@@ -28,14 +28,14 @@ class LevelCounts:
         self.mass = np.zeros(LEVELS, np.float64)  # sum of the probabilities at each level, each rounded to 1/8192
 
     @classmethod
-    def pooled(cls, cases: Iterable["LevelCounts"]) -> "LevelCounts":
+    def pool(cls, cases: Iterable["LevelCounts"]) -> "LevelCounts":
         """Sum the counts of several cases."""
-        pool = cls()
+        total = cls()
         for case in cases:
-            pool.lesion += case.lesion
-            pool.background += case.background
-            pool.mass += case.mass
-        return pool
+            total.lesion += case.lesion
+            total.background += case.background
+            total.mass += case.mass
+        return total
 
     def add(self, probability: NDArray[np.float32], truth: NDArray[np.bool_]) -> None:
         """Count (n, rows, columns) finite probabilities against the mask of the same voxels."""
@@ -75,8 +75,8 @@ class LevelCounts:
             counts.reshape(_BINS, -1).sum(axis=1) for counts in (self.lesion, self.background, self.mass)
         )
         voxels = lesion + background
-        used = voxels > 0
-        return Reliability(mass[used] / voxels[used], lesion[used] / voxels[used], voxels[used])
+        nonempty = voxels > 0
+        return Reliability(mass[nonempty] / voxels[nonempty], lesion[nonempty] / voxels[nonempty], voxels[nonempty])
 
 
 @dataclass(frozen=True)

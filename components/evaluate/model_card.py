@@ -22,7 +22,7 @@ _PACKAGES = ("lung-ct-pipelines", "tensorflow", "keras", "numpy")
 
 
 def write_model_card(path: Path, evaluation: Evaluation, data_license: str) -> None:
-    """Write the card of the evaluated model as a Markdown file; `data_license` is in words."""
+    """Write the card of the evaluated model as a Markdown file; `data_license` is free text."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         undefined=StrictUndefined,

@@ -33,7 +33,7 @@ class CaseScore:
     """The metrics of one case on the scan's own voxels. Rates run from 0 to 1, volumes are in milliliters.
 
     `round_trip_dice` is that of `components.ct.round_trip`, `champion_dice` that of the served version, None without
-    one. `all_background_*` score a prediction without any lesion, to show why accuracy decides nothing.
+    one. `all_background_*` score a prediction without any lesion, to show why no rule uses accuracy.
     """
 
     case_id: str
@@ -65,7 +65,7 @@ class CaseScore:
 
 @dataclass(frozen=True)
 class CaseResult:
-    """What remains of a case when its volume leaves memory."""
+    """The results of a case, kept after its volume is freed."""
 
     score: CaseScore
     counts: LevelCounts

@@ -18,7 +18,7 @@ class Rule:
     """A condition on one number. It fails closed: it does not hold without a finite value and limit."""
 
     name: str  # stable, such as "mean_dice"
-    what: str  # the number in words, such as "mean Dice over 10 test cases"
+    what: str  # description of the number, such as "mean Dice over 10 test cases"
     value: float | None  # unrounded; None if it cannot be computed
     limit: float  # a value equal to it passes
     at_least: bool = True  # whether the limit is a lower bound
@@ -56,7 +56,7 @@ class AppliedRules:
 
 
 @dataclass(frozen=True)
-class JudgedCase:
+class VerdictCase:
     """A test case behind the verdict, with the digests of its files."""
 
     case_id: str
@@ -73,7 +73,7 @@ class Verdict:
     model_sha256: str  # of the judged `model.keras`
     threshold: float  # probability from which a voxel counts as lesion
     test_dice: float  # mean Dice of the test cases, 0 without any
-    cases: tuple[JudgedCase, ...]
+    cases: tuple[VerdictCase, ...]
     not_applied: tuple[str, ...] = ()  # remarks, such as why a rule was not applied
 
     @property
@@ -120,9 +120,9 @@ class Verdict:
             temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
-def judge(gate: AppliedRules, scores: Sequence[CaseScore], *, model_sha256: str, threshold: float) -> Verdict:
+def build_verdict(gate: AppliedRules, scores: Sequence[CaseScore], *, model_sha256: str, threshold: float) -> Verdict:
     """Bind rules to the model and the test cases they were computed from."""
-    cases = tuple(JudgedCase(row.case_id, row.sha256_scan, row.sha256_mask, row.dice) for row in scores)
+    cases = tuple(VerdictCase(row.case_id, row.sha256_scan, row.sha256_mask, row.dice) for row in scores)
     test_dice = math.fsum(case.dice for case in cases) / len(cases) if cases else 0.0
     return Verdict(tuple(gate.rules), model_sha256, threshold, test_dice, cases, tuple(gate.not_applied))
 
@@ -136,13 +136,13 @@ def read_verdict(path: Path) -> Verdict:
     try:
         content = json.loads(path.read_text())
         verdict = _parse(content)
-        stated = content["verdict"]
+        recorded = content["verdict"]
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); run the evaluate step first") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path}: not a verdict ({type(error).__name__}: {error}); run evaluate again") from error
-    if stated != verdict.verdict:
-        raise InputError(f"{path}: states {stated!r}, but its rules give {verdict.verdict!r}; run evaluate again")
+    if recorded != verdict.verdict:
+        raise InputError(f"{path}: states {recorded!r}, but its rules give {verdict.verdict!r}; run evaluate again")
     return verdict
 
 
@@ -176,7 +176,7 @@ def _parse(content: dict[str, Any]) -> Verdict:
         str(content["model_sha256"]),
         float(content["threshold"]),
         float(content["test_dice"]),
-        tuple(JudgedCase(**row) for row in content["cases"]),
+        tuple(VerdictCase(**row) for row in content["cases"]),
         tuple(str(line) for line in content.get("not_applied", [])),
     )
 

@@ -1,6 +1,6 @@
 """The parity check: the exported files return the evaluated model's numbers, in this process and behind a server.
 
-Like TFX's InfraValidator, which only waits for a response, but the response is compared.
+Unlike TFX's InfraValidator, which only waits for a response, this check compares it.
 """
 
 import tempfile
@@ -76,12 +76,12 @@ def require_parity(
     """
     size = slices_hu.shape[1]
     # Slices of twice the grid's size, every pixel repeated: fitted to the grid they are `slices_hu`, up to rounding.
-    doubled = slices_hu.repeat(2, axis=1).repeat(2, axis=2)
+    doubled_hu = slices_hu.repeat(2, axis=1).repeat(2, axis=2)
     doubled_expected = GridFit(height=2 * size, width=2 * size, size=size).invert(expected)
-    worst = 0.0
+    max_difference = 0.0
     for signature, slices, probability in (
         (GRID_SIGNATURE, slices_hu, expected),
-        (ANY_SIZE_SIGNATURE, doubled, doubled_expected),
+        (ANY_SIZE_SIGNATURE, doubled_hu, doubled_expected),
     ):
         outputs = query(signature, slices)
         difference = float(np.abs(outputs[PROBABILITY] - probability).max())
@@ -96,5 +96,5 @@ def require_parity(
                 f"export: signature {signature} matches the evaluated model's mask in {agreement:.4%} of voxels; "
                 f"expected at least {MASK_AGREEMENT:.2%}; nothing was published"
             )
-        worst = max(worst, difference)
-    return worst
+        max_difference = max(max_difference, difference)
+    return max_difference

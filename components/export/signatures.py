@@ -74,7 +74,7 @@ class ServedModel(tf.Module):
 def write_warmup_requests(
     saved_model: Path, model_name: str, size: int, batch_sizes: tuple[int, ...] = (1, 32)
 ) -> None:
-    """Write requests that TensorFlow Serving answers before it serves a version, so no client waits for the first.
+    """Write the requests that TensorFlow Serving runs before it serves a version; the first client then need not wait.
 
     There is one `network` request for each batch size and one `serving_default` request.
     """

@@ -8,10 +8,10 @@ from components.ingest.sources import list_cohort
 
 
 def fingerprint_source(source: str, *, masks: str = "infection_masks", pseudonym_key: Path | None = None) -> str:
-    """Return a SHA-256 of the list of files that ingest would read with these parameters. Nothing is downloaded.
+    """Return a SHA-256 of the list of files that ingest would read, without downloading them.
 
     Raises:
-        InputError: source or key are invalid or missing; the message is that of ingest.
+        InputError: the source or the key is invalid or missing; ingest raises the same message.
     """
     naming = Naming.from_key_file(pseudonym_key)
     with naming.redact_object_names(source):

@@ -72,14 +72,14 @@ def assign_patients(case_ids: Iterable[str], source: Path, other_cases: Collecti
 
 
 def write_patients(folder: Path, patient_of: Mapping[str, str]) -> None:
-    """Write `patients.csv`: as a source, the folder keeps its patients."""
+    """Write `patients.csv`, from which ingest reads the patients if the folder is its source."""
     with (folder / PATIENTS_FILE).open("w", newline="", encoding="utf-8") as file:
         csv.writer(file, lineterminator="\n").writerows([("case_id", "patient_id"), *sorted(patient_of.items())])
 
 
 def _match(folders: Iterable[Path], *names: str) -> list[Path]:
-    wanted = {normalize_folder_name(name) for name in names}
-    return [path for path in folders if normalize_folder_name(path.name) in wanted]
+    normalized_names = {normalize_folder_name(name) for name in names}
+    return [path for path in folders if normalize_folder_name(path.name) in normalized_names]
 
 
 def _read_patients(path: Path) -> list[tuple[int, str, str]]:

@@ -78,7 +78,7 @@ def ingest(
     if not 0 <= label <= 255:
         raise InputError(f"label: {label}; expected a mask value of 1 to 255, or 0 for binary masks")
     if push_to and not push_to.startswith("gs://"):
-        raise InputError(f"push_to: {push_to!r}; expected gs://bucket/prefix or nothing")
+        raise InputError(f"push_to: {push_to!r}; expected gs://bucket/prefix or no value")
     naming = Naming.from_key_file(pseudonym_key)
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".ingest-", dir=output.parent) as scratch:
@@ -147,14 +147,14 @@ def _copy_scan(source: Path, target: Path) -> Intensity:
         write_on_file_grid(target, volume.voxels, volume.file_grid)
         return detect_intensity(volume.voxels)
     scan = read_nifti(source)
-    intensity = detect_intensity(scan.scaled())
+    intensity = detect_intensity(scan.scaled_voxels())
     write_deidentified(target, scan)
     return intensity
 
 
 def _copy_mask(source: Path, target: Path, label: int) -> None:
     mask = read_nifti(source)
-    lesion = binarize_lesion(mask.scaled(), label)
+    lesion = binarize_lesion(mask.scaled_voxels(), label)
     write_deidentified(target, mask if lesion is None else mask_like(mask, lesion))
 
 

@@ -1,7 +1,7 @@
 """The names of cases and patients in outputs and messages: those of their files, or pseudonyms.
 
 A pseudonym is a keyed hash (HMAC, RFC 2104): the same name and key give the same id in every run, so a cohort can be
-extended, and without the key nobody can check an id against a list of names. The key comes from a file, because
+extended, and without the key an id cannot be checked against a list of names. The key comes from a file, because
 parameters appear in logs and artifacts.
 """
 
@@ -23,7 +23,7 @@ _HASH_DIGITS = 12  # 48 bits: two of a thousand cases share an id once in half a
 
 
 class Naming:
-    """Map the names in a source to the names that may leave ingest: pseudonyms, or the same names without a key."""
+    """Map the names in a source to the names that outputs may contain: pseudonyms, or the same names without a key."""
 
     def __init__(self, key: bytes | None = None):
         self._key = key
@@ -55,7 +55,7 @@ class Naming:
         return name if self._key is None else f"case-{self._hash('case', name)}"
 
     def patient_id(self, patient: str, case: str) -> str:
-        """The output id of a patient; a patient without a name of its own takes the id of its case."""
+        """The output id of a patient; a patient without a name gets the id of its case."""
         if patient == case:
             return self.case_id(case)
         return patient if self._key is None else f"patient-{self._hash('patient', patient)}"

@@ -53,7 +53,7 @@ def fetch_cohort(source: str, scratch: Path, *, masks: str, seed: int, options: 
         write_cohort(scratch, _parse_case_count(source, rest), seed)
         return Cohort(scratch, PHANTOM)
     if kind == ZENODO:
-        record = options.record.at(rest) if rest else options.record
+        record = options.record.with_base_url(rest) if rest else options.record
         fetch_record(record, scratch / "cohort", (options.cache or scratch) / ZENODO, masks, options.retry_policy)
         return Cohort(scratch / "cohort", ZENODO)
     if kind == GCS:
@@ -80,7 +80,7 @@ def list_cohort(source: str, *, masks: str) -> list[str]:
     if kind == GCS:
         from components.storage.gcs import list_generations  # importing the client takes a second
 
-        return [" ".join(item) for item in list_generations(source, include=_selects(masks)).items()]
+        return [" ".join(item) for item in list_generations(source, include=_name_filter(masks)).items()]
     return _list_folder(Path(source).expanduser(), masks)
 
 
@@ -104,14 +104,14 @@ def _fetch_bucket(uri: str, scratch: Path, masks: str, options: FetchOptions) ->
     cache = (options.cache or scratch) / GCS / location.bucket / location.prefix
     deadline_s = options.retry_policy.stall_timeout_s if options.retry_policy else DEADLINE_S
     folder = scratch / "cohort"
-    # Link the listed objects alone: the cache may hold others from earlier runs.
-    for name in download_prefix(uri, cache, include=_selects(masks), deadline_s=deadline_s):
+    # Link only the listed objects: the cache may hold others from earlier runs.
+    for name in download_prefix(uri, cache, include=_name_filter(masks), deadline_s=deadline_s):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).symlink_to((cache / name).absolute())
     return Cohort(folder, _safe_name(location.prefix.rpartition("/")[2] or location.bucket))
 
 
-def _selects(masks: str) -> Callable[[str], bool]:
+def _name_filter(masks: str) -> Callable[[str], bool]:
     """Return a filter for object names below the prefix: scans, masks and the table of patients."""
     folders = {normalize_folder_name(name) for name in (*SCAN_FOLDERS, masks)}
     return lambda name: name == PATIENTS_FILE or normalize_folder_name(name.partition("/")[0]) in folders

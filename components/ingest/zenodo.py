@@ -24,7 +24,7 @@ class Record:
     base_url: str
     sha256: Mapping[str, str]
 
-    def at(self, base_url: str) -> Self:
+    def with_base_url(self, base_url: str) -> Self:
         """Return the same archives at another address."""
         return replace(self, base_url=base_url.rstrip("/"))
 

@@ -93,9 +93,9 @@ def preview_png(scan_hu: NDArray[np.int16], mask: NDArray[np.uint8], spacing_mm:
     size = _fit(slice_hu.shape, (spacing_mm[1], spacing_mm[0]), _PREVIEW_WIDTH, _PREVIEW_HEIGHT)
     gray = _gray(slice_hu, size, _PREVIEW_GRAYS)
     image = _palette_image(np.hstack([gray, gray]), _PREVIEW_GRAYS)
-    outlined = _palette_image(gray, _PREVIEW_GRAYS)
-    _draw_outline(outlined, slices_mask[index], fill=_PREVIEW_GRAYS, width=2)
-    image.paste(outlined, (size[0], 0))
+    outline_image = _palette_image(gray, _PREVIEW_GRAYS)
+    _draw_outline(outline_image, slices_mask[index], fill=_PREVIEW_GRAYS, width=2)
+    image.paste(outline_image, (size[0], 0))
     return _png(image)
 
 

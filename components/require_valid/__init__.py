@@ -1,1 +1,1 @@
-"""Fail a run whose cohort was refused by validate."""
+"""Fail a run if validate refused its cohort."""

@@ -10,7 +10,7 @@ def require_valid(refusal: str) -> None:
     """Fail the run if validate refused the cohort.
 
     Args:
-        refusal: Why, from validate; empty for an accepted cohort.
+        refusal: The reason, from validate; empty for an accepted cohort.
     """
     import sys
 

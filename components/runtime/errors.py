@@ -1,4 +1,4 @@
-"""Errors that a user can fix. Each message is one line: what, what was found, what was expected, what to do."""
+"""Errors that a user can fix. Each message is one line: the item, the problem, the expectation, the remedy."""
 
 import errno
 import sys
@@ -42,4 +42,4 @@ def exit_on_input_error() -> Iterator[None]:
     except OSError as error:
         if error.errno not in _MACHINE_FAULTS:
             raise
-        sys.exit(f"error: {error.filename or 'output'}: {error.strerror}; no partial files were left")
+        sys.exit(f"error: {error.filename or 'output'}: {error.strerror}; partial files were removed")

@@ -31,7 +31,7 @@ def map_cases(
     bounds memory. The first exception cancels the remaining cases.
 
     Args:
-        function: what to do with one case.
+        function: processes one case.
         cases: the cases.
         log_prefix: start of the progress lines, as in `<log_prefix> 10/50 cases`.
         workers: number of threads; defaults to the available CPUs.

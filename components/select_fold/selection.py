@@ -30,7 +30,7 @@ def select_fold(shards: Path, assignment: Path, output: Path, *, number: int) ->
 
 
 def copy_shards(shards: Path, output: Path, cases: Mapping[str, Sequence[str]]) -> Split:
-    """Copy a cohort's shards to another split, `cases`, in which a case may be in several parts."""
+    """Copy a cohort's shards to another split, `cases`, in which a case may be in several splits."""
     cohort = Split.read(shards)
     paths = {path.stem: path for split in SPLITS for path in (shards / split).glob("*.tfrecord")}
     with atomic_write(output) as temporary:

@@ -80,12 +80,12 @@ def _slice_case(case: Case, *, folder: Path, output: Path, size: int, min_lesion
     mask = read_volume(case.verified_mask(folder))
     slices_mask = axial_slices(mask.voxels)
     lesion_pixels = np.array([np.count_nonzero(pixels) for pixels in slices_mask])
-    kept = np.flatnonzero(lesion_pixels >= min_lesion_pixels)
-    if len(kept):
-        selected = slice(None) if len(kept) == len(slices_mask) else kept  # a slice object avoids a copy
-        hu = fit_hu(axial_slices(scan.voxels)[selected], size)
-        write_shard(_shard(output, case.case_id), case.case_id, kept, hu, fit_mask(slices_mask[selected], size))
-    return len(kept), float(lesion_pixels.sum() / slices_mask.size)
+    indices = np.flatnonzero(lesion_pixels >= min_lesion_pixels)
+    if len(indices):
+        selection = slice(None) if len(indices) == len(slices_mask) else indices  # a slice object avoids a copy
+        hu = fit_hu(axial_slices(scan.voxels)[selection], size)
+        write_shard(_shard(output, case.case_id), case.case_id, indices, hu, fit_mask(slices_mask[selection], size))
+    return len(indices), float(lesion_pixels.sum() / slices_mask.size)
 
 
 def _shard(folder: Path, case_id: str) -> Path:

@@ -80,14 +80,14 @@ def group_by_patient(cases: Iterable[Case], burden: Mapping[str, float]) -> dict
 
 
 def require_patients_apart(cases: Iterable[Case], parts: Mapping[str, Iterable[str]]) -> None:
-    """Raise `CohortError` with every patient whose scans are in more than one part."""
+    """Raise `CohortError` with every patient whose scans are in more than one split."""
     patient_of = {case.case_id: case.patient_id for case in cases}
     parts_of: dict[str, set[str]] = defaultdict(set)
     for name, case_ids in parts.items():
         for case_id in case_ids:
             parts_of[patient_of[case_id]].add(name)
-    shared = [f"{patient} in {' and '.join(sorted(names))}" for patient, names in parts_of.items() if len(names) > 1]
-    if shared:
+    problems = [f"{patient} in {' and '.join(sorted(names))}" for patient, names in parts_of.items() if len(names) > 1]
+    if problems:
         raise CohortError(
-            f"patients in more than one part: {'; '.join(sorted(shared))}; keep the scans of a patient together"
+            f"patients in more than one split: {'; '.join(sorted(problems))}; keep the scans of a patient together"
         )

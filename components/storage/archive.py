@@ -1,4 +1,4 @@
-"""Safe extraction of zip archives from outside."""
+"""Safe extraction of untrusted zip archives."""
 
 import stat
 import zipfile
@@ -27,14 +27,14 @@ def extract_zip(
         InputError: not a zip archive, damaged, encrypted, an unsafe path or a link, or larger than the limits.
     """
     try:
-        with zipfile.ZipFile(archive) as opened, atomic_write(folder) as temporary:
+        with zipfile.ZipFile(archive) as zip_file, atomic_write(folder) as temporary:
             temporary.mkdir()
-            members = _safe_members(archive, opened.infolist())
+            members = _safe_members(archive, zip_file.infolist())
             limit_bytes = min(max_bytes, max(_ALWAYS_ALLOWED_BYTES, int(archive.stat().st_size * max_ratio)))
             remaining_bytes = limit_bytes
             for member in members:
                 if member.filename.lower().endswith(suffixes):
-                    remaining_bytes = _extract(opened, member, temporary / member.filename, remaining_bytes)
+                    remaining_bytes = _extract(zip_file, member, temporary / member.filename, remaining_bytes)
                 if remaining_bytes < 0:
                     raise InputError(
                         f"{archive.name}: unpacks to more than {limit_bytes / 1e6:,.0f} MB at {member.filename}; "
@@ -48,14 +48,14 @@ def _safe_members(archive: Path, members: list[zipfile.ZipInfo]) -> list[zipfile
     """Return the files among the members after checking all of them."""
     if len(members) > _MAX_MEMBERS:
         raise InputError(f"{archive.name}: holds {len(members):,} members; expected {_MAX_MEMBERS:,} at most")
-    seen: set[str] = set()
+    names: set[str] = set()
     for member in members:
         reason = _rejection_reason(member)
-        if not reason and member.filename.casefold() in seen:
+        if not reason and member.filename.casefold() in names:
             reason = "is a duplicate"
         if reason:
             raise InputError(f"{archive.name}: member {member.orig_filename!r} {reason}; nothing was unpacked")
-        seen.add(member.filename.casefold())
+        names.add(member.filename.casefold())
     return [member for member in members if not member.is_dir()]
 
 
@@ -70,11 +70,11 @@ def _rejection_reason(member: zipfile.ZipInfo) -> str | None:
     return "is encrypted" if member.flag_bits & _ENCRYPTED else None
 
 
-def _extract(opened: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path, remaining_bytes: int) -> int:
-    """Extract one member; return how many of the remaining bytes are left, negative if they did not suffice."""
+def _extract(zip_file: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path, remaining_bytes: int) -> int:
+    """Extract one member; return the bytes left of the limit, negative if it is exceeded."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with opened.open(member) as packed, path.open("wb") as file:
-        while remaining_bytes >= 0 and (block := packed.read(_BLOCK_BYTES)):
+    with zip_file.open(member) as source, path.open("wb") as file:
+        while remaining_bytes >= 0 and (block := source.read(_BLOCK_BYTES)):
             remaining_bytes -= len(block)
             if remaining_bytes >= 0:
                 file.write(block)

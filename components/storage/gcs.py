@@ -56,7 +56,7 @@ def list_generations(uri: str, *, include: Callable[[str], bool]) -> dict[str, s
     Raises:
         InputError: as in `download_prefix`.
     """
-    blobs = _included_blobs(GcsUri.parse(uri), include, DEADLINE_S)
+    blobs = _select_blobs(GcsUri.parse(uri), include, DEADLINE_S)
     return {name: f"{blob.generation} {blob.crc32c} {blob.size}" for name, blob in sorted(blobs.items())}
 
 
@@ -78,7 +78,7 @@ def download_prefix(
             changes during the download, or a server that keeps failing.
     """
     location = GcsUri.parse(uri)
-    blobs = _included_blobs(location, include, deadline_s)
+    blobs = _select_blobs(location, include, deadline_s)
     total_bytes = sum(blob.size for blob in blobs.values())
     with (
         transfer_progress(f"{uri}: {len(blobs)} objects", total_bytes) as progress,
@@ -147,7 +147,7 @@ def _list_blobs(location: GcsUri, deadline_s: float) -> Iterator[tuple[str, stor
                 yield blob.name.removeprefix(prefix), blob
 
 
-def _included_blobs(location: GcsUri, include: Callable[[str], bool], deadline_s: float) -> dict[str, storage.Blob]:
+def _select_blobs(location: GcsUri, include: Callable[[str], bool], deadline_s: float) -> dict[str, storage.Blob]:
     blobs = {name: blob for name, blob in _list_blobs(location, deadline_s) if include(name)}
     if not blobs:
         raise InputError(f"{location.join()}: holds no objects to download; {_CREDENTIALS}")
@@ -182,7 +182,7 @@ def _fetch(uri: str, blob: storage.Blob, path: Path, deadline_s: float) -> str:
             **_retry_options(deadline_s),
         )
     except (api.NotFound, api.PreconditionFailed) as error:
-        raise InputError(f"{uri}: changed during the download; run again when nothing writes to it") from error
+        raise InputError(f"{uri}: changed during the download; run again when it no longer changes") from error
     return crc32c_of(path)
 
 

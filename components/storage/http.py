@@ -1,6 +1,6 @@
-"""Download one file over HTTP: resumed after a cut, retried within limits, verified by its SHA-256.
+"""Download one file over HTTP: resumed after an interruption, retried within limits, verified by its SHA-256.
 
-Retries of urllib3 and pooch begin again at the first byte; an archive of 1 GB over a bad line needs a resumed range.
+Retries of urllib3 and pooch start at the first byte; 1 GB over an unreliable connection needs resumed ranges.
 """
 
 import fcntl
@@ -44,7 +44,7 @@ class RetryPolicy:
 
 
 class TransientError(Exception):
-    """The server failed in a way that may pass; `retry_after_s` is the delay it requested."""
+    """A server failure that a retry may resolve; `retry_after_s` is the delay it requested."""
 
     def __init__(self, reason: str, retry_after_s: float = 0):
         super().__init__(reason)
@@ -88,8 +88,8 @@ def _fetch_verified(url: str, partial: Path, sha256: str, name: str, policy: Ret
 
 def _fetch(url: str, partial: Path, name: str, policy: RetryPolicy) -> None:
     """Complete `partial` in as many requests as necessary."""
-    started = last_byte = time.monotonic()
-    deadline = started + policy.deadline_s
+    start = last_byte = time.monotonic()
+    deadline = start + policy.deadline_s
     received, attempt = _size(partial), 0
     with transfer_progress(name) as progress, requests.Session() as session:
         progress.update(received)
@@ -106,7 +106,7 @@ def _fetch(url: str, partial: Path, name: str, policy: RetryPolicy) -> None:
                 if now + wait_s > min(last_byte + policy.stall_timeout_s, deadline):
                     if not received:
                         partial.unlink(missing_ok=True)
-                    raise InputError(f"{url}: gave up after {now - started:.0f} s: {error}; try again later") from error
+                    raise InputError(f"{url}: gave up after {now - start:.0f} s: {error}; try again later") from error
                 _log.info("%s: %s; retrying in %.1f s", name, error, wait_s)
                 time.sleep(wait_s)
 
@@ -137,7 +137,7 @@ def _request_rest(
         if response.status_code == _PARTIAL:
             if not sent_range.startswith(f"bytes {received}-"):
                 partial.unlink(missing_ok=True)
-                raise TransientError("the server sent another range than requested")
+                raise TransientError("the server sent a range that was not requested")
         elif received:  # the server ignores ranges and sends the whole file
             progress.update(-received)
             received = 0

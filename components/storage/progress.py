@@ -20,7 +20,7 @@ def transfer_progress(description: str, total_bytes: int | None = None) -> tqdm:
 class _LoggedProgress(tqdm):
     def display(self, msg: str | None = None, pos: int | None = None) -> None:
         """Log the state; tqdm calls this at most once per interval, and at the end."""
-        done_mb, elapsed_s = self.n / 1e6, self.format_dict["elapsed"]
+        current_mb, elapsed_s = self.n / 1e6, self.format_dict["elapsed"]
         total = f" of {self.total / 1e6:,.1f} MB ({self.n / self.total:.0%})" if self.total else " MB"
         if self.n:
-            _log.info("%s: %s%s, %.1f MB/s", self.desc, f"{done_mb:,.1f}", total, done_mb / max(elapsed_s, 1e-3))
+            _log.info("%s: %s%s, %.1f MB/s", self.desc, f"{current_mb:,.1f}", total, current_mb / max(elapsed_s, 1e-3))

@@ -19,7 +19,7 @@ TABLE_FILE = "cases.csv"
 
 @dataclass(frozen=True)
 class FoldScores:
-    """Every case of the cohort, scored by the network of the fold that left it out."""
+    """Every case of the cohort, scored by a network that was not trained on it."""
 
     rows: list[dict[str, str]]  # of the evaluations' score tables, with `fold` as the first column
 
@@ -69,10 +69,10 @@ def read_fold_scores(numbers: Sequence[int], evaluations: Sequence[Path]) -> Fol
                 rows += [{"fold": str(number), **row} for row in csv.DictReader(file)]
         except OSError as error:
             raise InputError(f"fold {number}: {error.filename}: {error.strerror}; run its evaluation again") from error
-    ids = [row["case_id"] for row in rows]
-    repeated = sorted({case for case in ids if ids.count(case) > 1})
-    if repeated or not rows:
-        problem = f"{', '.join(repeated)} tested twice" if repeated else "no case tested"
+    case_ids = [row["case_id"] for row in rows]
+    duplicates = sorted({case for case in case_ids if case_ids.count(case) > 1})
+    if duplicates or not rows:
+        problem = f"{', '.join(duplicates)} tested twice" if duplicates else "no case tested"
         raise InputError(f"cross-validation: {problem}; expected every case in one test fold; check the folds")
     return FoldScores(sorted(rows, key=lambda row: (int(row["fold"]), row["case_id"])))
 

@@ -67,8 +67,8 @@ class CheckpointFolder:
         path = self.folder / f"epoch-{checkpoint.epoch:04d}.{hashlib.sha256(content).hexdigest()[:16]}.npz"
         with atomic_write(path) as temporary:
             temporary.write_bytes(content)
-        for old in self._list_paths()[:-_KEEP]:
-            old.unlink()
+        for old_path in self._list_paths()[:-_KEEP]:
+            old_path.unlink()
         return path
 
     def read_newest(self) -> Checkpoint | None:

@@ -105,8 +105,8 @@ def build_network(image_size: int, recipe: Recipe = Recipe(), *, dtype: str = "f
 def average_flips(network: keras.Model) -> keras.Model:
     """Wrap a trained network to average its output over each slice and its left-right mirror image."""
     slices_hu = keras.Input(network.input_shape[1:], name="slices_hu", dtype="float32")
-    mirrored = keras.ops.flip(network(keras.ops.flip(slices_hu, axis=2)), axis=2)
-    return keras.Model(slices_hu, layers.Average(dtype="float32")([network(slices_hu), mirrored]), name="flip_averaged")
+    mirror = keras.ops.flip(network(keras.ops.flip(slices_hu, axis=2)), axis=2)
+    return keras.Model(slices_hu, layers.Average(dtype="float32")([network(slices_hu), mirror]), name="flip_averaged")
 
 
 def load_model(path: Path) -> keras.Model:

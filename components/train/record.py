@@ -29,7 +29,7 @@ class Training:
     slices: int  # number of training slices
     slices_with_lesion: int
     # By epoch: loss and dice of the augmented training slices, and the validation values. val_accuracy is the share
-    # of grid cells on the correct side of 0.5, and selects nothing.
+    # of grid cells on the correct side of 0.5, and is only recorded.
     history: dict[str, list[float]] = field(
         default_factory=lambda: {"loss": [], "dice": [], "val_loss": [], "val_dice": [], "val_accuracy": []}
     )
@@ -84,11 +84,11 @@ class Training:
 
     def epoch_line(self, improved: bool) -> str:
         """A log line for the last epoch, such as `epoch 3/30 [##........] loss 0.31, ...`."""
-        done, total = len(self.history["loss"]), self.recipe.epochs
-        bar = "#" * (done * _BAR_CELLS // total)
+        epoch, total = len(self.history["loss"]), self.recipe.epochs
+        bar = "#" * (epoch * _BAR_CELLS // total)
         last = {name: series[-1] for name, series in self.history.items()}
         return (
-            f"epoch {done:>{len(str(total))}}/{total} [{bar:.<{_BAR_CELLS}}] loss {last['loss']:.4f}, "
+            f"epoch {epoch:>{len(str(total))}}/{total} [{bar:.<{_BAR_CELLS}}] loss {last['loss']:.4f}, "
             f"Dice {last['dice']:.3f}, validation Dice {last['val_dice']:.3f}{' (best)' if improved else ''}, "
             f"{self.epoch_seconds[-1]:.1f} s"
         )

@@ -34,7 +34,7 @@ def validate(
         report: Every case with a picture, all findings and all facts, for the UI.
         metrics: Numbers of cases and findings, and the mean round-trip Dice at image_size.
         on_invalid: Refuse a cohort with a critical finding (fail), or drop the cases that have one (skip).
-        image_size: Edge of the network's grid in pixels, for the audit of what resizing loses.
+        image_size: Edge of the network's grid in pixels, for the resize audit.
         reference_profile: Folder of an earlier run's profile, a path or gs://; empty for no comparison.
 
     Returns:

@@ -1,7 +1,6 @@
 """Great Expectations' pages of the suite and its result, made self-contained.
 
-The library's templates load styles and scripts from seventeen addresses. Inside a hospital these are unreachable,
-elsewhere they track readers. A few lines of style replace them.
+The library's templates load styles and scripts from seventeen addresses: unreachable in a hospital, tracking elsewhere.
 """
 
 import json

@@ -75,7 +75,7 @@ def fact_table(facts: Sequence[CaseFacts], cases: Sequence[Case]) -> pd.DataFram
     has_several = lungs.transform("count") > 1
     table["patient_lung_ratio"] = (lungs.transform("max") / lungs.transform("min")).where(has_several)
     table["duplicate_of"] = _earlier_case(table.case_id, [case.sha256_scan for case in cases])
-    # Empty masks of one shape are identical files, which is not a finding.
+    # Empty masks of one shape are identical files, but not duplicates.
     has_lesion = table.read_error.isna() & (table.lesion_voxels != 0)
     table["mask_duplicate_of"] = _earlier_case(table.case_id, [case.sha256_mask for case in cases]).where(has_lesion)
     return table

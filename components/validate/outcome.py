@@ -25,8 +25,8 @@ class Finding:
     severity: Severity
     case_id: str | None  # None for the cohort
     fact: str  # column of the fact table
-    message: str  # what was found and what was expected
-    remedy: str  # what to do
+    message: str  # the value and the expectation
+    remedy: str  # advice to the user
 
     @property
     def is_critical(self) -> bool:
@@ -38,8 +38,8 @@ class Finding:
 class Outcome:
     """The outcome of a validation."""
 
-    accepted: list[str]  # ids of the cases to train on; empty if the cohort is refused
-    dropped: list[str]  # ids of the cases with critical findings
+    accepted_ids: list[str]  # ids of the cases to train on; empty if the cohort is refused
+    dropped_ids: list[str]  # ids of the cases with critical findings
     findings: list[Finding]
     refusal: str | None  # why the cohort is refused, in one line
     drifts: list[Drift]  # empty without a reference profile
@@ -53,8 +53,8 @@ class Outcome:
     def summary(self) -> dict[str, float]:
         """Finite metrics for the comparison of runs."""
         numbers: dict[str, float] = {
-            "cases_accepted": len(self.accepted),
-            "cases_dropped": len(self.dropped),
+            "cases_accepted": len(self.accepted_ids),
+            "cases_dropped": len(self.dropped_ids),
             "critical_findings": len(self.critical),
             "warnings": len(self.findings) - len(self.critical),
         }

@@ -1,7 +1,6 @@
 """The profile of a cohort: reference statistics that reveal the drift of later cohorts.
 
-A test result holds for scans like the tested ones. It no longer holds for a cohort with another HU distribution,
-other slice spacings or a heavier lesion burden.
+A test result does not apply to a cohort with another HU distribution, slice spacing or lesion burden.
 """
 
 import json
@@ -62,7 +61,7 @@ class Profile:
 
             with tempfile.TemporaryDirectory() as scratch:
                 if not download_prefix(str(address), Path(scratch), include=PROFILE_FILE.__eq__):
-                    raise InputError(f"{address}: no {PROFILE_FILE} found; give that of a validate step")
+                    raise InputError(f"{address}: no {PROFILE_FILE} found; give the profile of a validate step")
                 return cls.read(scratch)
         path = Path(address).expanduser() / PROFILE_FILE
         try:
@@ -71,7 +70,7 @@ class Profile:
                 raise ValueError("different HU bins")
             return cls(**content)
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-            raise InputError(f"{path}: not a cohort profile ({error}); give that of a validate step") from error
+            raise InputError(f"{path}: not a cohort profile ({error}); give the profile of a validate step") from error
 
 
 @dataclass(frozen=True)
@@ -111,16 +110,16 @@ def stability_index(*, reference: NDArray[np.float64], observed: NDArray[np.floa
     (observed - reference) · ln(observed / reference) (Siddiqi, Credit Risk Scorecards, 2006).
     """
     decile = np.minimum((np.cumsum(reference) - reference / 2) * _BINS, _BINS - 1).astype(int)
-    used = np.unique(decile)
-    old, new = (np.maximum(np.bincount(decile, shares)[used], _MIN_SHARE) for shares in (reference, observed))
+    bins = np.unique(decile)
+    old, new = (np.maximum(np.bincount(decile, shares)[bins], _MIN_SHARE) for shares in (reference, observed))
     return float(((new - old) * np.log(new / old)).sum())
 
 
 def _quantiles(values: pd.Series) -> dict[str, float]:
-    present = values.dropna().to_numpy(float)
-    if not len(present):
+    numbers = values.dropna().to_numpy(float)
+    if not len(numbers):
         return {"n": 0}
-    return {"n": len(present)} | {f"p{q:02}": float(np.percentile(present, q)) for q in QUANTILES}
+    return {"n": len(numbers)} | {f"p{q:02}": float(np.percentile(numbers, q)) for q in QUANTILES}
 
 
 def _format(quantiles: Mapping[str, float]) -> str:

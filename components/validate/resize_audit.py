@@ -1,4 +1,4 @@
-"""What the network's grid costs each case: lesions that vanish, and the Dice that a round trip leaves."""
+"""The cost of the network's grid for each case: lost lesions, and the Dice after a round trip."""
 
 from dataclasses import dataclass
 

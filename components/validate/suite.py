@@ -1,4 +1,4 @@
-"""The expectation suite: what the fact table of a cohort must meet, as critical findings and warnings."""
+"""The expectation suite: conditions on the fact table of a cohort, as critical findings and warnings."""
 
 import logging
 from typing import Any, NamedTuple

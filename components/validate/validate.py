@@ -57,7 +57,7 @@ def validate(
     the step succeeds. The table of accepted cases is then empty, and slice refuses it.
 
     Args:
-        cases: output of ingest; the volumes stay there.
+        cases: output of ingest.
         outputs: paths to write.
         on_invalid: `fail` refuses a cohort with a critical finding; `skip` drops the cases that have one.
         image_size: edge of the network's grid in pixels, for the resize audit.
@@ -76,11 +76,11 @@ def validate(
     inspections = map_cases(partial(inspect_case, cases, image_size=image_size), table, "checked", workers)
     facts = fact_table([inspection.facts for inspection in inspections], table)
     result = check_facts(facts)
-    outcome, profile = _judge(facts, inspections, result.findings, skip, reference)
+    outcome, profile = _determine_outcome(facts, inspections, result.findings, skip, reference)
     with _new_folder(outputs.data_docs) as folder:
         write_data_docs(folder, result.suite, result.validation)
     with _new_folder(outputs.accepted) as folder:
-        write_cases(folder, [case for case in table if case.case_id in outcome.accepted])
+        write_cases(folder, [case for case in table if case.case_id in outcome.accepted_ids])
     with _new_folder(outputs.profile) as folder:
         profile.write(folder)
     with _new_folder(outputs.facts) as folder:
@@ -96,22 +96,22 @@ def validate(
     return outcome
 
 
-def _judge(
+def _determine_outcome(
     facts: pd.DataFrame, inspections: list[Inspection], findings: list[Finding], skip: bool, reference: Profile | None
 ) -> tuple[Outcome, Profile]:
     """Return the outcome, and the profile of the cases without critical findings."""
     critical = [finding for finding in findings if finding.is_critical]
-    dropped = {finding.case_id for finding in critical if finding.case_id}
-    kept = facts[~facts.case_id.isin(dropped)]
-    if skip and dropped and len(kept):
+    invalid_ids = {finding.case_id for finding in critical if finding.case_id}
+    valid_facts = facts[~facts.case_id.isin(invalid_ids)]
+    if skip and invalid_ids and len(valid_facts):
         # The remaining cases must meet the expectations on the cohort, too.
-        critical = [finding for finding in check_facts(kept).findings if finding.is_critical]
-    sound = [inspection for inspection in inspections if inspection.facts.case_id not in dropped]
-    profile = Profile.from_facts(kept, [inspection.hu_shares for inspection in sound])
+        critical = [finding for finding in check_facts(valid_facts).findings if finding.is_critical]
+    valid_inspections = [inspection for inspection in inspections if inspection.facts.case_id not in invalid_ids]
+    profile = Profile.from_facts(valid_facts, [inspection.hu_shares for inspection in valid_inspections])
     drifts = compare_profiles(reference=reference, observed=profile) if reference else []
     outcome = Outcome(
-        accepted=[] if critical else list(kept.case_id),
-        dropped=sorted(dropped),
+        accepted_ids=[] if critical else list(valid_facts.case_id),
+        dropped_ids=sorted(invalid_ids),
         findings=[*findings, *(_drift_finding(drift) for drift in drifts if drift.exceeds_limit)],
         refusal=f"validation of {len(facts)} cases failed: {join_findings(critical)}" if critical else None,
         drifts=drifts,

@@ -30,7 +30,7 @@ from components.train.network import load_model
 from serving.versions.layout import VERDICT_FILE
 
 MAX_EDGE = 140  # cells: 140³ incompressible bytes are 3.7 MB in base64, and NiiVue is 1.1 MB
-FULL_CELL = 255  # value of a cell that is lesion throughout
+FULL_CELL = 255  # value of a cell full of lesion
 
 _FOLDER = Path(__file__).parent
 _TEMPLATE, _SCRIPT = _FOLDER / "view.html.jinja", (_FOLDER / "view.js").read_text()
@@ -118,7 +118,7 @@ def average(slices: NDArray, rescale: Callable[[NDArray], NDArray] = lambda pixe
     cells = [min(edge, MAX_EDGE) for edge in slices.shape]
     # Sparse: a cell depends on a few voxels per axis, and dense products take many times as long.
     along, down, across = (sparse_resampling_matrix(n_from=n, n_to=m) for n, m in zip(slices.shape, cells, strict=True))
-    # Slice by slice: no float volume of the scan's own size is ever held.
+    # Slice by slice, to avoid a float volume of the scan's size.
     planes = np.stack([(across @ (down @ rescale(pixels.astype(np.float32))).T).T for pixels in slices])
     averages = (along @ planes.reshape(len(planes), -1)).reshape(cells)
     return np.rint(averages * FULL_CELL).astype(np.uint8)

@@ -1,6 +1,6 @@
 """Cluster settings of the steps: resources, timeouts, retries, caching, node pools, display names.
 
-`for_cluster` rebuilds a pipeline with these settings; the pipeline itself stays the same locally.
+`for_cluster` rebuilds a pipeline with these settings; local runs use the original.
 """
 
 import functools
@@ -75,7 +75,7 @@ class ClusterOptions:
 def for_cluster(
     pipeline: dsl.graph_component.GraphComponent, options: ClusterOptions | None = None
 ) -> dsl.graph_component.GraphComponent:
-    """Rebuild a pipeline with cluster settings on its tasks; the original stays unchanged.
+    """Rebuild a pipeline with cluster settings on its tasks, without changing the original.
 
     Raises:
         InputError: the options name an unknown step.
@@ -121,11 +121,11 @@ def _configure(task: dsl.PipelineTask, options: ClusterOptions) -> None:
 
 def _configure_train_nodes(task: dsl.PipelineTask, options: ClusterOptions) -> None:
     """Request GPUs, and the nodes that have them."""
-    tolerated = dict.fromkeys(options.tolerate)
+    taints = dict.fromkeys(options.tolerate)
     if options.gpus:
         task.set_accelerator_type(options.gpu_type).set_accelerator_limit(options.gpus)
-        tolerated[options.gpu_type] = None
+        taints[options.gpu_type] = None
     for label, value in options.node_selector.items():
         kubernetes.add_node_selector(task, label_key=label, label_value=value)
-    for key in tolerated:
+    for key in taints:
         kubernetes.add_toleration(task, key=key, operator="Exists", effect="NoSchedule")

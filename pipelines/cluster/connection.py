@@ -1,4 +1,4 @@
-"""The connection to a Kubeflow Pipelines API, with its errors in plain words."""
+"""The connection to a Kubeflow Pipelines API, with one-line errors."""
 
 import contextlib
 import io
@@ -79,7 +79,7 @@ def _message(error: kfp_server_api.ApiException) -> str:
 
 class _Client(kfp.Client):
     def get_kfp_healthz(self, sleep_duration: int = 0) -> kfp_server_api.V2beta1GetHealthzResponse:
-        """Ask once: with a wrong token, kfp asks five times, 5 s apart, with a traceback each."""
+        """Make one request; with a wrong token, kfp makes five, 5 s apart, and prints a traceback each time."""
         return self._healthz_api.healthz_service_get_healthz()
 
 

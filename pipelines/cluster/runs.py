@@ -30,7 +30,7 @@ class UploadedVersion:
 
     @property
     def outcome(self) -> str:
-        """What the upload did."""
+        """The effect of the upload, as a clause."""
         return "uploaded" if self.is_new else "already uploaded"
 
 
@@ -64,9 +64,9 @@ def upload(cluster: Cluster, package: Path) -> UploadedVersion:
             # Created empty: `upload_pipeline` names the first version after the pipeline.
             body = kfp_server_api.V2beta1Pipeline(display_name=name, namespace=cluster.namespace)
             pipeline_id = client._pipelines_api.pipeline_service_create_pipeline(pipeline=body).pipeline_id
-        present = _version_id(client, pipeline_id, version)
-        if present is not None:
-            return UploadedVersion(pipeline_id, present, version, is_new=False)
+        existing_id = _version_id(client, pipeline_id, version)
+        if existing_id is not None:
+            return UploadedVersion(pipeline_id, existing_id, version, is_new=False)
         stored = client.upload_pipeline_version(str(package), pipeline_version_name=version, pipeline_id=pipeline_id)
         return UploadedVersion(pipeline_id, stored.pipeline_version_id, version, is_new=True)
 
@@ -108,7 +108,7 @@ def schedule(cluster: Cluster, uploaded: UploadedVersion, settings: RunSettings,
     with api_call(cluster.host):
         experiment_id = client.create_experiment(settings.experiment, namespace=cluster.namespace).experiment_id
         predecessors = _recurring_run_ids(client, experiment_id, settings.name)
-        created = client.create_recurring_run(
+        response = client.create_recurring_run(
             experiment_id,
             settings.name,
             cron_expression=cron,
@@ -119,7 +119,7 @@ def schedule(cluster: Cluster, uploaded: UploadedVersion, settings: RunSettings,
         # Deleted last: a rejected schedule must leave the present one in place.
         for recurring_run_id in predecessors:
             client.delete_recurring_run(recurring_run_id)
-    return created.recurring_run_id
+    return response.recurring_run_id
 
 
 def _run_arguments(uploaded: UploadedVersion, settings: RunSettings) -> dict[str, Any]:

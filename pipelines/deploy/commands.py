@@ -11,14 +11,14 @@ from pipelines.deploy.deployment import NAMESPACE, STAGES, Deployment, Engine, O
 def add_to(commands: Any) -> None:
     """Add the subcommands to argparse's `commands`."""
     deploy = commands.add_parser("deploy", help="build, push, compile, upload and serve on a cluster")
-    undeploy = commands.add_parser("undeploy", help="remove serving from the cluster; models stay")
+    undeploy = commands.add_parser("undeploy", help="remove serving from the cluster and keep the models")
     doctor = commands.add_parser("doctor", help="check tools, credentials and clusters")
     for command, run in ((deploy, _deploy), (undeploy, _undeploy), (doctor, _doctor)):
         _add_settings(command)
         command.set_defaults(run=run)
     for command in (deploy, undeploy):
         command.add_argument("--build", type=Path, default=Path("build"), help="folder (default: %(default)s)")
-        command.add_argument("--dry-run", action="store_true", help="print and check everything, change nothing")
+        command.add_argument("--dry-run", action="store_true", help="print and check everything without changes")
     deploy.add_argument("--skip", nargs="*", default=[], choices=STAGES, metavar="STAGE", help=", ".join(STAGES))
 
 

@@ -52,7 +52,7 @@ def deploy(deployment: Deployment, build: Path, *, skip: Sequence[Stage] = (), d
 
 
 def undeploy(deployment: Deployment, build: Path, *, dry_run: bool = False) -> None:
-    """Delete the servers; the namespace, volume claims, models and pipeline versions stay.
+    """Delete the servers, but not the namespace, volume claims, models and pipeline versions.
 
     Raises:
         InputError: kubectl fails.
@@ -97,7 +97,7 @@ def _build(deployment: Deployment, execute: Execute) -> None:
 
 def _push(deployment: Deployment, execute: Execute) -> None:
     if not deployment.registry:
-        _log.info("  no registry: the images stay on this machine")
+        _log.info("  no registry: the images are not pushed")
         return
     for kind in deployment.kinds:
         execute([deployment.engine, "push", deployment.image(kind)])

@@ -54,9 +54,9 @@ def _check_registry(engine: Engine, registry: str) -> Check:
     host = registry.split("/")[0]
     podman_user = _read([engine, "login", "--get-login", host]) if engine == "podman" else None
     has_credentials = bool(podman_user) or _has_docker_credentials(host)
-    helper = f", or: gcloud auth configure-docker {host}" if host.endswith("pkg.dev") else ""
+    hint = f", or: gcloud auth configure-docker {host}" if host.endswith("pkg.dev") else ""
     result = f"{'' if has_credentials else 'no '}credentials for {host}"
-    return Check("registry", has_credentials, result, f"{engine} login {host}{helper}")
+    return Check("registry", has_credentials, result, f"{engine} login {host}{hint}")
 
 
 def _has_docker_credentials(host: str) -> bool:
@@ -69,10 +69,10 @@ def _has_docker_credentials(host: str) -> bool:
 
 def _check_kubectl() -> Check:
     remedy = f"install kubectl {'.'.join(map(str, _MIN_KUBECTL))} or later: https://kubernetes.io/docs/tasks/tools/"
-    answer = _read(["kubectl", "version", "--client", "-o", "json"])
-    if answer is None:
+    output = _read(["kubectl", "version", "--client", "-o", "json"])
+    if output is None:
         return Check("kubectl", False, "not installed", remedy)
-    version = json.loads(answer)["clientVersion"]
+    version = json.loads(output)["clientVersion"]
     number = int(version["major"]), int("".join(filter(str.isdigit, version["minor"])))
     return Check("kubectl", number >= _MIN_KUBECTL, version["gitVersion"], remedy)
 
@@ -97,7 +97,7 @@ def _check_pipelines_api(deployment: Deployment) -> Check:
 
 
 def _read(command: list[str]) -> str | None:
-    """What a command prints; None if it is missing, fails or prints nothing."""
+    """Read the output of a command; None if it is missing, fails or prints nothing."""
     try:
         return read_output(command, timeout_s=2 * _TIMEOUT_S).strip() or None
     except InputError:

@@ -107,6 +107,6 @@ def validate_schemas(objects: Sequence[dict[str, Any]]) -> list[str]:
         except kubernetes_validate.ValidationError as error:
             errors.append(f"{item['kind']} {item['metadata']['name']}: {error.message}")
     if not errors:
-        skipped = f"; custom resources not validated: {', '.join(custom)}" if custom else ""
-        _log.info("  %d objects match the Kubernetes %s schemas%s", len(objects) - len(custom), _SCHEMAS, skipped)
+        note = f"; custom resources not validated: {', '.join(custom)}" if custom else ""
+        _log.info("  %d objects match the Kubernetes %s schemas%s", len(objects) - len(custom), _SCHEMAS, note)
     return errors

@@ -15,7 +15,7 @@ _log = logging.getLogger(__name__)
 
 
 def log_command(command: list[str], environment: Mapping[str, str] | None = None) -> None:
-    """Log a command as a shell takes it."""
+    """Log a command in shell syntax."""
     variables = [f"{name}={value}" for name, value in (environment or {}).items()]
     _log.info("  %s", " ".join([*variables, shlex.join(command)]))
 
@@ -24,9 +24,9 @@ def run(command: list[str], environment: Mapping[str, str] | None = None) -> Non
     """Log a command and run it in the repository; raise `InputError` if the program is missing or fails."""
     log_command(command, environment)
     require_program(command[0])
-    done = subprocess.run(command, cwd=ROOT, env={**os.environ, **(environment or {})}, check=False)
-    if done.returncode:
-        raise InputError(f"{shlex.join(command)} exited with {done.returncode}; fix the cause and run again")
+    result = subprocess.run(command, cwd=ROOT, env={**os.environ, **(environment or {})}, check=False)
+    if result.returncode:
+        raise InputError(f"{shlex.join(command)} exited with {result.returncode}; fix the cause and run again")
 
 
 def read_output(
@@ -36,15 +36,15 @@ def read_output(
     require_program(command[0])
     environment = {**os.environ, **(environment or {})}
     try:
-        done = subprocess.run(
+        result = subprocess.run(
             command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=timeout_s
         )
     except subprocess.TimeoutExpired as error:
         raise InputError(f"{shlex.join(command)}: no answer within {timeout_s:g} s") from error
-    if done.returncode:
-        lines = done.stderr.strip().splitlines()
-        raise InputError(f"{shlex.join(command)}: {lines[-1] if lines else f'exited with {done.returncode}'}")
-    return done.stdout
+    if result.returncode:
+        lines = result.stderr.strip().splitlines()
+        raise InputError(f"{shlex.join(command)}: {lines[-1] if lines else f'exited with {result.returncode}'}")
+    return result.stdout
 
 
 def require_program(name: str) -> None:

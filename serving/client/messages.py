@@ -109,13 +109,13 @@ def to_array(tensor: Any) -> NDArray:
     shape = tuple(dim.size for dim in tensor.tensor_shape.dim)
     count = math.prod(shape)
     if tensor.tensor_content:
-        values = _packed([tensor.tensor_content], dtype)
+        values = _read_packed([tensor.tensor_content], dtype)
     elif dtype == np.float32:
-        values = _packed(tensor.float_val, dtype)
+        values = _read_packed(tensor.float_val, dtype)
     elif dtype == np.float64:
-        values = _packed(tensor.double_val, dtype)
+        values = _read_packed(tensor.double_val, dtype)
     else:
-        values = _varints(b"".join(tensor.int_val)).astype(dtype)
+        values = _read_varints(b"".join(tensor.int_val)).astype(dtype)
     if not tensor.tensor_content and 0 < len(values) < count:
         values = np.concatenate([values, np.full(count - len(values), values[-1])])
     if len(values) != count:
@@ -123,7 +123,7 @@ def to_array(tensor: Any) -> NDArray:
     return values.reshape(shape)
 
 
-def _packed(chunks: Any, dtype: np.dtype) -> NDArray:
+def _read_packed(chunks: Any, dtype: np.dtype) -> NDArray:
     """Read a packed field of fixed-size numbers."""
     data = b"".join(chunks)
     if len(data) % dtype.itemsize:
@@ -131,7 +131,7 @@ def _packed(chunks: Any, dtype: np.dtype) -> NDArray:
     return np.frombuffer(data, dtype.newbyteorder("<"))
 
 
-def _varints(data: bytes) -> NDArray[np.int64]:
+def _read_varints(data: bytes) -> NDArray[np.int64]:
     """Read a packed field of varints: seven bits per byte, lowest first; the eighth bit marks continuation."""
     octets = np.frombuffer(data, np.uint8)
     if not len(octets):
@@ -141,7 +141,7 @@ def _varints(data: bytes) -> NDArray[np.int64]:
         raise TensorError("truncated varint")
     ends = np.flatnonzero(last)
     starts = np.concatenate([[0], ends[:-1] + 1])
-    place = np.arange(len(octets)) - np.repeat(starts, ends - starts + 1)
+    byte_index = np.arange(len(octets)) - np.repeat(starts, ends - starts + 1)
     # Negative numbers take ten bytes; bits shifted past 63 are those that two's complement drops.
-    parts = (octets & 0x7F).astype(np.uint64) << np.minimum(7 * place, 63).astype(np.uint64)
+    parts = (octets & 0x7F).astype(np.uint64) << np.minimum(7 * byte_index, 63).astype(np.uint64)
     return np.bitwise_or.reduceat(parts, starts).astype(np.int64)

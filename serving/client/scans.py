@@ -59,7 +59,7 @@ class SummaryRow:
     error: str = ""
 
     def __str__(self) -> str:
-        """The findings in words, or the error."""
+        """The findings as text, or the error."""
         if self.error:
             return self.error
         return f"{self.lesion_ml:.1f} mL of lesion in {self.slices_affected} of {self.slices} slices"

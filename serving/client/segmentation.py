@@ -104,7 +104,7 @@ class SegmentationClient(AbstractContextManager["SegmentationClient"]):
         return Prediction.from_slices(*self.predict_slices(axial_slices(scan.voxels)))
 
     def predict_slices(self, slices_hu: NDArray[np.int16]) -> tuple[NDArray[np.float32], float, int | None]:
-        """Segment (n, h, w) axial slices in HU: probability (n, h, w), threshold and model version.
+        """Segment (n, h, w) axial slices in HU; return probability (n, h, w), threshold and model version.
 
         One version answers all slices. If the server unloads it meanwhile, the client sends the whole volume again.
         """
@@ -119,7 +119,7 @@ class SegmentationClient(AbstractContextManager["SegmentationClient"]):
         raise AssertionError("the last attempt returns or raises")
 
     def fetch_metadata(self) -> NetworkMetadata:
-        """Ask the server for the version that answers now, and its network's grid and outputs."""
+        """Fetch the version that answers now, with its network's grid and outputs."""
         request = messages.GetModelMetadataRequest(
             model_spec=self._model_spec(self.version), metadata_field=["signature_def"]
         )

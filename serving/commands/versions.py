@@ -63,11 +63,11 @@ def _list(arguments: argparse.Namespace) -> None:
 
 def _verify(arguments: argparse.Namespace) -> None:
     files = verify(arguments.version)
-    signed = ""
+    signature_note = ""
     if arguments.public_key is not None:
         verify_signature(arguments.version, arguments.public_key)
-        signed = f", signed by the owner of {arguments.public_key}"
-    print(f"{arguments.version}: all {files} files match the manifest{signed}")
+        signature_note = f", signed by the owner of {arguments.public_key}"
+    print(f"{arguments.version}: all {files} files match the manifest{signature_note}")
 
 
 def _sign(arguments: argparse.Namespace) -> None:

@@ -57,30 +57,30 @@ class Batcher:
         self._limits = limits
         self._on_batch = on_batch
         self._queue: deque[_QueuedRequest] = deque()
-        self._changed = threading.Condition()
+        self._condition = threading.Condition()
         self._open = True
         for number in range(limits.workers):
-            threading.Thread(target=self._work, name=f"batch-{number}", daemon=True).start()
+            threading.Thread(target=self._run_batches, name=f"batch-{number}", daemon=True).start()
 
     def run(
         self, model: SavedModel, signature_name: str, inputs: Arrays, is_active: Callable[[], bool] = lambda: True
     ) -> Arrays:
         """Queue a request with arrays that match the signature, and return its outputs.
 
-        The request is dropped if `is_active`, called right before the computation, says that the client has gone.
+        The request is dropped if `is_active`, called right before the computation, returns False.
 
         Raises:
             RequestError: The queue is full, or TensorFlow fails on the inputs.
         """
         slices = _batchable_slices(model, signature_name, inputs)
         request = _QueuedRequest(model, signature_name, inputs, is_active, slices)
-        with self._changed:
+        with self._condition:
             if not self._open:
                 raise resource_exhausted("the server is stopping")
             if len(self._queue) >= self._limits.queue_size:
                 raise resource_exhausted(f"the queue is full ({len(self._queue)} requests); try again later")
             self._queue.append(request)
-            self._changed.notify()
+            self._condition.notify()
         return request.outputs.result()
 
     def queue_length(self) -> int:
@@ -89,17 +89,17 @@ class Batcher:
 
     def close(self) -> None:
         """Reject new requests; those in the queue are still computed."""
-        with self._changed:
+        with self._condition:
             self._open = False
-            self._changed.notify_all()
+            self._condition.notify_all()
 
-    def _work(self) -> None:
+    def _run_batches(self) -> None:
         while batch := self._next_batch():
             _compute(batch, self._on_batch)
 
     def _next_batch(self) -> list[_QueuedRequest]:
         """Wait for an active request and return it with those that can share its batch; empty after `close`."""
-        with self._changed:
+        with self._condition:
             while True:
                 while self._queue:
                     first = self._queue.popleft()
@@ -108,7 +108,7 @@ class Batcher:
                     first.outputs.set_exception(resource_exhausted("the client cancelled the request"))
                 if not self._open:
                     return []
-                self._changed.wait()
+                self._condition.wait()
 
     def _pop_batchable(self, first: _QueuedRequest) -> list[_QueuedRequest]:
         batch: list[_QueuedRequest] = []

@@ -1,4 +1,4 @@
-"""Prometheus metrics of the server, under TF Serving's names where it has them."""
+"""Prometheus metrics of the server, with TF Serving's names where they exist."""
 
 from collections.abc import Callable
 

@@ -62,15 +62,15 @@ class Model:
         """Load the versions that `config` selects, without publishing them; return those in memory."""
         folders = complete_local_versions(Path(config.base))
         # A labeled version stays in memory even if its folder is gone.
-        labeled = {version for version in config.labels.values() if version in self._loaded}
-        candidates, count = config.candidates(folders.keys() | labeled)
-        loaded: list[int] = []
+        labeled_versions = {version for version in config.labels.values() if version in self._loaded}
+        candidates, count = config.candidates(folders.keys() | labeled_versions)
+        versions: list[int] = []
         for version in candidates:
-            if len(loaded) == count:
+            if len(versions) == count:
                 break
             if version in self._loaded or self._load_version(version, folders.get(version)):
-                loaded.append(version)
-        return loaded
+                versions.append(version)
+        return versions
 
     def publish(self, config: ModelConfig, versions: list[int]) -> None:
         """Answer requests with these loaded versions from now on, and unload the others."""

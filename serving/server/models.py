@@ -1,6 +1,6 @@
 """All models of a server, kept in step with their folders and with a `models.config`.
 
-Changes are prepared aside and published in one assignment, and requests never wait for them: a request keeps the
+Changes are prepared separately and published in one assignment, and requests never wait for them: a request keeps the
 version it started with, even while that version is unloaded.
 """
 
@@ -32,22 +32,22 @@ class ModelRegistry:
             RequestError: A model has no loadable version, or a label points at a missing one; nothing changes.
         """
         with self._change_lock:
-            prepared = []
+            updates = []
             try:
                 for config in configs:
                     model = self._models.get(config.name)
                     if model is None or model.config.base != config.base:
                         model = Model(config)
                     versions = model.load(config)
-                    prepared.append((model, config, versions))
+                    updates.append((model, config, versions))
                     _require_versions(model, config, versions)
             except Exception:
                 for model in self._models.values():
                     model.unload_unpublished()
                 raise
-            for model, config, versions in prepared:
+            for model, config, versions in updates:
                 model.publish(config, versions)
-            self._models = {config.name: model for model, config, _ in prepared}
+            self._models = {config.name: model for model, config, _ in updates}
 
     def refresh(self) -> None:
         """Publish new versions of all models."""

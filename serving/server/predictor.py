@@ -59,7 +59,7 @@ class Predictor:
     @contextmanager
     def measure(self, model_name: str, entrypoint: str) -> Iterator[None]:
         """Record the duration and outcome of a request; exceptions propagate."""
-        started = time.monotonic()
+        start = time.monotonic()
         status = "INTERNAL"
         try:
             yield
@@ -68,4 +68,4 @@ class Predictor:
             status = error.code.name
             raise
         finally:
-            self._metrics.record_request(model_name, status, entrypoint, time.monotonic() - started)
+            self._metrics.record_request(model_name, status, entrypoint, time.monotonic() - start)

@@ -20,7 +20,7 @@ def server_process(model_base: Path, model_name: str) -> Iterator[str]:
         InputError: The server does not start; the message ends with its last line on stderr.
     """
     command = [sys.executable, "-m", "serving.server", "--model-base", str(model_base), "--model", model_name]
-    # A file, not a pipe: nobody reads the server's log while it runs, and a full pipe would block it.
+    # A file, not a pipe: a full pipe would block the server, because its log is read only after it fails.
     with (
         tempfile.TemporaryFile("w+") as log,
         subprocess.Popen([*command, "--port", "0"], stdout=subprocess.PIPE, stderr=log, text=True) as server,

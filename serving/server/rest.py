@@ -57,7 +57,7 @@ class RestServer(ThreadingHTTPServer):
     ) -> None:
         self.models, self.predictor, self.metrics = models, predictor, metrics
         self.requests_in_progress = 0
-        self.changed = threading.Condition()
+        self.condition = threading.Condition()
         try:
             super().__init__((host, port), _Handler)
         except OSError as error:
@@ -74,8 +74,8 @@ class RestServer(ThreadingHTTPServer):
         """Close the port and finish the requests in progress."""
         self.shutdown()
         self.server_close()
-        with self.changed:
-            self.changed.wait_for(lambda: not self.requests_in_progress, _GRACE_S)
+        with self.condition:
+            self.condition.wait_for(lambda: not self.requests_in_progress, _GRACE_S)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Ignore clients that hang up or do not speak TLS."""
@@ -134,7 +134,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _respond(self, handle: Callable[[], Any]) -> None:
         """Send what `handle` returns, counting the request as in progress until it is sent."""
-        with self.server.changed:
+        with self.server.condition:
             self.server.requests_in_progress += 1
         try:
             try:
@@ -143,9 +143,9 @@ class _Handler(BaseHTTPRequestHandler):
                 status, content = _HTTP_STATUS.get(error.code, 500), {"error": str(error)}
             self._send_json(status, content)
         finally:
-            with self.server.changed:
+            with self.server.condition:
                 self.server.requests_in_progress -= 1
-                self.server.changed.notify_all()
+                self.server.condition.notify_all()
 
     def _send_json(self, status: int, content: Any) -> None:
         self._send(status, json.dumps(content).encode() + b"\n", "application/json")

@@ -29,11 +29,11 @@ class RestRequest:
 
     def _by_name(self, inputs: list[str]) -> dict[str, Any]:
         if not self.by_row:
-            return self.values if isinstance(self.values, dict) else _for_only_input(inputs, self.values)
+            return self.values if isinstance(self.values, dict) else _name_only_input(inputs, self.values)
         if not isinstance(self.values, list) or not self.values:
             raise invalid_argument("JSON Value: instances is not a list of at least one instance")
         if not any(isinstance(row, dict) for row in self.values):
-            return _for_only_input(inputs, self.values)
+            return _name_only_input(inputs, self.values)
         if not all(isinstance(row, dict) and set(row) == set(self.values[0]) for row in self.values):
             raise invalid_argument("Failed to process element: instances are not objects of the same keys")
         return {name: [row[name] for row in self.values] for name in self.values[0]}
@@ -64,7 +64,7 @@ def format_outputs(outputs: Arrays, by_row: bool) -> dict[str, Any]:
     return {"predictions": [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]}
 
 
-def _for_only_input(inputs: list[str], values: Any) -> dict[str, Any]:
+def _name_only_input(inputs: list[str], values: Any) -> dict[str, Any]:
     if len(inputs) != 1:
         raise invalid_argument(f"the signature has {len(inputs)} inputs; name the values of each")
     return {inputs[0]: values}

@@ -93,10 +93,10 @@ class Server:
     def stop(self) -> None:
         """Report NOT_SERVING, reject new requests, finish those in progress, and close the ports."""
         self._health.enter_graceful_shutdown()
-        stopped = self._grpc.stop(_GRACE_S)
+        stop_event = self._grpc.stop(_GRACE_S)
         if self._rest is not None:
             self._rest.stop()
-        stopped.wait()
+        stop_event.wait()
         self._batcher.close()
         self._watcher.stop()
 
@@ -104,7 +104,7 @@ class Server:
 def serve_until_stopped(settings: Settings) -> None:
     """Print one line with the address when ready, and serve until SIGTERM or SIGINT."""
     stop = threading.Event()
-    # While models load there is nothing to finish: the default action ends the process without a traceback.
+    # While models load, no request is in progress: the default action ends the process without a traceback.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     server = Server(settings)
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -26,14 +26,14 @@ def check_names(signature: Any, inputs: Collection[str], output_filter: Sequence
     Raises:
         RequestError: A name is missing, unknown or repeated.
     """
-    sent, expected = set(inputs), set(signature.inputs)
-    if len(sent) != len(expected):
+    actual, expected = set(inputs), set(signature.inputs)
+    if len(actual) != len(expected):
         raise invalid_argument(
-            f"input size does not match signature: {len(sent)}!={len(expected)} len({{{_join(sent)}}}) != "
-            f"len({{{_join(expected)}}}). Sent extra: {{{_join(sent - expected)}}}. "
-            f"Missing but required: {{{_join(expected - sent)}}}."
+            f"input size does not match signature: {len(actual)}!={len(expected)} len({{{_join(actual)}}}) != "
+            f"len({{{_join(expected)}}}). Sent extra: {{{_join(actual - expected)}}}. "
+            f"Missing but required: {{{_join(expected - actual)}}}."
         )
-    for name in sorted(sent - expected):
+    for name in sorted(actual - expected):
         raise invalid_argument(
             f"input tensor alias not found in signature: {name}. "
             f"Inputs expected to be in the set {{{_join(expected)}}}."
@@ -88,8 +88,8 @@ def write_as_fields(array: NDArray, proto: Any) -> None:
 
 def _read_tensor(name: str, proto: Any, info: Any) -> NDArray:
     if proto.dtype != info.dtype:
-        sent, expected = (_dtype_name(number) for number in (proto.dtype, info.dtype))
-        raise invalid_argument(f"Expects {name} to be {expected} but {sent} is provided")
+        actual, expected = (_dtype_name(number) for number in (proto.dtype, info.dtype))
+        raise invalid_argument(f"Expects {name} to be {expected} but {actual} is provided")
     shape = [dim.size for dim in proto.tensor_shape.dim]
     check_shape(name, shape, info)
     if any(size < 0 for size in shape) or math.prod(shape) * tf.as_dtype(proto.dtype).size > _MAX_TENSOR_BYTES:

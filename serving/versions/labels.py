@@ -1,7 +1,7 @@
 """Version labels of a model, such as `stable`: promote a version to a label, roll it back, and keep a ledger.
 
-The labels are in TF Serving's `models.config`, which is replaced atomically: a server that watches it follows without
-a restart. Each change appends one line of JSON to the ledger beside it.
+The labels are in TF Serving's `models.config`, which is replaced atomically: a server that watches it needs no
+restart. Each change appends one line of JSON to the ledger beside it.
 """
 
 import fcntl
@@ -69,13 +69,13 @@ class VersionLabels:
             InputError: The ledger has no earlier version, or that version is gone.
         """
         with self._lock():
-            present = self.current().get(label)
+            current = self.current().get(label)
             promotions = [c for c in self.changes() if c.label == label and c.action == "promote"]
-            previous = next((c.from_version for c in reversed(promotions) if c.to_version == present), None)
-            if present is None or previous is None:
+            previous = next((c.from_version for c in reversed(promotions) if c.to_version == current), None)
+            if current is None or previous is None:
                 raise InputError(
                     f"{self.ledger_file}: has no version of {self.model} with label {label} before "
-                    f"{'the present one' if present is None else present}; promote a version by its number"
+                    f"{'the present one' if current is None else current}; promote a version by its number"
                 )
             return self._point(previous, label, why, who, "rollback")
 

@@ -1,4 +1,4 @@
-"""Where the versions of a model are: `<model base>/<integer>/`, on disk or in Cloud Storage, and the files in them.
+"""The layout of a model's versions: `<model base>/<integer>/`, on disk or in Cloud Storage, and the files in them.
 
 A version is complete once it has a `saved_model.pb`, the file TensorFlow Serving looks for and export writes last.
 """
@@ -80,7 +80,7 @@ def version_number(version: str) -> int | None:
 
 
 def version_name(version: str) -> str:
-    """Name a version in words, such as "version 3"."""
+    """Name a version in messages, such as "version 3"."""
     return f"version {version.rpartition('/')[2]}"
 
 

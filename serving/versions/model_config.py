@@ -32,11 +32,11 @@ class ModelConfig:
             versions = sorted({*self.specific, *self.labels.values()}, reverse=True)
             return versions, len(versions)
         count = len(newest_first) if self.newest is None else self.newest
-        # A labeled version stays however many newer ones exist.
-        labeled = [version for version in newest_first if version in set(self.labels.values())]
-        others = [version for version in newest_first if version not in labeled]
-        newest_labeled = sum(version in labeled for version in newest_first[:count])
-        return labeled + others, len(labeled) + count - newest_labeled
+        # A labeled version is served regardless of newer versions.
+        labeled_versions = [version for version in newest_first if version in set(self.labels.values())]
+        other_versions = [version for version in newest_first if version not in labeled_versions]
+        newest_labeled = sum(version in labeled_versions for version in newest_first[:count])
+        return labeled_versions + other_versions, len(labeled_versions) + count - newest_labeled
 
 
 def from_message(message: ModelServerConfig) -> list[ModelConfig]:

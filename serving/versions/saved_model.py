@@ -31,8 +31,6 @@ def load_verified(folder: Path) -> "SavedModel":
 class SavedModel:
     """A SavedModel in memory.
 
-    TensorFlow raises exceptions of many types for a folder it cannot load.
-
     Attributes:
         signatures: SignatureDef by name, as GetModelMetadata publishes them.
     """

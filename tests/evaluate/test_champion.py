@@ -68,7 +68,7 @@ def test_a_served_version_that_cannot_be_loaded_fails_the_gate_and_the_verdict_n
     evaluation = evaluate(cohort, champion=str(tmp_path / "models"))
     assert evaluation.verdict.verdict == "fail"
     sentence = evaluation.verdict.sentence
-    assert "version 1, which cannot be loaded (roll back to one that can): no finite value" in sentence
+    assert "version 1, which cannot be loaded (roll back to a version that loads): no finite value" in sentence
     assert sentence in (tmp_path / "report.html").read_text()
     assert "version 1: cannot be loaded" in caplog.text
 

@@ -82,7 +82,7 @@ def test_masks_selects_the_archive_and_label_the_lesion(mirror, tmp_path):
 
 
 def test_a_mirror_is_given_by_its_address(mirror, file_server, tmp_path):
-    unreachable = replace(mirror, record=mirror.record.at("http://127.0.0.1:9/"))
+    unreachable = replace(mirror, record=mirror.record.with_base_url("http://127.0.0.1:9/"))
     ingest(f"zenodo:{file_server.url}/", tmp_path / "out", options=unreachable)
     assert {name for name, _ in file_server.requests} == {"COVID-19-CT-Seg_20cases.zip", "Infection_Mask.zip"}
 

@@ -160,7 +160,7 @@ def test_drift_from_a_reference_profile_is_a_warning(small_cohort, run, tmp_path
         mask[4:30, 4 : 25 + index] = 1
         rewrite(small_cohort, f"case_{index}", write_case, scan=draw.normal(-400, 60, SHAPE), mask=mask)
     later = run(reference=reference)
-    assert len(later.accepted) == 6
+    assert len(later.accepted_ids) == 6
     assert {"hu_distribution", "lesion_share"} <= {one.fact for one in later.findings if one.case_id is None}
     drifts = pd.read_csv(tmp_path / "facts" / DRIFT).set_index("fact")
     assert drifts.value.hu_distribution > 0.25

@@ -72,8 +72,8 @@ def draw_soft_tissue(scan: Scan, body: Body) -> Slices:
     paint(hu, scan, skin - 2, -105 + 12 * streaks)
     muscle = np.minimum(np.maximum(skin - body.fat, cavity + 18) + 3 * streaks, skin - 5)
     paint(hu, scan, muscle, 48 + 8 * streaks)
-    in_front = np.minimum(cavity, 26 - np.abs(scan.x) + 8 * streaks)
-    paint(hu, scan, np.minimum(in_front, scan.z - 30), -85)  # mediastinal fat, before its contents
+    mediastinum = np.minimum(cavity, 26 - np.abs(scan.x) + 8 * streaks)
+    paint(hu, scan, np.minimum(mediastinum, scan.z - 30), -85)  # mediastinal fat, before its contents
     paint(hu, scan, heart, 45)
     paint(hu, scan, heart - 9 + 4 * streaks, body.blood_hu)
     spine_y = body.spine_y

@@ -40,9 +40,9 @@ def write_cohort(folder: Path, cases: int, seed: int) -> None:
     names = [f"phantom_{index + 1:03d}" for index in range(cases)]
     for part in ("scans", "infection_masks"):
         (folder / part).mkdir(parents=True, exist_ok=True)
-        existing = {path.name for path in (folder / part).iterdir() if not path.name.startswith(".")}
-        if foreign := existing - {f"{name}.nii.gz" for name in names}:
-            raise InputError(f"{folder / part}: holds {min(foreign)}; expected an empty folder")
+        file_names = {path.name for path in (folder / part).iterdir() if not path.name.startswith(".")}
+        if other_names := file_names - {f"{name}.nii.gz" for name in names}:
+            raise InputError(f"{folder / part}: holds {min(other_names)}; expected an empty folder")
     for index, name in enumerate(names):
         scan, stored, mask = _draw_case(index, seed)
         _write(folder / "scans" / f"{name}.nii.gz", stored, scan)
@@ -120,8 +120,8 @@ def _blur_by_motion(hu: Slices, lungs: Lungs, rng: Generator) -> None:
 
 def _acquire(hu: Slices, scan: Scan, rng: Generator) -> NDArray:
     """Blur, add noise with the correlation of a reconstruction, and store int16 HU or 8-bit windowed values."""
-    sharp = rng.uniform(0.45, 0.75)
-    hu = gaussian_filter(hu, (0.4, sharp, sharp), truncate=3)
+    sigma = rng.uniform(0.45, 0.75)
+    hu = gaussian_filter(hu, (0.4, sigma, sigma), truncate=3)
     grain = gaussian_filter(rng.standard_normal(scan.shape, np.float32), (0, 0.6, 0.6), truncate=3)
     hu += rng.uniform(10, 45) / grain.std() * grain
     if rng.random() < 0.5:  # padding outside the circular field of view

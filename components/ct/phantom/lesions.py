@@ -26,15 +26,15 @@ def add_lesions(
     mask.ravel()[lung[inside & (hills > level)]] = 1
 
     softness = rng.uniform(0.03, 0.08)
-    above = rng.choice([0.5, 0.7, 1.1]) if share_of_lung else 0.8
-    core = level + above + 0.3 * noise(scan, rng, 14).ravel()[lung]
+    core_offset = rng.choice([0.5, 0.7, 1.1]) if share_of_lung else 0.8
+    core = level + core_offset + 0.3 * noise(scan, rng, 14).ravel()[lung]
     ground_glass = rng.uniform(-520, -370) + 50 * noise(scan, rng, 20).ravel()[lung]
     ground_glass += rng.choice([20, 60]) * noise(scan, rng, 4).ravel()[lung]  # fine, or crazy paving
     consolidation = rng.uniform(-90, 30)
     hu = parenchyma.ravel()[lung]
     hu += (np.clip(ground_glass, -620, -280) - hu) * _sigmoid((ragged - level) / softness)
-    spared = np.exp(-((lungs.depth.ravel()[lung] / 7) ** 2))  # dense lesions stay hazy below the pleura
-    hu += (consolidation - hu) * _sigmoid((ragged - core) / softness) * (1 - 0.85 * spared)
+    pleural_weight = np.exp(-((lungs.depth.ravel()[lung] / 7) ** 2))  # dense lesions stay hazy below the pleura
+    hu += (consolidation - hu) * _sigmoid((ragged - core) / softness) * (1 - 0.85 * pleural_weight)
     parenchyma.ravel()[lung] = hu
     return mask
 

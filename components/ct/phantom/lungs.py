@@ -42,14 +42,14 @@ def draw_lungs(scan: Scan, body: Body) -> Lungs:
 
 def draw_parenchyma(scan: Scan, body: Body, lungs: Lungs, rng: Generator) -> Slices:
     """Draw lung tissue in HU: denser toward the back, patchy, with dependent density."""
-    fixed = default_rng([*body.entropy, 5])
-    patchy = noise(scan, fixed, 22)
-    hu = body.lung_hu + 28 * patchy + 14 * noise(scan, fixed, 7) + rng.uniform(20, 60) * scan.y / 80
-    fissure = np.abs(scan.z - 110 - 0.9 * scan.y + 8 * noise(scan, fixed, 40)) / 2
+    patient_rng = default_rng([*body.entropy, 5])
+    patches = noise(scan, patient_rng, 22)
+    hu = body.lung_hu + 28 * patches + 14 * noise(scan, patient_rng, 7) + rng.uniform(20, 60) * scan.y / 80
+    fissure = np.abs(scan.z - 110 - 0.9 * scan.y + 8 * noise(scan, patient_rng, 40)) / 2
     hu += 90 * np.clip(1.5 - fissure, 0, 1)
-    hu -= 70 * fixed.choice([0, 0, 1]) * np.clip(noise(scan, fixed, 11) - 0.6, 0, 1)  # emphysema
+    hu -= 70 * patient_rng.choice([0, 0, 1]) * np.clip(noise(scan, patient_rng, 11) - 0.6, 0, 1)  # emphysema
     dependent = np.exp(-lungs.depth / 6) / (1 + np.exp((38 - scan.y) / 8))
-    hu += rng.choice([40, 90, 150, 220]) * dependent * np.clip(0.8 + 0.5 * patchy, 0, 1.5)
+    hu += rng.choice([40, 90, 150, 220]) * dependent * np.clip(0.8 + 0.5 * patches, 0, 1.5)
     return hu.astype(np.float32)
 
 
@@ -57,12 +57,12 @@ def add_main_airways(hu: Slices, scan: Scan, body: Body) -> None:
     """Paint trachea and main bronchi as straight tubes."""
     carina = np.array([0.56 * body.lung_height, 10, 0])
     ends = ([body.lung_height + 60, 2, 0], [0.47 * body.lung_height, 12, -38], [0.46 * body.lung_height, 12, 40])
-    away = [scan.z - carina[0], scan.y - carina[1], scan.x - carina[2]]
+    offsets = [scan.z - carina[0], scan.y - carina[1], scan.x - carina[2]]
     lumen = np.full(scan.shape, -np.inf, np.float32)
     for end, radius in zip(ends, (8.5, 6.5, 6.0), strict=True):
         line = np.array(end) - carina
-        along = np.clip(sum(a * b for a, b in zip(away, line, strict=True)) / (line @ line), 0, 1)
-        distance = np.sqrt(sum((a - along * b) ** 2 for a, b in zip(away, line, strict=True)))
+        along = np.clip(sum(a * b for a, b in zip(offsets, line, strict=True)) / (line @ line), 0, 1)
+        distance = np.sqrt(sum((a - along * b) ** 2 for a, b in zip(offsets, line, strict=True)))
         np.maximum(lumen, radius - distance, out=lumen)
     paint(hu, scan, lumen + 1.5, 20)
     paint(hu, scan, lumen, -990)
@@ -108,6 +108,6 @@ def _fill_tubes(filled: Slices, scan: Scan, start: NDArray, step: NDArray, radiu
     share = np.repeat(np.pi * radius**2 * lengths / per_tube / voxel_mm3, per_tube)
     first = np.array([scan.z.min(), scan.y.min(), scan.x.min()])
     voxels = np.rint((points.reshape(-1, 3) - first) / scan.spacing_mm).astype(int)
-    within = np.all((voxels >= 0) & (voxels < scan.shape), axis=1)
-    flat = np.ravel_multi_index(tuple(voxels[within].T), scan.shape)
-    filled += np.bincount(flat, share[within], filled.size).reshape(scan.shape)
+    is_inside = np.all((voxels >= 0) & (voxels < scan.shape), axis=1)
+    flat = np.ravel_multi_index(tuple(voxels[is_inside].T), scan.shape)
+    filled += np.bincount(flat, share[is_inside], filled.size).reshape(scan.shape)

@@ -38,8 +38,8 @@ def noise(scan: Scan, rng: Generator, length_mm: float) -> Slices:
     for centers, low_mm, nodes in zip((scan.z, scan.y, scan.x), (-80, -260, -260), shape, strict=True):
         position = (centers.ravel() - low_mm) / length_mm
         node = np.floor(position).astype(int)[:, None] + np.arange(-1, 3)
-        away = np.abs(position[:, None] - node)
-        weight = np.where(away < 1, 2 / 3 - away**2 + away**3 / 2, np.clip(2 - away, 0, None) ** 3 / 6)
+        distance = np.abs(position[:, None] - node)
+        weight = np.where(distance < 1, 2 / 3 - distance**2 + distance**3 / 2, np.clip(2 - distance, 0, None) ** 3 / 6)
         ends = np.arange(0, node.size + 1, 4)
         # Sparse for reproducibility: threaded dense products round differently across machines.
         spline = csr_array((weight.ravel(), node.ravel() % nodes, ends), (len(node), nodes), np.float32)
@@ -55,5 +55,5 @@ def ellipse(scan: Scan, x: float, y: float, half_x: float, half_y: float, power:
 
 
 def paint(hu: Slices, scan: Scan, distance_mm: Slices, value_hu: float | Slices) -> None:
-    """Fill a border with `value_hu` in place, with partial volumes."""
+    """Fill the region inside a border with `value_hu` in place, with partial volumes."""
     hu += scan.inside(distance_mm) * (value_hu - hu)
