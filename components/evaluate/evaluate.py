@@ -120,7 +120,7 @@ def _load_champion(base: str | None) -> tuple[Champion | None, Comparison | None
             return Champion.load(folder, name), None
         except InputError as error:
             _log.warning("%s", error)
-            return None, Comparison(name, None, problem="cannot be loaded (roll back to one that can)")
+            return None, Comparison(name, None, problem="cannot be loaded (roll back to a version that loads)")
 
 
 def _read_training(model: Path) -> Mapping[str, Any]:
