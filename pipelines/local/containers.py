@@ -51,20 +51,25 @@ def container_runner(arguments: Mapping[str, Any]) -> local.DockerRunner:
 @contextlib.contextmanager
 def translate_engine_errors() -> Iterator[None]:
     """Raise `InputError` if the engine is unreachable, lacks an image, or cannot start a container."""
-    from docker.errors import DockerException, NotFound  # type: ignore[import-untyped]
-    from docker.models.containers import Container  # type: ignore[import-untyped]
+    from docker.errors import DockerException  # type: ignore[import-untyped]
+    from docker.models.containers import Container, ContainerCollection  # type: ignore[import-untyped]
 
-    original_wait = Container.wait
+    run, wait = ContainerCollection.run, Container.wait
 
-    def wait(container: Container) -> dict[str, Any]:
-        try:
-            return original_wait(container)
-        except DockerException as error:
-            # Podman answers 500 for a container that has removed itself; kfp expects Docker's 404.
-            raise (NotFound(str(error)) if "no such container" in str(error) else error) from None
+    def run_without_removal(containers: ContainerCollection, **options: Any) -> Container:
+        # A container that removes itself may be gone before kfp has read its log and status.
+        return run(containers, **options | {"auto_remove": False})
+
+    def wait_and_remove(container: Container) -> dict[str, Any]:
+        status = wait(container)
+        container.remove()
+        return status
 
     try:
-        with mock.patch.object(Container, "wait", wait):
+        with (
+            mock.patch.object(ContainerCollection, "run", run_without_removal),
+            mock.patch.object(Container, "wait", wait_and_remove),
+        ):
             yield
     except DockerException as error:
         address = os.environ.get("DOCKER_HOST", "Docker's default socket")
@@ -74,10 +79,7 @@ def translate_engine_errors() -> Iterator[None]:
 
 
 def unfinished_steps(folder: Path) -> list[str]:
-    """Names of the steps in a run's folder that left no result.
-
-    DockerRunner may report success for a container that failed (https://github.com/kubeflow/pipelines/issues/13332).
-    """
+    """Names of the steps in a run's folder that left no result."""
     unfinished = []
     for step in folder.iterdir():
         if step.name.startswith("for-loop-"):  # the steps of one iteration

@@ -30,7 +30,7 @@ MUTATIONS = [
     ("no rule is enough", VERDICT, "bool(self.cases and self.rules)", "bool(self.cases)"),
     ("a verdict on another model", VERDICT, "verdict.model_sha256 != model_sha256", "False"),
     ("a refusal is exported", VERDICT, "    if not verdict.passed:\n        raise", "    if False:\n        raise"),
-    ("a relabeled refusal", VERDICT, "if stated != verdict.verdict:", "if False:"),
+    ("a relabeled refusal", VERDICT, "if recorded != verdict.verdict:", "if False:"),
     ("mean: rounded", RULES, "fmean(row.dice for row in scores)", "round(fmean(row.dice for row in scores), 2)"),
     (
         "mean: left out",
