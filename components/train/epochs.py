@@ -65,12 +65,11 @@ class EpochEnd(keras.callbacks.Callback):
             self.non_finite = f"{', '.join(non_finite)} not finite in epoch {epoch + 1}"
             self.model.stop_training = True
             return
-        improved = values["val_dice"] > self._run.best_val_dice
-        if improved:
-            self.best = self.model.get_weights()
         seconds = time.monotonic() - self._started
         self._started += seconds
-        self._run.add_epoch(values, seconds)
+        improved = self._run.add_epoch(values, seconds)
+        if improved:
+            self.best = self.model.get_weights()
         if self._events:
             self._write_events(epoch)
             self._write_checkpoint(epoch + 1)

@@ -49,14 +49,16 @@ class Training:
         """The number of batches in an epoch."""
         return -(-(self.recipe.slices_per_epoch or self.slices) // self.recipe.batch_size)
 
-    def add_epoch(self, values: Mapping[str, float], seconds: float) -> None:
-        """Append an epoch to the history, and update the best epoch."""
+    def add_epoch(self, values: Mapping[str, float], seconds: float) -> bool:
+        """Append an epoch to the history, and return whether it is the best one so far."""
         for name, series in self.history.items():
             series.append(values[name])
-        if values["val_dice"] > self.best_val_dice:
+        improved = values["val_dice"] > self.best_val_dice
+        if improved:
             self.best_epoch, self.best_val_dice = len(self.history["loss"]), values["val_dice"]
         self.epoch_seconds.append(round(seconds, 2))
         self.seconds = round(self.seconds + seconds, 1)
+        return improved
 
     def state(self) -> dict[str, Any]:
         """The part that changes with each epoch, for a checkpoint."""

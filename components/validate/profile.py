@@ -60,8 +60,7 @@ class Profile:
             from components.storage.gcs import download_prefix  # importing the client takes a second
 
             with tempfile.TemporaryDirectory() as scratch:
-                if not download_prefix(str(address), Path(scratch), include=PROFILE_FILE.__eq__):
-                    raise InputError(f"{address}: no {PROFILE_FILE} found; give the profile of a validate step")
+                download_prefix(str(address), Path(scratch), include=PROFILE_FILE.__eq__)
                 return cls.read(scratch)
         path = Path(address).expanduser() / PROFILE_FILE
         try:
