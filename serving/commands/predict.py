@@ -4,7 +4,6 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from components.ct.intensity import WINDOW_HU, Intensity
 from components.runtime.errors import InputError
 from serving.arguments import add_model, milliliters, seconds, version
 
@@ -49,6 +48,7 @@ def _predict(arguments: argparse.Namespace) -> None:
 
 
 def _predict_scan(arguments: argparse.Namespace) -> None:
+    from components.ct.intensity import WINDOW_HU, Intensity
     from serving.client.scans import OutputFiles, ScanTask, check_outputs, segment_scan
 
     outputs = OutputFiles(

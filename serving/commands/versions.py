@@ -7,9 +7,6 @@ from typing import Any
 from components.runtime.errors import InputError
 from components.storage.gcs_uri import is_gcs_uri
 from serving.arguments import add_model, version
-from serving.versions.layout import SIGNATURE_FILE, complete_versions
-from serving.versions.manifest import verify
-from serving.versions.signing import sign, verify_signature
 
 
 def add_to(commands: Any) -> None:
@@ -46,6 +43,8 @@ def _add_model_base(parser: argparse.ArgumentParser) -> None:
 
 
 def _list(arguments: argparse.Namespace) -> None:
+    from serving.versions.layout import complete_versions  # imports the client of Cloud Storage
+
     labels = _version_labels(arguments)
     by_version: dict[int, list[str]] = {number: [] for number in complete_versions(labels.base)}
     for label, number in labels.current().items():
@@ -62,6 +61,9 @@ def _list(arguments: argparse.Namespace) -> None:
 
 
 def _verify(arguments: argparse.Namespace) -> None:
+    from serving.versions.manifest import verify
+    from serving.versions.signing import verify_signature
+
     files = verify(arguments.version)
     signature_note = ""
     if arguments.public_key is not None:
@@ -71,6 +73,10 @@ def _verify(arguments: argparse.Namespace) -> None:
 
 
 def _sign(arguments: argparse.Namespace) -> None:
+    from serving.versions.layout import SIGNATURE_FILE
+    from serving.versions.manifest import verify
+    from serving.versions.signing import sign
+
     verify(arguments.version)
     sign(arguments.version, arguments.key)
     print(f"{arguments.version / SIGNATURE_FILE}: written")

@@ -11,8 +11,6 @@ from pathlib import Path
 
 from components.runtime.errors import InputError
 from serving.arguments import add_model, count, port, seconds
-from serving.tls import ServerTls
-from serving.versions.layout import find_model_base
 
 DESCRIPTION = (
     "Serve the newest version of a model over TF Serving's gRPC API until interrupted, and load new versions as they "
@@ -46,6 +44,9 @@ def run_server(options: argparse.Namespace) -> None:
     Raises:
         InputError: The options contradict each other, no version can be loaded, or a port is taken.
     """
+    from serving.tls import ServerTls  # imports gRPC
+    from serving.versions.layout import find_model_base
+
     if (options.tls_certificate is None) != (options.tls_key is None):
         raise InputError("--tls-certificate and --tls-key go together; give both or none")
     if options.client_ca is not None and options.tls_key is None:
