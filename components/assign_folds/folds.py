@@ -10,7 +10,7 @@ import numpy as np
 
 from components.ct.cases import Case, read_cases
 from components.runtime.errors import CohortError, join_problems
-from components.runtime.files import atomic_write
+from components.runtime.files import atomic_folder
 from components.slice.shards import read_split
 from components.slice.split import SPLITS, Split, group_by_patient, require_patients_apart
 
@@ -39,8 +39,7 @@ def write_folds(
     folds = (
         read_folds(folds_file, cases) if folds_file else draw_folds(cases, measure_lesion_burden(shards), count, seed)
     )
-    with atomic_write(output) as temporary:
-        temporary.mkdir(parents=True)
+    with atomic_folder(output) as temporary:
         (temporary / FOLDS_FILE).write_text(json.dumps(folds, indent=2) + "\n")
     for number, fold in enumerate(folds, 1):
         _log.info("fold %d: %s", number, ", ".join(fold))

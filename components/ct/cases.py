@@ -4,13 +4,25 @@ import csv
 import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
+from enum import StrEnum
 from pathlib import Path, PurePosixPath
 
-from components.runtime.errors import CohortError, VolumeError
+from components.runtime.errors import CohortError, InputError, VolumeError
 from components.runtime.files import atomic_write, sha256_of
 
 CASES_FILE = "cases.csv"
 _CASE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+class OnInvalid(StrEnum):
+    """How a step handles invalid cases: fail, or skip them. Other values raise `InputError`."""
+
+    FAIL = "fail"
+    SKIP = "skip"
+
+    @classmethod
+    def _missing_(cls, value: object) -> None:
+        raise InputError(f"on_invalid: {value!r}; expected {' or '.join(cls)}")
 
 
 @dataclass(frozen=True)

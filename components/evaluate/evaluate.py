@@ -21,7 +21,7 @@ from components.evaluate.rules import GateLimits, apply_rules
 from components.evaluate.scores import CaseResult, count_levels, score_case, write_scores
 from components.evaluate.verdict import build_verdict
 from components.runtime.errors import InputError
-from components.runtime.files import atomic_write, sha256_of
+from components.runtime.files import atomic_folder, sha256_of
 from components.train import MODEL_FILE, TRAINING_FILE
 from components.train.network import load_model
 from serving.versions.layout import MODEL_CARD_FILE, local_copy, newest_version, version_name
@@ -70,9 +70,9 @@ def evaluate_model(
     network = keras_network(load_model(inputs.model / MODEL_FILE))
     champion, failed_comparison = _load_champion(inputs.champion)
     choice = choose_threshold([count_levels(network, inputs.cases, case, size) for case in split_cases.validation])
-    with atomic_write(outputs.evaluation) as folder:
+    with atomic_folder(outputs.evaluation) as folder:
         overlays = folder / OVERLAYS_FOLDER
-        overlays.mkdir(parents=True)
+        overlays.mkdir()
         results = []
         for case in split_cases.test:
             result = score_case(network, inputs.cases, case, size=size, threshold=choice.threshold, champion=champion)

@@ -3,11 +3,10 @@
 import logging
 import tempfile
 from collections.abc import Mapping, Sequence
-from enum import StrEnum
 from functools import partial
 from pathlib import Path
 
-from components.ct.cases import CASES_FILE, Case, write_cases
+from components.ct.cases import CASES_FILE, Case, OnInvalid, write_cases
 from components.ct.dicom import read_dicom_series
 from components.ct.intensity import Intensity, detect_intensity
 from components.ct.masks import BINARY_MASK, binarize_lesion
@@ -19,22 +18,11 @@ from components.ingest.naming import Naming
 from components.ingest.pairing import Pair, pair_by_name
 from components.ingest.sources import Cohort, FetchOptions, fetch_cohort
 from components.runtime.errors import CohortError, InputError, VolumeError, join_problems
-from components.runtime.files import atomic_write, sha256_of
+from components.runtime.files import atomic_folder, sha256_of
 from components.runtime.workers import map_cases
 
 SKIPPED_FILE = "skipped.txt"
 _log = logging.getLogger(__name__)
-
-
-class OnInvalid(StrEnum):
-    """How a step handles invalid cases: fail, or skip them. Other values raise `InputError`."""
-
-    FAIL = "fail"
-    SKIP = "skip"
-
-    @classmethod
-    def _missing_(cls, value: object) -> None:
-        raise InputError(f"on_invalid: {value!r}; expected {' or '.join(cls)}")
 
 
 def ingest(
@@ -86,8 +74,7 @@ def ingest(
             cohort = fetch_cohort(source, Path(scratch), masks=masks, seed=seed, options=options or FetchOptions())
         pairs, problems = _pair_files(cohort.folder, masks, naming)
         patients = assign_patients((pair.case_id for pair in pairs), cohort.folder, naming.case_names)
-        with atomic_write(output) as artifact:
-            artifact.mkdir()
+        with atomic_folder(output) as artifact:
             copy = partial(_copy, artifact=artifact, label=label, naming=naming, patients=patients, cohort=cohort)
             results = map_cases(copy, pairs, "ingested", workers)
             problems += [result for result in results if isinstance(result, str)]

@@ -27,6 +27,14 @@ def atomic_write(path: Path) -> Iterator[Path]:
         _remove(temporary)
 
 
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Yield a new, empty folder that `atomic_write` renames to `path`."""
+    with atomic_write(path) as temporary:
+        temporary.mkdir()
+        yield temporary
+
+
 def sha256_of(path: Path) -> str:
     """Compute the hexadecimal SHA-256 digest of a file."""
     with path.open("rb") as file:

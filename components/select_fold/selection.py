@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from components.assign_folds.folds import FOLDS_FILE
-from components.runtime.files import atomic_write
+from components.runtime.files import atomic_folder
 from components.slice.split import SPLITS, Split
 
 
@@ -33,9 +33,9 @@ def copy_shards(shards: Path, output: Path, cases: Mapping[str, Sequence[str]]) 
     """Copy a cohort's shards to another split, `cases`, in which a case may be in several splits."""
     cohort = Split.read(shards)
     paths = {path.stem: path for split in SPLITS for path in (shards / split).glob("*.tfrecord")}
-    with atomic_write(output) as temporary:
+    with atomic_folder(output) as temporary:
         for name in SPLITS:
-            (temporary / name).mkdir(parents=True)
+            (temporary / name).mkdir()
             for case_id in cases[name]:
                 if case_id in paths:  # a case without enough lesion has no shard
                     shutil.copyfile(paths[case_id], temporary / name / paths[case_id].name)

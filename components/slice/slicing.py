@@ -10,7 +10,7 @@ from components.ct.grid import axial_slices, fit_hu, fit_mask
 from components.ct.intensity import read_ct
 from components.ct.volume import read_volume
 from components.runtime.errors import CohortError, InputError
-from components.runtime.files import atomic_write
+from components.runtime.files import atomic_folder
 from components.runtime.workers import map_cases
 from components.slice.shards import write_shard
 from components.slice.split import SPLITS, Split, require_patients_apart, split_by_patient
@@ -50,9 +50,9 @@ def slice_cohort(
     cases = read_cases(accepted)
     if not cases:
         raise CohortError(f"{accepted}: validate accepted no case; see its report")
-    with atomic_write(output) as temporary:
+    with atomic_folder(output) as temporary:
         for name in SPLITS:
-            (temporary / name).mkdir(parents=True)
+            (temporary / name).mkdir()
         slice_one = partial(
             _slice_case, folder=cases_folder, output=temporary, size=image_size, min_lesion_pixels=min_lesion_pixels
         )

@@ -6,7 +6,7 @@ import zlib
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from components.runtime.errors import InputError
-from components.runtime.files import atomic_write
+from components.runtime.files import atomic_folder
 
 MAX_BYTES = 16 << 30  # unpacked; the largest archive of the 20-case set holds 1.1 GB
 MAX_RATIO = 100  # unpacked to packed; volumes are compressed already, so legitimate archives stay near 1
@@ -27,8 +27,7 @@ def extract_zip(
         InputError: not a zip archive, damaged, encrypted, an unsafe path or a link, or larger than the limits.
     """
     try:
-        with zipfile.ZipFile(archive) as zip_file, atomic_write(folder) as temporary:
-            temporary.mkdir()
+        with zipfile.ZipFile(archive) as zip_file, atomic_folder(folder) as temporary:
             members = _safe_members(archive, zip_file.infolist())
             limit_bytes = min(max_bytes, max(_ALWAYS_ALLOWED_BYTES, int(archive.stat().st_size * max_ratio)))
             remaining_bytes = limit_bytes

@@ -11,7 +11,7 @@ from components.evaluate import scores
 from components.evaluate.cohort import Interval, mean_interval
 from components.report.page import write_page
 from components.runtime.errors import InputError
-from components.runtime.files import atomic_write
+from components.runtime.files import atomic_folder
 
 _log = logging.getLogger(__name__)
 TABLE_FILE = "cases.csv"
@@ -79,12 +79,10 @@ def read_fold_scores(numbers: Sequence[int], evaluations: Sequence[Path]) -> Fol
 
 def write_fold_scores(fold_scores: FoldScores, table: Path, report: Path) -> None:
     """Write `cases.csv` into the folder `table`, and the HTML page `report`."""
-    with atomic_write(table) as temporary:
-        temporary.mkdir(parents=True)
-        with (temporary / TABLE_FILE).open("w", newline="") as file:
-            writer = csv.DictWriter(file, list(fold_scores.rows[0]), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(fold_scores.rows)
+    with atomic_folder(table) as temporary, (temporary / TABLE_FILE).open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(fold_scores.rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(fold_scores.rows)
     folds = {fold: (fmean(dices), min(dices), max(dices), len(dices)) for fold, dices in fold_scores.folds.items()}
     write_page(report, Path(__file__).parent / "report.html.jinja", scores=fold_scores, folds=folds)
     for fold, (mean, *_, count) in folds.items():

@@ -1,7 +1,6 @@
 """Validate an ingested cohort: facts and findings for every case, and the cases accepted for training."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
@@ -9,10 +8,9 @@ from typing import Self
 
 import pandas as pd
 
-from components.ct.cases import read_cases, write_cases
-from components.ingest.ingest import OnInvalid
+from components.ct.cases import OnInvalid, read_cases, write_cases
 from components.runtime.errors import CohortError, InputError
-from components.runtime.files import atomic_write
+from components.runtime.files import atomic_folder
 from components.runtime.workers import map_cases
 from components.validate.data_docs import write_data_docs
 from components.validate.facts import fact_table
@@ -77,13 +75,13 @@ def validate(
     facts = fact_table([inspection.facts for inspection in inspections], table)
     result = check_facts(facts)
     outcome, profile = _determine_outcome(facts, inspections, result.findings, skip, reference)
-    with _new_folder(outputs.data_docs) as folder:
+    with atomic_folder(outputs.data_docs) as folder:
         write_data_docs(folder, result.suite, result.validation)
-    with _new_folder(outputs.accepted) as folder:
+    with atomic_folder(outputs.accepted) as folder:
         write_cases(folder, [case for case in table if case.case_id in outcome.accepted_ids])
-    with _new_folder(outputs.profile) as folder:
+    with atomic_folder(outputs.profile) as folder:
         profile.write(folder)
-    with _new_folder(outputs.facts) as folder:
+    with atomic_folder(outputs.facts) as folder:
         for name, rows in (
             (FACTS, facts),
             (FINDINGS, _as_table(outcome.findings, Finding)),
@@ -124,13 +122,6 @@ def _drift_finding(drift: Drift) -> Finding:
     medians = f", median {drift.reference} in the reference and {drift.observed} here" if drift.reference else ""
     message = f"drift from the reference cohort: {drift.measure} {drift.value:.2f}, limit {drift.limit:g}{medians}"
     return Finding(Severity.WARNING, None, drift.fact, message, "earlier test results may not hold for these scans")
-
-
-@contextmanager
-def _new_folder(path: Path) -> Iterator[Path]:
-    with atomic_write(path) as temporary:
-        temporary.mkdir()
-        yield temporary
 
 
 def _as_table(rows: Sequence[object], kind: type) -> pd.DataFrame:
