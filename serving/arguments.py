@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 _Number = TypeVar("_Number", int, float)
@@ -12,6 +13,15 @@ DEFAULT_MODEL = "lung-infection"
 def add_model(parser: argparse.ArgumentParser) -> None:
     """Add the option that names the model."""
     parser.add_argument("--model", default=DEFAULT_MODEL, metavar="NAME", help="model name (default: %(default)s)")
+
+
+def add_tls(parser: argparse.ArgumentParser) -> None:
+    """Add the options of a client's TLS connection."""
+    add = parser.add_argument
+    add("--tls", action="store_true", help="use TLS with the public certificate authorities")
+    add("--ca", type=Path, metavar="PEM", help="use TLS and trust only this certificate authority")
+    add("--client-certificate", type=Path, metavar="PEM", help="certificate that identifies this client")
+    add("--client-key", type=Path, metavar="PEM", help="private key of the client certificate")
 
 
 def _number_type(

@@ -45,6 +45,12 @@ class ClientTls:
     certificate: Path | None = None  # PEM of the client's certificate, for servers that require one
     key: Path | None = None  # PEM of its private key
 
+    @classmethod
+    def from_arguments(cls, arguments: Any) -> "ClientTls | None":
+        """Read the options of `serving.arguments.add_tls`; None for plaintext."""
+        paths = arguments.ca, arguments.client_certificate, arguments.client_key
+        return cls(*paths) if arguments.tls or any(paths) else None
+
     def credentials(self) -> Any:
         """Build gRPC channel credentials; raise `InputError` for a missing or unsuitable file."""
         context = ssl.create_default_context()

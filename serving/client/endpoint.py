@@ -56,16 +56,18 @@ class Method(NamedTuple):
 class Endpoint:
     """One gRPC channel to `host:port`; `timeout_s` limits one request, all attempts together.
 
-    With `tls`, the channel never falls back to plaintext.
+    With `tls`, the channel never falls back to plaintext. `server_name` is the name in the server's certificate, if it
+    is not the host of `target`.
     """
 
-    def __init__(self, target: str, timeout_s: float, tls: ClientTls | None = None) -> None:
+    def __init__(self, target: str, timeout_s: float, tls: ClientTls | None = None, server_name: str = "") -> None:
         self.target = target
         self.timeout_s = timeout_s
         if tls is None:
             self._channel = grpc.insecure_channel(target, options=_CHANNEL_OPTIONS)
         else:
-            self._channel = grpc.secure_channel(target, tls.credentials(), options=_CHANNEL_OPTIONS)
+            name = [("grpc.ssl_target_name_override", server_name)] if server_name else []
+            self._channel = grpc.secure_channel(target, tls.credentials(), options=_CHANNEL_OPTIONS + name)
 
     def close(self) -> None:
         """Cancel pending requests and close the channel."""

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from components.runtime.errors import InputError
-from serving.arguments import add_model, milliliters, seconds, version
+from serving.arguments import add_model, add_tls, milliliters, seconds, version
 
 
 def add_to(commands: Any) -> None:
@@ -32,10 +32,7 @@ def add_to(commands: Any) -> None:
     selection.add_argument("--version", type=version, metavar="N", help="model version (default: the newest)")
     selection.add_argument("--label", help="version label, such as stable")
     add("--timeout", type=seconds, default=60.0, metavar="SECONDS", help="limit per request (default: %(default)g)")
-    add("--tls", action="store_true", help="use TLS with the public certificate authorities")
-    add("--ca", type=Path, metavar="PEM", help="use TLS and trust only this certificate authority")
-    add("--client-certificate", type=Path, metavar="PEM", help="certificate that identifies this client")
-    add("--client-key", type=Path, metavar="PEM", help="private key of the client certificate")
+    add_tls(parser)
 
 
 def _predict(arguments: argparse.Namespace) -> None:
@@ -103,14 +100,13 @@ def _client(arguments: argparse.Namespace) -> Any:
     from serving.client import SegmentationClient
     from serving.tls import ClientTls
 
-    paths = arguments.ca, arguments.client_certificate, arguments.client_key
     return SegmentationClient(
         arguments.server,
         arguments.model,
         version=arguments.version,
         version_label=arguments.label,
         timeout_s=arguments.timeout,
-        tls=ClientTls(*paths) if arguments.tls or any(paths) else None,
+        tls=ClientTls.from_arguments(arguments),
     )
 
 

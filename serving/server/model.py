@@ -53,50 +53,46 @@ class Model:
 
     def __init__(self, config: ModelConfig) -> None:
         self.config = config
-        self.snapshot = Snapshot()
+        self.snapshot = Snapshot(labels=config.labels)
         self.statuses: dict[int, Status] = {}
-        self._loaded: dict[int, SavedModel] = {}
         self._failed: dict[int, object] = {}  # fingerprint of the files of versions that could not be loaded
 
-    def load(self, config: ModelConfig) -> list[int]:
-        """Load the versions that `config` selects, without publishing them; return those in memory."""
-        folders = complete_local_versions(Path(config.base))
-        # A labeled version stays in memory even if its folder is gone.
-        labeled_versions = {version for version in config.labels.values() if version in self._loaded}
-        candidates, count = config.candidates(folders.keys() | labeled_versions)
-        versions: list[int] = []
-        for version in candidates:
-            if len(versions) == count:
-                break
-            if version in self._loaded or self._load_version(version, folders.get(version)):
-                versions.append(version)
-        return versions
-
-    def publish(self, config: ModelConfig, versions: list[int]) -> None:
-        """Answer requests with these loaded versions from now on, and unload the others."""
-        changed = self.snapshot.versions and set(versions) != set(self.snapshot.versions)
+    def configure(self, config: ModelConfig) -> None:
+        """Follow another configuration: its labels from now on, its versions from the next `refresh`."""
+        if config != self.config:
+            _log.info("%s: follows the new configuration", config.name)
         self.config = config
-        self.snapshot = Snapshot({version: self._loaded[version] for version in versions}, config.labels)
-        for version in versions:
-            self.statuses[version] = Status(ModelVersionStatus.AVAILABLE)
-        self.unload_unpublished()
-        if changed:
-            _log.info("%s: now serving %s", config.name, ", ".join(f"version {n}" for n in sorted(versions)))
+        self.snapshot = Snapshot(self.snapshot.versions, config.labels)
 
     def refresh(self) -> None:
-        """Publish the versions now in the folder; keep the published ones if none can be loaded."""
-        versions = self.load(self.config)
-        if versions and set(versions) != set(self.snapshot.versions):
-            self.publish(self.config, versions)
+        """Load the versions that the configuration selects, then unload the others; keep these if none can be loaded.
 
-    def unload_unpublished(self) -> None:
-        """Unload the versions that do not answer requests."""
-        unpublished = set(self._loaded) - set(self.snapshot.versions)
-        for version in unpublished:
-            del self._loaded[version]
-            self.statuses[version] = Status(ModelVersionStatus.END)
-        if unpublished:
+        Each version answers requests as soon as it is loaded.
+        """
+        folders = complete_local_versions(Path(self.config.base))
+        candidates, count = self.config.candidates(folders)
+        selected: dict[int, SavedModel] = {}
+        for version in candidates:
+            if len(selected) == count:
+                break
+            model = self.snapshot.versions.get(version) or self._load_version(version, folders[version])
+            if model is not None:
+                selected[version] = model
+                self._publish({**self.snapshot.versions, version: model})
+        if selected and set(selected) != set(self.snapshot.versions):
+            self._publish(selected)
             gc.collect()  # TensorFlow's functions form reference cycles
+
+    def _publish(self, versions: Mapping[int, SavedModel]) -> None:
+        """Answer requests with these versions from now on."""
+        previous = self.snapshot.versions
+        if set(versions) == set(previous):
+            return
+        self.snapshot = Snapshot(versions, self.snapshot.labels)
+        self.statuses |= dict.fromkeys(versions, Status(ModelVersionStatus.AVAILABLE))
+        self.statuses |= dict.fromkeys(set(previous) - set(versions), Status(ModelVersionStatus.END))
+        if previous:
+            _log.info("%s: now serving %s", self.config.name, ", ".join(f"version {n}" for n in sorted(versions)))
 
     def resolve(self, request: ModelRequest) -> tuple[int, SavedModel]:
         """Return the published version that a request selects by number or label, by default the newest.
@@ -114,27 +110,24 @@ class Model:
         elif version is None and snapshot.versions:
             version = max(snapshot.versions)
         if version is None or version not in snapshot.versions:
-            raise not_found(f"Servable not found for request: {request}")
+            raise not_found(f"Servable not found for request: {ModelRequest(request.name, version)}")
         return version, snapshot.versions[version]
 
-    def _load_version(self, version: int, folder: Path | None) -> bool:
-        if folder is None:
-            self.statuses[version] = Status(ModelVersionStatus.END, f"version {version} is not in {self.config.base}")
-            return False
+    def _load_version(self, version: int, folder: Path) -> SavedModel | None:
         fingerprint = _fingerprint(folder)
         if self._failed.get(version) == fingerprint:
-            return False
+            return None
         self.statuses[version] = Status(ModelVersionStatus.LOADING)
         try:
-            self._loaded[version] = load_version(folder)
+            model = load_version(folder)
         except Exception as error:  # on damaged files, TensorFlow raises exceptions of many types
             self._failed[version] = fingerprint
             reason = f"version {version} cannot be loaded: {' '.join(str(error).split())}"
             self.statuses[version] = Status(ModelVersionStatus.END, reason)
             _log.warning("%s: not served: %s", self.config.name, reason)
-            return False
+            return None
         self._failed.pop(version, None)
-        return True
+        return model
 
 
 def load_version(folder: Path) -> SavedModel:

@@ -1,7 +1,8 @@
 """All models of a server, kept in step with their folders and with a `models.config`.
 
-Changes are prepared separately and published in one assignment, and requests never wait for them: a request keeps the
-version it started with, even while that version is unloaded.
+A reload follows the order of TF Serving (model_servers/server_core.cc, ReloadConfig): labels first, then versions.
+Each change is published in one assignment, and requests never wait for it: a request keeps the version it started
+with, even while that version is unloaded.
 """
 
 import logging
@@ -11,7 +12,7 @@ from pathlib import Path
 
 from components.runtime.errors import InputError
 from serving.server.errors import RequestError, failed_precondition, invalid_argument, not_found
-from serving.server.model import Model, ModelRequest, Status
+from serving.server.model import Model, ModelRequest, Snapshot, Status
 from serving.versions.model_config import ModelConfig, read_model_config
 from serving.versions.saved_model import SavedModel
 
@@ -26,28 +27,28 @@ class ModelRegistry:
         self._change_lock = threading.Lock()
 
     def reload(self, configs: Iterable[ModelConfig]) -> None:
-        """Serve exactly these models; load all new versions before publishing any.
+        """Serve exactly these models: move their labels, then load and unload their versions.
 
         Raises:
-            RequestError: A model has no loadable version, or a label points at a missing one; nothing changes.
+            RequestError: A label that is in use points at a version that is not loaded, or a new model has no loadable
+                version; nothing changes.
         """
         with self._change_lock:
-            updates = []
-            try:
-                for config in configs:
-                    model = self._models.get(config.name)
-                    if model is None or model.config.base != config.base:
-                        model = Model(config)
-                    versions = model.load(config)
-                    updates.append((model, config, versions))
-                    _require_versions(model, config, versions)
-            except Exception:
-                for model in self._models.values():
-                    model.unload_unpublished()
-                raise
-            for model, config, versions in updates:
-                model.publish(config, versions)
-            self._models = {config.name: model for model, config, _ in updates}
+            models = {config.name: (self._models.get(config.name), config) for config in configs}
+            for model, config in models.values():
+                if model is not None:
+                    _require_movable_labels(model.snapshot, config)
+            updates = {}
+            for name, (model, config) in models.items():
+                if model is None or model.config.base != config.base:
+                    model = Model(config)
+                    model.refresh()
+                    _require_versions(model)
+                updates[name] = model
+            for name, model in updates.items():
+                model.configure(models[name][1])
+            self._models = updates
+        self.refresh()
 
     def refresh(self) -> None:
         """Publish new versions of all models."""
@@ -69,9 +70,9 @@ class ModelRegistry:
         Raises:
             RequestError: NOT_FOUND for an unknown model or version.
         """
+        # TF Serving ignores the label here (model_servers/get_model_status_impl.cc).
         model = self._model(request, f"Could not find any versions of model {request.name}")
-        version = model.resolve(request)[0] if request.label else request.version
-        statuses = dict(model.statuses)
+        version, statuses = request.version, dict(model.statuses)
         if version is None or (version == 0 and 0 not in statuses):
             return statuses
         if version not in statuses:
@@ -96,15 +97,15 @@ class Watcher:
 
     Args:
         models: models to keep up to date.
-        config_file: `models.config` to reload when it changes, or None.
+        config_file: `models.config` to reload at each check, or None.
         poll_s: interval between checks.
     """
 
     def __init__(self, models: ModelRegistry, config_file: Path | None, poll_s: float) -> None:
         self._models = models
         self._config_file = config_file
-        self._config_text = self._read_config()
         self._poll_s = poll_s
+        self._last_warning = ""
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="watcher", daemon=True)
         self._thread.start()
@@ -116,38 +117,43 @@ class Watcher:
 
     def _watch(self) -> None:
         while not self._stop.wait(self._poll_s):
+            warning = ""
             try:
-                self._reload_config()
+                warning = self._reload_config()
                 self._models.refresh()
             except Exception as error:  # such as a full disk or a vanished folder: try again at the next check
-                _log.warning("cannot read the model folders: %s", error)
+                warning = f"cannot read the model folders: {error}"
+            if warning and warning != self._last_warning:
+                _log.warning("%s", warning)
+            self._last_warning = warning
 
-    def _reload_config(self) -> None:
-        text = self._read_config()
-        if self._config_file is None or text == self._config_text:
-            return
+    def _reload_config(self) -> str:
+        """Apply the `models.config`, as TF Serving does at every check; return why it is refused."""
+        if self._config_file is None:
+            return ""
         try:
             self._models.reload(read_model_config(self._config_file))
-            _log.info("%s: reloaded", self._config_file)
         except (InputError, RequestError) as error:
-            _log.warning("not reloaded, keeping the previous configuration: %s", error)
-        self._config_text = text
-
-    def _read_config(self) -> str | None:
-        try:
-            return None if self._config_file is None else self._config_file.read_text()
-        except OSError:
-            return None
+            return f"not reloaded, keeping the previous configuration: {error}"
+        return ""
 
 
-def _require_versions(model: Model, config: ModelConfig, versions: list[int]) -> None:
-    if not versions:
-        errors = [status.error for status in model.statuses.values() if status.error]
-        reason = "; ".join(errors) or f"no version folders in {config.base}"
-        raise failed_precondition(f"no version of {config.name} can be served: {reason}")
+def _require_movable_labels(current: Snapshot, config: ModelConfig) -> None:
+    """Refuse to move a label that is in use to a version that is not loaded.
+
+    As TF Serving with --allow_version_labels_for_unavailable_models (UpdateModelVersionLabelMap); a new label may point
+    at any version.
+    """
     for label, version in config.labels.items():
-        if version not in versions:
+        if current.labels.get(label, version) != version and version not in current.versions:
             raise failed_precondition(
-                f"Request to assign label {label} to version {version} of model {config.name}, "
+                f"Request to assign label to version {version} of model {config.name}, "
                 "which is not currently available for inference"
             )
+
+
+def _require_versions(model: Model) -> None:
+    if not model.snapshot.versions:
+        errors = [status.error for status in model.statuses.values() if status.error]
+        reason = "; ".join(errors) or f"no version folders in {model.config.base}"
+        raise failed_precondition(f"no version of {model.config.name} can be served: {reason}")

@@ -13,6 +13,7 @@ from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
 from components.runtime.errors import InputError
 from components.runtime.files import atomic_write
+from components.storage.gcs_uri import is_gcs_uri
 
 
 @dataclass(frozen=True)
@@ -26,17 +27,14 @@ class ModelConfig:
     labels: Mapping[str, int] = field(default_factory=dict)  # version by label
 
     def candidates(self, available: Iterable[int]) -> tuple[list[int], int]:
-        """Return the versions to try to load, in order of preference, and how many of them to serve."""
-        newest_first = sorted(available, reverse=True)
+        """Return the versions to try to load, in order of preference, and how many of them to serve.
+
+        As in TF Serving (file_system_storage_path_source.cc, PollFileSystemForServable), labels do not count.
+        """
+        versions = sorted(available, reverse=True)
         if self.specific:
-            versions = sorted({*self.specific, *self.labels.values()}, reverse=True)
-            return versions, len(versions)
-        count = len(newest_first) if self.newest is None else self.newest
-        # A labeled version is served regardless of newer versions.
-        labeled_versions = [version for version in newest_first if version in set(self.labels.values())]
-        other_versions = [version for version in newest_first if version not in labeled_versions]
-        newest_labeled = sum(version in labeled_versions for version in newest_first[:count])
-        return labeled_versions + other_versions, len(labeled_versions) + count - newest_labeled
+            versions = [version for version in versions if version in self.specific]
+        return versions, len(versions) if self.specific or self.newest is None else self.newest
 
 
 def from_message(message: ModelServerConfig) -> list[ModelConfig]:
@@ -51,6 +49,10 @@ def from_message(message: ModelServerConfig) -> list[ModelConfig]:
     for entry in message.model_config_list.config:
         if not (entry.name and entry.base_path):
             raise ValueError("every model needs a name and a base_path")
+        if not (is_gcs_uri(entry.base_path) or Path(entry.base_path).is_absolute()):
+            raise ValueError(
+                f"Expected model {entry.name} to have an absolute path or URI; got base_path()={entry.base_path}"
+            )
         policy = entry.model_version_policy
         kind = policy.WhichOneof("policy_choice")
         specific = tuple(sorted(set(policy.specific.versions))) if kind == "specific" else ()
@@ -84,14 +86,27 @@ def to_message(configs: Iterable[ModelConfig]) -> ModelServerConfig:
 def read_model_config(path: Path) -> list[ModelConfig]:
     """Read a `models.config` in protobuf text format; raise `InputError` if it is missing or malformed."""
     try:
-        return from_message(text_format.Parse(path.read_text(), ModelServerConfig()))
+        return parse_model_config(path.read_text())
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
-    except (ValueError, text_format.ParseError) as error:
+    except ValueError as error:  # also of text that is not UTF-8
         raise InputError(f"{path}: not a models.config of TensorFlow Serving: {error}") from error
+
+
+def parse_model_config(text: str) -> list[ModelConfig]:
+    """Parse protobuf text format; raise `ValueError` if it is malformed."""
+    try:
+        return from_message(text_format.Parse(text, ModelServerConfig()))
+    except text_format.ParseError as error:
+        raise ValueError(str(error)) from error
+
+
+def format_model_config(configs: Iterable[ModelConfig]) -> str:
+    """Format as protobuf text."""
+    return str(text_format.MessageToString(to_message(configs)))
 
 
 def write_model_config(path: Path, configs: Iterable[ModelConfig]) -> None:
     """Write a `models.config` atomically, as a server may read it at any moment."""
     with atomic_write(path) as temporary:
-        temporary.write_text(text_format.MessageToString(to_message(configs)))
+        temporary.write_text(format_model_config(configs))

@@ -22,6 +22,8 @@ from tensorflow_serving.apis import (
     prediction_service_pb2_grpc,
 )
 
+from serving.client.promotion import promote
+from serving.client.replicas import Replicas
 from serving.client.segmentation import SegmentationClient
 from serving.versions.labels import VersionLabels
 from serving.versions.manifest import write_manifest
@@ -257,7 +259,7 @@ def test_row_49_promotions_and_rollbacks_drop_no_request(model_folder, tmp_path)
         (base / str(number) / "assets.extra").mkdir()
         write_manifest(base / str(number))
     labels = VersionLabels(base / "models.config", MODEL, str(base))
-    labels.promote(3, "stable", why="first")
+    promote(labels, 3, "stable", why="first")
     with (
         run_serve("--model-config-file", labels.config_file, "--poll", 0.05) as (_, address),
         load(address, label="stable") as (results, failures),
@@ -265,9 +267,10 @@ def test_row_49_promotions_and_rollbacks_drop_no_request(model_folder, tmp_path)
     ):
         wait_until(lambda: results)
         for _ in range(3):
-            labels.promote(12, "stable", why="newer")
+            assert promote(labels, 12, "stable", why="newer", replicas=Replicas([address]), timeout_s=60)
             wait_until(lambda: results[-1][0] == 12)
             command = ["versions", "rollback", "--model-base", base, "--model", MODEL, "--why", "noise"]
+            command += ["--server", address, "--wait", "--timeout", 60]
             subprocess.run([*COMMAND, *map(str, command)], check=True, capture_output=True, timeout=60)
             wait_until(lambda: results[-1][0] == 3)
     assert not failures

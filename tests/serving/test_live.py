@@ -3,16 +3,18 @@
 import shutil
 import subprocess
 import sys
+import time
 
 import grpc
 import numpy as np
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from tensorflow_serving.apis import model_management_pb2, model_service_pb2_grpc
+from tensorflow_serving.apis import get_model_status_pb2, model_management_pb2, model_service_pb2_grpc
 
 from components.ct.intensity import read_ct
 from serving.client.endpoint import ServingError
 from serving.client.segmentation import SegmentationClient
+from serving.server.model import ModelRequest
 from serving.server.server import Server, Settings
 from serving.versions.model_config import ModelConfig, to_message, write_model_config
 from tests.serving.conftest import wait_until
@@ -26,6 +28,14 @@ def running(model_folder, tmp_path):
     write_model_config(config, [ModelConfig(MODEL, str(model_folder), (3,), labels={"stable": 3})])
     server = Server(Settings(config_file=config, port=0, poll_s=0.05))
     server.config_file = config
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def server_without_file(model_folder):
+    """A server of the newest version."""
+    server = Server(Settings(models=(ModelConfig(MODEL, str(model_folder)),), port=0, poll_s=0.05))
     yield server
     server.stop()
 
@@ -59,13 +69,19 @@ def test_a_label_selects_a_version(running, scan):
     assert caught.value.code == "INVALID_ARGUMENT"
 
 
-def test_a_reload_request_replaces_the_configuration(running, model_folder, scan):
-    base = str(model_folder)
-    response = reload(running.address, [ModelConfig(MODEL, base, (3, 12), labels={"stable": 12, "old": 3})])
-    assert response.status.error_code == 0
-    assert running.models.available_versions() == {MODEL: [3, 12]}
-    with SegmentationClient(running.address, MODEL, version_label="stable") as client:
+def test_a_reload_request_replaces_the_configuration(server_without_file, model_folder, scan):
+    base, address = str(model_folder), server_without_file.address
+    for labels in ({"stable": 3}, {"stable": 12, "old": 3}):
+        response = reload(address, [ModelConfig(MODEL, base, (3, 12), labels=labels)])
+        assert response.status.error_code == 0
+    assert server_without_file.models.available_versions() == {MODEL: [3, 12]}
+    with SegmentationClient(address, MODEL, version_label="stable") as client:
         assert client.predict(read_ct(scan)[0]).version == 12
+
+
+def test_a_config_file_replaces_the_configuration_of_a_reload_request_at_the_next_check(running, model_folder):
+    reload(running.address, [ModelConfig(MODEL, str(model_folder), (3, 12), labels={"stable": 3, "new": 12})])
+    wait_until(lambda: running.models.available_versions() == {MODEL: [3]})
 
 
 @pytest.mark.parametrize(
@@ -74,7 +90,8 @@ def test_a_reload_request_replaces_the_configuration(running, model_folder, scan
         ([], "INVALID_ARGUMENT", "only a model_config_list"),
         ([ModelConfig("", "/m")], "INVALID_ARGUMENT", "name and a base_path"),
         ([ModelConfig(MODEL, "/missing")], "FAILED_PRECONDITION", "no version folders in /missing"),
-        ([ModelConfig(MODEL, "BASE", (3,), labels={"x": 99})], "FAILED_PRECONDITION", "label x to version 99"),
+        ([ModelConfig(MODEL, "models")], "INVALID_ARGUMENT", "an absolute path or URI; got base_path()=models"),
+        ([ModelConfig(MODEL, "BASE", (3,), labels={"stable": 99})], "FAILED_PRECONDITION", "label to version 99 of"),
     ],
 )
 def test_an_invalid_configuration_is_rejected_and_changes_nothing(running, model_folder, configs, code, details):
@@ -86,18 +103,52 @@ def test_an_invalid_configuration_is_rejected_and_changes_nothing(running, model
     assert running.models.available_versions() == {MODEL: [3]}
 
 
-def test_a_changed_config_file_is_reloaded_and_a_broken_one_ignored(running, model_folder, caplog):
-    running.config_file.write_text("model_config_list { nonsense")
-    wait_until(lambda: "not reloaded" in caplog.text)
+@pytest.mark.parametrize("content", [b"model_config_list { nonsense", b"\xff\xfe", b""])
+def test_a_malformed_config_file_is_one_warning_and_folders_are_still_followed(model_folder, tmp_path, caplog, content):
+    shutil.copytree(model_folder / "3", tmp_path / "toy" / "3")
+    config = tmp_path / "models.config"
+    write_model_config(config, [ModelConfig(MODEL, str(tmp_path / "toy"))])
+    server = Server(Settings(config_file=config, port=0, poll_s=0.02))
+    try:
+        config.write_bytes(content)
+        wait_until(lambda: "not reloaded" in caplog.text)
+        shutil.copytree(model_folder / "12", tmp_path / ".12")
+        (tmp_path / ".12").rename(tmp_path / "toy" / "12")
+        wait_until(lambda: server.models.available_versions() == {MODEL: [12]})
+    finally:
+        server.stop()
+    assert caplog.text.count("not reloaded") == 1
+
+
+def test_a_refused_config_file_is_one_warning_and_takes_effect_once_the_version_is_loaded(
+    running, model_folder, caplog
+):
+    """tensorflow/serving, model_servers/server.cc: PollFilesystemAndReloadConfig applies the file at every check."""
+    moved = ModelConfig(MODEL, str(model_folder), (12,), labels={"stable": 12})
+    write_model_config(running.config_file, [moved])
+    wait_until(lambda: "version 12 of model toy, which is not currently available" in caplog.text)
+    time.sleep(0.3)
+    assert caplog.text.count("not reloaded") == 1
     assert running.models.available_versions() == {MODEL: [3]}
-    write_model_config(running.config_file, [ModelConfig(MODEL, str(model_folder), (12,), labels={"stable": 12})])
+    reload(running.address, [ModelConfig(MODEL, str(model_folder), (3, 12), labels={"stable": 3})])
     wait_until(lambda: running.models.available_versions() == {MODEL: [12]})
+    assert running.models.resolve(ModelRequest(MODEL, label="stable"))[0] == 12
 
 
-def test_a_server_can_serve_two_models(running, model_folder, tmp_path):
+def test_a_server_can_serve_two_models(server_without_file, model_folder, tmp_path):
     shutil.copytree(model_folder / "12", tmp_path / "second" / "1")
-    reload(running.address, [ModelConfig(MODEL, str(model_folder)), ModelConfig("second", str(tmp_path / "second"))])
-    assert running.models.available_versions() == {MODEL: [12], "second": [1]}
+    second = ModelConfig("second", str(tmp_path / "second"))
+    reload(server_without_file.address, [ModelConfig(MODEL, str(model_folder)), second])
+    assert server_without_file.models.available_versions() == {MODEL: [12], "second": [1]}
+
+
+def test_the_status_of_a_label_is_that_of_all_versions(running):
+    """tensorflow/serving, model_servers/get_model_status_impl.cc reads the version alone."""
+    request = get_model_status_pb2.GetModelStatusRequest()
+    request.model_spec.name, request.model_spec.version_label = MODEL, "no"
+    with grpc.insecure_channel(running.address) as channel:
+        response = model_service_pb2_grpc.ModelServiceStub(channel).GetModelStatus(request, timeout=30)
+    assert [entry.version for entry in response.model_version_status] == [3]
 
 
 OVMSCLIENT = """

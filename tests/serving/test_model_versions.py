@@ -128,27 +128,57 @@ def test_a_model_with_only_damaged_versions_is_an_error(tmp_path):
         Server(Settings(models=(ModelConfig("toy", str(tmp_path)),), port=0))
 
 
-def test_a_labeled_version_is_served_next_to_newer_ones(base, model_folder):
+def test_a_label_does_not_keep_its_version_from_being_unloaded(base, model_folder):
+    """tensorflow/serving, file_system_storage_path_source.cc: AspireLatestVersions does not know labels."""
     models = load_models(base, labels={"stable": 3})
     add_version(model_folder / "12", base, 4)
     models.refresh()
-    assert models.available_versions() == {"toy": [3, 4]}
-    assert models.resolve(ModelRequest("toy", label="stable"))[0] == 3
-    assert models.resolve(ModelRequest("toy"))[0] == 4
+    assert models.available_versions() == {"toy": [4]}
+    with pytest.raises(RequestError, match=r"Specific\(toy, 3\)"):
+        models.resolve(ModelRequest("toy", label="stable"))
 
 
-def test_a_failed_reload_changes_nothing(base):
-    models = load_models(base, labels={"stable": 3})
-    for invalid in (
-        ModelConfig("toy", str(base), labels={"stable": 9}),
-        ModelConfig("toy", str(base), specific=(9,)),
-        ModelConfig("other", str(base / "missing")),
-    ):
-        with pytest.raises(RequestError) as caught:
-            models.reload([invalid])
-        assert caught.value.code.name == "FAILED_PRECONDITION"
+def test_a_label_in_use_moves_only_to_a_loaded_version_and_a_new_label_anywhere(base, model_folder):
+    """tensorflow/serving, model_servers/server_core.cc: UpdateModelVersionLabelMap runs before versions are loaded.
+
+    As with --allow_version_labels_for_unavailable_models.
+    """
+    add_version(model_folder / "12", base, 4)
+    models = load_models(base, specific=(3,), labels={"stable": 3})
+    with pytest.raises(RequestError) as caught:
+        models.reload([ModelConfig("toy", str(base), specific=(3, 4), labels={"stable": 4, "canary": 4})])
+    assert caught.value.code.name == "FAILED_PRECONDITION"
+    assert str(caught.value) == (
+        "Request to assign label to version 4 of model toy, which is not currently available for inference"
+    )
+    # The refused configuration has no effect: version 4 is not loaded, and `canary` does not exist.
+    models.refresh()
     assert models.available_versions() == {"toy": [3]}
+    with pytest.raises(RequestError, match="Unrecognized servable version label: canary"):
+        models.resolve(ModelRequest("toy", label="canary"))
+    models.reload([ModelConfig("toy", str(base), specific=(3, 4), labels={"stable": 3, "canary": 4, "next": 9})])
+    assert models.resolve(ModelRequest("toy", label="canary"))[0] == 4
+    with pytest.raises(RequestError, match=r"Specific\(toy, 9\)"):
+        models.resolve(ModelRequest("toy", label="next"))
+    models.reload([ModelConfig("toy", str(base), specific=(4,), labels={"stable": 4})])
+    assert models.resolve(ModelRequest("toy", label="stable"))[0] == 4
+    assert models.available_versions() == {"toy": [4]}
+
+
+def test_a_new_model_without_a_loadable_version_is_refused_and_changes_nothing(base):
+    models = load_models(base, labels={"stable": 3})
+    with pytest.raises(RequestError) as caught:
+        models.reload([ModelConfig("other", str(base / "missing"))])
+    assert caught.value.code.name == "FAILED_PRECONDITION"
     assert models.resolve(ModelRequest("toy", label="stable"))[0] == 3
+
+
+def test_the_last_version_is_kept_when_no_specific_version_exists(base):
+    models = load_models(base, labels={"stable": 3})
+    models.reload([ModelConfig("toy", str(base), specific=(9,), labels={"stable": 3})])
+    assert models.resolve(ModelRequest("toy", label="stable"))[0] == 3
+    with pytest.raises(RequestError, match="Could not find version 9 of model toy"):
+        statuses(models, 9)
 
 
 @pytest.mark.parametrize(
@@ -157,10 +187,9 @@ def test_a_failed_reload_changes_nothing(base):
         ({}, [9, 7, 4], 1),
         ({"newest": 2}, [9, 7, 4], 2),
         ({"newest": None}, [9, 7, 4], 3),
-        ({"specific": (4, 7)}, [7, 4], 2),
-        ({"labels": {"stable": 4}}, [4, 9, 7], 2),
-        ({"labels": {"stable": 9}}, [9, 7, 4], 1),
-        ({"specific": (7,), "labels": {"canary": 9}}, [9, 7], 2),
+        ({"specific": (4, 7, 11)}, [7, 4], 2),
+        ({"labels": {"stable": 4}}, [9, 7, 4], 1),
+        ({"specific": (7,), "labels": {"canary": 9}}, [7], 1),
     ],
 )
 def test_version_policies_match_tf_serving(config, candidates, count):

@@ -8,6 +8,7 @@ from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
 from components.runtime.errors import InputError
 from pipelines.cli import main
+from serving.client.promotion import promote, rollback
 from serving.versions.labels import VersionLabels
 from serving.versions.manifest import write_manifest
 from serving.versions.model_config import ModelConfig, read_model_config, write_model_config
@@ -33,8 +34,8 @@ def labels(base):
 
 
 def test_a_promotion_writes_what_tf_serving_reads(labels, base):
-    labels.promote(1, "stable", why="first")
-    labels.promote(3, "canary", why="try it")
+    labels.move(1, "stable", why="first")
+    labels.move(3, "canary", why="try it")
     expected = f"""model_config_list {{ config {{
         name: "lung" base_path: "{base}" model_platform: "tensorflow"
         model_version_policy {{ specific {{ versions: [1, 3] }} }}
@@ -45,7 +46,7 @@ def test_a_promotion_writes_what_tf_serving_reads(labels, base):
 
 
 def test_the_ledger_records_who_when_why_and_the_verdict(labels):
-    labels.promote(2, "stable", why="better on site B", who="Dr. Who")
+    labels.move(2, "stable", why="better on site B", who="Dr. Who")
     (change,) = labels.changes()
     assert (change.who, change.why, change.action) == ("Dr. Who", "better on site B", "promote")
     assert (change.from_version, change.to_version) == (None, 2)
@@ -55,20 +56,47 @@ def test_the_ledger_records_who_when_why_and_the_verdict(labels):
 
 def test_rollbacks_go_back_one_promotion_at_a_time(labels):
     for number in (1, 2, 3):
-        labels.promote(number, "stable", why="newer")
-    assert labels.rollback("stable", why="noise").to_version == 2
-    assert labels.rollback("stable", why="noise").to_version == 1
+        promote(labels, number, "stable", why="newer")
+    rollback(labels, "stable", why="noise")
+    assert labels.current() == {"stable": 2}
+    rollback(labels, "stable", why="noise")
     assert labels.current() == {"stable": 1}
     with pytest.raises(InputError, match=r"lung .*stable .*\b1\b"):
-        labels.rollback("stable", why="noise")
+        rollback(labels, "stable", why="noise")
     assert [change.to_version for change in labels.changes()] == [1, 2, 3, 2, 1]
 
 
+def test_a_version_promoted_twice_is_recorded_once_and_rolls_back_to_the_one_before(labels, capsys):
+    for number in (1, 2, 2):
+        promote(labels, number, "stable", why="newer")
+    assert capsys.readouterr().out.splitlines()[-1].endswith("stable of lung is version 2 already")
+    assert len(labels.changes()) == 2
+    rollback(labels, "stable", why="noise")
+    assert labels.current() == {"stable": 1}
+
+
+def test_servers_keep_the_version_of_each_label_and_the_one_before_until_the_next_promotion(labels):
+    def served():
+        (config,) = read_model_config(labels.config_file)
+        return config.specific
+
+    promote(labels, 1, "stable", why="first")
+    promote(labels, 2, "canary", why="try it")
+    assert served() == (1, 2)
+    labels.add(3)
+    assert served() == (1, 2, 3)
+    assert labels.current() == {"stable": 1, "canary": 2}
+    labels.move(3, "canary", why="newer")
+    assert (served(), labels.prune()) == ((1, 2, 3), False)
+    promote(labels, 1, "canary", why="back to stable")
+    assert served() == (1, 3)  # 3 is the version that `canary` had before
+
+
 def test_a_version_with_changed_files_is_not_promoted(labels, base):
-    labels.promote(1, "stable", why="first")
+    labels.move(1, "stable", why="first")
     (base / "2" / "saved_model.pb").write_text("other")
     with pytest.raises(InputError, match=r"saved_model\.pb was changed"):
-        labels.promote(2, "stable", why="second")
+        labels.move(2, "stable", why="second")
     assert labels.current() == {"stable": 1}
     assert len(labels.changes()) == 1
 
@@ -76,22 +104,22 @@ def test_a_version_with_changed_files_is_not_promoted(labels, base):
 @pytest.mark.parametrize(("version", "label", "facts"), [(9, "stable", "9.*1, 2, 3"), (1, "a b", "a b.*letters")])
 def test_an_invalid_promotion_writes_nothing(labels, version, label, facts):
     with pytest.raises(InputError, match=facts):
-        labels.promote(version, label, why="a test")
+        labels.move(version, label, why="a test")
     assert not labels.config_file.exists()
 
 
 def test_other_models_in_the_file_are_unchanged(labels, base):
     other = ModelConfig("other", "/models/other", newest=2, labels={"stable": 4})
     write_model_config(base / "models.config", [other])
-    labels.promote(1, "stable", why="first")
+    labels.move(1, "stable", why="first")
     assert read_model_config(base / "models.config")[0] == other
 
 
 def test_the_command_line_promotes_lists_and_rolls_back(base, capsys):
     options = ["--model-base", str(base), "--model", "lung"]
     main(["versions", "promote", *options, "--version", "1", "--why", "first", "--who", "me"])
-    main(["versions", "promote", *options, "--version", "2", "--why", "second", "--who", "me"])
-    main(["versions", "rollback", *options, "--why", "noise on site B", "--who", "me"])
+    main(["versions", "promote", *options, "--version", "2", "--why", "second", "--who", "me", "--no-server"])
+    main(["versions", "rollback", *options, "--why", "noise on site B", "--who", "me", "--no-server"])
     capsys.readouterr()
     main(["versions", "list", *options])
     lines = capsys.readouterr().out.splitlines()
@@ -104,15 +132,15 @@ def test_a_version_in_cloud_storage_is_verified_and_promoted(base, gcs, tmp_path
         gcs.put(f"models/lung/{path.relative_to(base)}", path.read_bytes())
     gcs.put("models/lung/4/variables/half", b"an unfinished upload")
     address, config = f"gs://{BUCKET}/models/lung", tmp_path / "models.config"
-    promote = ["versions", "promote", "--model-base", address, "--model", "lung", "--why", "first"]
-    main([*promote, "--version", "2", "--config", str(config)])
+    command = ["versions", "promote", "--model-base", address, "--model", "lung", "--why", "first"]
+    main([*command, "--version", "2", "--config", str(config)])
     (written,) = read_model_config(config)
     assert (written.base, written.labels) == (address, {"stable": 2})
     assert VersionLabels(config, "lung", address).changes()[0].test_dice == 0.72
     with pytest.raises(SystemExit, match=r"version 4\b.*1, 2, 3"):
-        main([*promote, "--version", "4", "--config", str(config)])
+        main([*command, "--no-server", "--version", "4", "--config", str(config)])
     gcs.put("models/lung/3/saved_model.pb", b"changed")
     with pytest.raises(SystemExit, match=r"saved_model\.pb was changed"):
-        main([*promote, "--version", "3", "--config", str(config)])
+        main([*command, "--no-server", "--version", "3", "--config", str(config)])
     with pytest.raises(SystemExit, match=r"gs://.*--config"):
-        main([*promote, "--version", "2"])
+        main([*command, "--version", "2"])
