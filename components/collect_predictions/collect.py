@@ -5,10 +5,9 @@ import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from components.report.page import write_page
+from components.report.page import MAX_PICTURES, write_page
+from components.report.slice_image import webp
 from serving.client.scans import MASK_SUFFIX, SUMMARY_FILE
-
-_MAX_PREVIEW_BYTES = 6 << 20  # larger pages slow the Kubeflow UI
 
 
 def collect_parts(parts: Sequence[Path], results: Path, page: Path) -> list[dict[str, str]]:
@@ -19,13 +18,13 @@ def collect_parts(parts: Sequence[Path], results: Path, page: Path) -> list[dict
     """
     (results / "masks").mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, str]] = []
-    previews: dict[str, bytes] = {}
+    previews: dict[str, Path] = {}
     for part in parts:
         with (part / SUMMARY_FILE).open(newline="") as file:
             rows += csv.DictReader(file)
         for mask in part.glob(f"*{MASK_SUFFIX}"):
             shutil.copyfile(mask, results / "masks" / mask.name)
-        previews |= {png.stem: png.read_bytes() for png in part.glob("*.png")}
+        previews |= {png.stem: png for png in part.glob("*.png")}
     rows.sort(key=lambda row: (-float(row["lesion_ml"] or -1), row["case"]))
     with (results / SUMMARY_FILE).open("w", newline="") as file:
         table = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
@@ -35,24 +34,15 @@ def collect_parts(parts: Sequence[Path], results: Path, page: Path) -> list[dict
     return rows
 
 
-def write_gallery(path: Path, rows: Sequence[Mapping[str, str]], previews: Mapping[str, bytes]) -> None:
-    """Write a page with the rows in order, and as many PNG previews by case as fit `_MAX_PREVIEW_BYTES`."""
-    pictures: list[tuple[Mapping[str, str], bytes]] = []
-    total_bytes = 0
-    for row in rows:
-        png = previews.get(row["case"])
-        if png is None:
-            continue
-        total_bytes += len(png)
-        if total_bytes > _MAX_PREVIEW_BYTES:
-            break
-        pictures.append((row, png))
+def write_gallery(path: Path, rows: Sequence[Mapping[str, str]], previews: Mapping[str, Path]) -> None:
+    """Write a page with the rows in order, after those with an error, and the first of the PNG previews by case."""
+    with_preview = [row for row in rows if row["case"] in previews]
     write_page(
         path,
         Path(__file__).parent / "gallery.html.jinja",
-        rows=rows,
-        pictures=pictures,
+        pictures=[(row, webp(previews[row["case"]].read_bytes())) for row in with_preview[:MAX_PICTURES]],
+        rows=sorted(rows, key=lambda row: not row["error"]),
+        with_preview=len(with_preview),
         failed=sum(bool(row["error"]) for row in rows),
         with_lesion=sum(float(row["lesion_ml"] or 0) > 0 for row in rows),
-        omitted=len(previews) - len(pictures),
     )

@@ -18,6 +18,8 @@ from components.evaluate.rules import TRIVIAL_ML
 from components.runtime.files import atomic_write
 
 _TEMPLATE = "model_card.md.jinja"
+# The Kubeflow UI cuts Markdown at 400,000 characters: kubeflow/pipelines 2.17.0, viewers/MarkdownViewer.tsx:58.
+_MAX_ROWS = 500  # of 220 characters for a case
 _PACKAGES = ("lung-ct-pipelines", "tensorflow", "keras", "numpy")
 
 
@@ -36,6 +38,7 @@ def write_model_card(path: Path, evaluation: Evaluation, data_license: str) -> N
     card = environment.get_template(_TEMPLATE).render(
         evaluation=evaluation,
         metrics=evaluation.summary(),
+        max_rows=_MAX_ROWS,
         size=cases.image_size,
         window_hu=WINDOW_HU,
         trivial_ml=TRIVIAL_ML,

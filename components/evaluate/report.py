@@ -41,7 +41,7 @@ def write_report(path: Path, evaluation: Evaluation, overlays: Path) -> None:
         scores=scores,
         metrics=evaluation.summary(),
         mean=lambda name: fmean(getattr(row, name) for row in scores),
-        overlays=_worst_median_best(scores, overlays),
+        pictures=_worst_median_best(scores, overlays),
         threshold_plot=plot_threshold(evaluation.threshold_choice),
         volume_plot=plot_dice_by_volume(scores) if scores else None,
         bland_altman_plot=plot_bland_altman(scores) if scores else None,

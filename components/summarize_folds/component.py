@@ -9,7 +9,7 @@ from components import images
 
 @dsl.component(base_image=images.CPU, install_kfp_package=False)
 def summarize_folds(
-    numbers: list,
+    assignment: dsl.Input[dsl.Artifact],
     evaluations: dsl.Input[list[dsl.Artifact]],
     table: dsl.Output[dsl.Dataset],
     report: dsl.Output[dsl.HTML],
@@ -18,8 +18,8 @@ def summarize_folds(
     """Summarize the scores of all folds.
 
     Args:
-        numbers: Fold numbers, in the order of the evaluations.
-        evaluations: Output of evaluate for each fold.
+        assignment: The case ids of each fold, from assign_folds.
+        evaluations: Output of evaluate for each fold, in any order.
         table: cases.csv, every case of the cohort with its fold and scores.
         report: HTML page with the folds, the mean with its interval, and every case.
         metrics: Mean over folds with standard deviation, and mean over cases with interval.
@@ -35,7 +35,7 @@ def summarize_folds(
     with step_process():
         from components.summarize_folds.fold_scores import read_fold_scores, write_fold_scores
 
-        scores = read_fold_scores([int(number) for number in numbers], [Path(folder.path) for folder in evaluations])
+        scores = read_fold_scores(Path(assignment.path), [Path(folder.path) for folder in evaluations])
         write_fold_scores(scores, Path(table.path), Path(report.path))
     for name, value in scores.summary().items():
         metrics.log_metric(name, value)

@@ -1,12 +1,15 @@
 """The scores of all folds as one table and page, with mean, standard deviation and bootstrap interval."""
 
 import csv
+import json
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
 
+from components.assign_folds.folds import FOLDS_FILE
 from components.evaluate import scores
 from components.evaluate.cohort import Interval, mean_interval
 from components.report.page import write_page
@@ -60,17 +63,33 @@ class FoldScores:
         return metrics
 
 
-def read_fold_scores(numbers: Sequence[int], evaluations: Sequence[Path]) -> FoldScores:
-    """Read the evaluations of all folds; raise `InputError` if one is missing, or a case is in two test folds."""
+def read_fold_scores(assignment: Path, evaluations: Sequence[Path]) -> FoldScores:
+    """Read the evaluations of all folds, in any order.
+
+    Args:
+        assignment: output of assign_folds.
+        evaluations: output of evaluate for each fold.
+
+    Raises:
+        InputError: an evaluation is missing, or a case is not in one test fold.
+    """
+    folds = json.loads((assignment / FOLDS_FILE).read_text())
+    fold_of_case = {case: str(number) for number, fold in enumerate(folds, 1) for case in fold}
+    if len(evaluations) != len(folds):
+        raise InputError(
+            f"cross-validation: {len(evaluations)} evaluations; expected one for each of {len(folds)} folds"
+        )
     rows: list[dict[str, str]] = []
-    for number, folder in zip(numbers, evaluations, strict=True):
+    for folder in evaluations:
         try:
             with (folder / scores.SCORES_FILE).open(newline="") as file:
-                rows += [{"fold": str(number), **row} for row in csv.DictReader(file)]
+                rows += [{"fold": fold_of_case[row["case_id"]], **row} for row in csv.DictReader(file)]
         except OSError as error:
-            raise InputError(f"fold {number}: {error.filename}: {error.strerror}; run its evaluation again") from error
-    case_ids = [row["case_id"] for row in rows]
-    duplicates = sorted({case for case in case_ids if case_ids.count(case) > 1})
+            raise InputError(f"{error.filename}: {error.strerror}; run this fold's evaluation again") from error
+        except KeyError as error:
+            raise InputError(f"{folder}: case {error} is in no fold; run this fold's evaluation again") from error
+    counts = Counter(row["case_id"] for row in rows)
+    duplicates = sorted(case for case, count in counts.items() if count > 1)
     if duplicates or not rows:
         problem = f"{', '.join(duplicates)} tested twice" if duplicates else "no case tested"
         raise InputError(f"cross-validation: {problem}; expected every case in one test fold; check the folds")
@@ -84,7 +103,9 @@ def write_fold_scores(fold_scores: FoldScores, table: Path, report: Path) -> Non
         writer.writeheader()
         writer.writerows(fold_scores.rows)
     folds = {fold: (fmean(dices), min(dices), max(dices), len(dices)) for fold, dices in fold_scores.folds.items()}
-    write_page(report, Path(__file__).parent / "report.html.jinja", scores=fold_scores, folds=folds)
+    worst_first = sorted(fold_scores.rows, key=lambda row: float(row["dice"]))
+    template = Path(__file__).parent / "report.html.jinja"
+    write_page(report, template, scores=fold_scores, folds=folds, worst_first=worst_first)
     for fold, (mean, *_, count) in folds.items():
         _log.info("fold %s: mean Dice %.3f of %d cases", fold, mean, count)
     _log.info("mean over folds %.3f ± %.3f", fold_scores.mean, fold_scores.sd)

@@ -31,7 +31,7 @@ def validate(
         facts: Facts, findings, drift and resize audit of every case, as CSV.
         profile: Reference statistics of the cohort, profile.json, for the comparison with later cohorts.
         data_docs: The expectation suite as JSON, and the pages of Great Expectations.
-        report: Every case with a picture, all findings and all facts, for the UI.
+        report: Pictures, findings and facts of the cases, for the UI; of a large cohort those with findings first.
         metrics: Numbers of cases and findings, and the mean round-trip Dice at image_size.
         on_invalid: Refuse a cohort with a critical finding (fail), or drop the cases that have one (skip).
         image_size: Edge of the network's grid in pixels, for the resize audit.

@@ -5,11 +5,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from components.report.page import write_page
+from components.report.page import MAX_ROWS, write_page
 from components.validate.outcome import Outcome
 
 _TEMPLATE = Path(__file__).parent / "report.html.jinja"
-MAX_PICTURES = 60  # about 8 kB each; the Kubeflow UI shows pages of a few MB
 
 
 def write_report(
@@ -26,16 +25,18 @@ def write_report(
     """
     findings = sorted(outcome.findings, key=lambda finding: not finding.is_critical)
     with_findings = [finding.case_id for finding in findings if finding.case_id]
-    worst_first = dict.fromkeys([*with_findings, *facts.case_id])
+    worst_first = list(dict.fromkeys([*with_findings, *facts.case_id]))
+    sorted_facts = facts.set_index("case_id", drop=False).loc[worst_first[:MAX_ROWS]]
     write_page(
         path,
         _TEMPLATE,
         outcome=outcome,
         findings=findings,
-        cases=[(case_id, pictures.get(case_id)) for case_id in worst_first],
-        max_pictures=MAX_PICTURES,
+        audits=sorted(outcome.audits, key=lambda audit: audit.round_trip_dice),
+        pictures=[(case_id, pictures.get(case_id)) for case_id in worst_first],
+        cases=worst_first,
         columns=list(facts.columns),
-        rows=[[_format(value) for value in row] for row in facts.itertuples(index=False)],
+        rows=[[_format(value) for value in row] for row in sorted_facts.itertuples(index=False)],
         image_size=image_size,
     )
 

@@ -22,15 +22,18 @@ from components.evaluate.labeled_scan import LabeledScan, SplitCases
 from components.evaluate.rules import TRIVIAL_ML
 from components.evaluate.scores import SCORES_FILE, predict_mask
 from components.evaluate.verdict import read_verdict
-from components.report.page import ORANGE, SKY, script_digest, write_page
+from components.report.page import MAX_PAGE_BYTES, ORANGE, SKY, script_digest, write_page
 from components.report.slice_image import largest_lesion_slice
 from components.runtime.errors import InputError
 from components.train import MODEL_FILE
 from components.train.network import load_model
 from serving.versions.layout import VERDICT_FILE
 
-MAX_EDGE = 140  # cells: 140³ incompressible bytes are 3.7 MB in base64, and NiiVue is 1.1 MB
+# Cells. 140³ incompressible bytes are 3.7 MB in base64, and NiiVue is 1.1 MB; masks of lesions compress well. If masks
+# of noise do not, three volumes of 95³ bytes are 3.4 MB.
+MAX_EDGE, NOISE_EDGE = 140, 95
 FULL_CELL = 255  # value of a cell full of lesion
+_TEXT_BYTES = 50_000  # of the page besides NiiVue and volumes
 
 _FOLDER = Path(__file__).parent
 _TEMPLATE, _SCRIPT = _FOLDER / "view.html.jinja", (_FOLDER / "view.js").read_text()
@@ -74,15 +77,16 @@ def worst_case(evaluation: Path) -> str:
 
 def write_view(page: Path, scan: LabeledScan, prediction: NDArray[np.bool_], test_cases: int) -> None:
     """Write the page of one of `test_cases` cases, with its predicted mask (n, rows, columns) on its own voxels."""
-    gray = average(scan.slices_hu, apply_window)
-    cell_mm = tuple(mm * n / m for mm, n, m in zip(scan.spacing_mm, scan.truth.shape, gray.shape, strict=True))
     niivue, voxels = NIIVUE.read_bytes(), confusion(scan.truth, prediction)
-    files = {
-        "niivue": niivue,
-        "scan": to_nifti(gray, cell_mm),
-        "truth": to_nifti(average(scan.truth), cell_mm),
-        "prediction": to_nifti(average(prediction), cell_mm),
-    }
+    for max_edge in (MAX_EDGE, NOISE_EDGE):
+        gray = average(scan.slices_hu, apply_window, max_edge)
+        cell_mm = tuple(mm * n / m for mm, n, m in zip(scan.spacing_mm, scan.truth.shape, gray.shape, strict=True))
+        masks = {"truth": scan.truth, "prediction": prediction}
+        volumes = {"scan": gray} | {name: average(mask, max_edge=max_edge) for name, mask in masks.items()}
+        contents = {"niivue": niivue} | {name: to_nifti(cells, cell_mm) for name, cells in volumes.items()}
+        files = {name: b64encode(content).decode() for name, content in contents.items()}
+        if sum(map(len, files.values())) <= MAX_PAGE_BYTES - _TEXT_BYTES:
+            break
     write_page(
         page,
         _TEMPLATE,
@@ -98,24 +102,27 @@ def write_view(page: Path, scan: LabeledScan, prediction: NDArray[np.bool_], tes
         crosshair=lesion_position(scan.truth, prediction),
         sky=SKY,
         orange=ORANGE,
-        files={name: b64encode(content).decode() for name, content in files.items()},
+        files=files,
         script=Markup(_SCRIPT),
         digests=[script_digest(text) for text in (_SCRIPT, gzip.decompress(niivue).decode())],
         license=_LICENSE.read_text(),
     )
 
 
-def average(slices: NDArray, rescale: Callable[[NDArray], NDArray] = lambda pixels: pixels) -> NDArray[np.uint8]:
-    """Average (n, rows, columns) voxels to at most `MAX_EDGE` cells along each axis.
+def average(
+    slices: NDArray, rescale: Callable[[NDArray], NDArray] = lambda pixels: pixels, max_edge: int = MAX_EDGE
+) -> NDArray[np.uint8]:
+    """Average (n, rows, columns) voxels to at most `max_edge` cells along each axis.
 
     Args:
         slices: the voxels.
         rescale: maps the values of a slice to 0 to 1.
+        max_edge: the largest number of cells along an axis.
 
     Returns:
         Mean values of the cells, 0 to `FULL_CELL`. The sum over a mask keeps its volume.
     """
-    cells = [min(edge, MAX_EDGE) for edge in slices.shape]
+    cells = [min(edge, max_edge) for edge in slices.shape]
     # Sparse: a cell depends on a few voxels per axis, and dense products take many times as long.
     along, down, across = (sparse_resampling_matrix(n_from=n, n_to=m) for n, m in zip(slices.shape, cells, strict=True))
     # Slice by slice, to avoid a float volume of the scan's size.

@@ -93,5 +93,5 @@ def test_the_pipeline_leaves_masks_a_table_and_a_gallery(model_folder, source, t
     assert float(rows[0]["lesion_ml"]) > 0
     assert rows[2]["error"]
     page = Path(summary["report"]).read_text()
-    assert page.count("data:image/png;base64,") == 2
+    assert page.count("data:image/webp;base64,") == 2
     assert "3 scans: lesion in 2, 1 failed" in page
