@@ -1,6 +1,7 @@
 """Every HTML and Markdown artifact for a cohort of any size, at its worst: noise, long ids, findings in many cases."""
 
 import csv
+import json
 from collections.abc import Callable
 from dataclasses import fields, replace
 from functools import cache
@@ -11,6 +12,7 @@ import numpy as np
 from kfp import dsl
 from numpy.typing import NDArray
 
+from components.assign_folds.folds import FOLDS_FILE
 from components.collect_predictions.collect import collect_parts
 from components.ct.cases import Case
 from components.evaluate import model_card, report, scores
@@ -193,14 +195,15 @@ def training_report(folder: Path, count: int) -> Path:
 def fold_report(folder: Path, count: int) -> Path:
     """Summarize five folds of `count` cases."""
     evaluations = [folder / f"fold_{number}" for number in range(5)]
-    for number, evaluation in enumerate(evaluations):
+    folds = [[long_id(index) for index in range(number, count, 5)] for number in range(5)]
+    (folder / FOLDS_FILE).write_text(json.dumps(folds))
+    for evaluation, ids in zip(evaluations, folds, strict=True):
         evaluation.mkdir()
         with (evaluation / scores.SCORES_FILE).open("w", newline="") as file:
             table = csv.writer(file)
             table.writerow(["case_id", "patient_id", "lesion_ml", "dice"])
-            ids = [long_id(index) for index in range(number, count, 5)]
             table.writerows([case, case, 12.345, 1 / (1 + index)] for index, case in enumerate(ids))
-    write_fold_scores(read_fold_scores(range(5), evaluations), folder / "table", folder / "folds.html")
+    write_fold_scores(read_fold_scores(folder, evaluations), folder / "table", folder / "folds.html")
     return folder / "folds.html"
 
 
