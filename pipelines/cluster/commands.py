@@ -25,8 +25,7 @@ def add_to(commands: Any) -> None:
         command.add_argument("--package", type=Path, help="package from `compile` (default: build/<pipeline>.yaml)")
         command.add_argument("--host", help="Kubeflow Pipelines API address (default: in-cluster or kubectl's context)")
         command.add_argument("--namespace", help="user namespace on a multi-user Kubeflow")
-        command.add_argument("--token-file", type=Path, help="bearer token (default: the pod's service account)")
-        command.add_argument("--ca-file", type=Path, help="CA certificate of the API (PEM)")
+        add_credentials(command)
         command.set_defaults(run=run)
     for command in (submit, schedule):
         command.add_argument("parameters", nargs="*", metavar="NAME=VALUE", help="pipeline parameters")
@@ -41,6 +40,14 @@ def add_to(commands: Any) -> None:
     schedule.add_argument("--cron", required=True, help="six fields, seconds first: '0 0 3 * * 1' is Mondays at 3")
 
 
+def add_credentials(command: argparse.ArgumentParser) -> None:
+    """Add the options for the login."""
+    command.add_argument("--token-file", type=Path, help="bearer token (default: the pod's service account)")
+    command.add_argument("--username", help="user at Kubeflow's login page (Dex), with --password-file")
+    command.add_argument("--password-file", type=Path, help="the user's password")
+    command.add_argument("--ca-file", type=Path, help="CA certificate of the API (PEM)")
+
+
 def add_compile_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of `ClusterOptions`."""
     parser.add_argument("--cpu", nargs="*", default=[], metavar="STEP=CORES", help="such as slice=16")
@@ -51,6 +58,7 @@ def add_compile_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tolerate", nargs="*", default=[], metavar="KEY", help="taints the train step tolerates")
     parser.add_argument("--model-claim", help="volume claim for served models, mounted at /models")
     parser.add_argument("--checkpoint-claim", help="volume claim of the train step, mounted at /checkpoints")
+    parser.add_argument("--data-claim", help="volume claim of scans, mounted at /data in the steps that read sources")
     parser.add_argument("--secret", help="Secret for identify, ingest and export, mounted at /run/secrets/<name>")
     parser.add_argument("--image-pull-secret", help="Secret for pulling the images")
     parser.add_argument(
@@ -80,10 +88,18 @@ def _pairs(option: str, words: Sequence[str]) -> dict[str, str]:
     return pairs
 
 
-def _cluster(arguments: argparse.Namespace) -> "Cluster":
+def connection(arguments: argparse.Namespace) -> "Cluster":
+    """The connection that --host, --namespace and the options of `add_credentials` describe."""
     from pipelines.cluster.connection import Cluster
 
-    return Cluster(arguments.host, arguments.namespace, arguments.token_file, arguments.ca_file)
+    return Cluster(
+        arguments.host,
+        arguments.namespace,
+        token_file=arguments.token_file,
+        ca_file=arguments.ca_file,
+        username=arguments.username,
+        password_file=arguments.password_file,
+    )
 
 
 def _settings(arguments: argparse.Namespace, default_name: str) -> "RunSettings":
@@ -114,14 +130,15 @@ def _package(arguments: argparse.Namespace) -> Path:
 def _upload(arguments: argparse.Namespace) -> None:
     from pipelines.cluster.runs import upload
 
-    uploaded = upload(_cluster(arguments), _package(arguments))
+    uploaded = upload(connection(arguments), _package(arguments))
     print(f"version {uploaded.version}: {uploaded.outcome}")
 
 
 def _submit(arguments: argparse.Namespace) -> None:
-    from pipelines.cluster.runs import RunEnd, follow, run_link, submit, upload
+    from pipelines.cluster.progress import RunEnd, follow
+    from pipelines.cluster.runs import run_link, submit, upload
 
-    cluster = _cluster(arguments)
+    cluster = connection(arguments)
     settings = _settings(arguments, default_name=f"{arguments.pipeline} {datetime.now():%Y-%m-%d %H:%M:%S}")
     run_id = submit(cluster, upload(cluster, _package(arguments)), settings)
     print(f"run {run_id}: {run_link(cluster, run_id)}", flush=True)
@@ -129,7 +146,7 @@ def _submit(arguments: argparse.Namespace) -> None:
         return
     for event in follow(cluster, run_id, timeout_s=arguments.timeout, poll_s=arguments.poll):
         if not isinstance(event, RunEnd):
-            print(f"{datetime.now():%H:%M:%S}  {event[0]:<28} {event[1].lower()}", flush=True)
+            print(f"{datetime.now():%H:%M:%S}  {event.label:<32} {event.state.lower()}", flush=True)
         elif event.state != "SUCCEEDED":
             raise InputError(f"run {run_id} ended {event.state}: {event.reason or run_link(cluster, run_id)}")
     print("succeeded")
@@ -138,6 +155,9 @@ def _submit(arguments: argparse.Namespace) -> None:
 def _schedule(arguments: argparse.Namespace) -> None:
     from pipelines.cluster.runs import schedule, upload
 
-    cluster, settings = _cluster(arguments), _settings(arguments, default_name=arguments.pipeline)
-    schedule_id = schedule(cluster, upload(cluster, _package(arguments)), settings, arguments.cron)
-    print(f"schedule {schedule_id}: {arguments.cron}")
+    cluster, settings = connection(arguments), _settings(arguments, default_name=arguments.pipeline)
+    created = schedule(cluster, upload(cluster, _package(arguments)), settings, arguments.cron)
+    replaced = f", in place of {created.replaced} of this name" if created.replaced else ""
+    print(f"schedule {created.schedule_id}: {settings.name!r} in experiment {settings.experiment!r}{replaced}")
+    for experiment in created.other_experiments:
+        print(f"note: a schedule {settings.name!r} in experiment {experiment!r} continues; delete it if it is outdated")

@@ -1,9 +1,8 @@
-"""Pipelines on a Kubeflow cluster: upload versions, submit and follow runs, schedule them."""
+"""Pipelines on a Kubeflow cluster: upload versions, submit runs, schedule and delete them."""
 
 import hashlib
 import json
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,10 @@ import yaml  # type: ignore[import-untyped]
 from components.runtime.errors import InputError
 from pipelines.cluster.connection import Cluster, api_call
 
-_END_STATES = ("SUCCEEDED", "FAILED", "SKIPPED", "CANCELED")  # kfp's own wait never returns on CANCELED
 _PAGE = 100
+# All parameters are one argument of the run's first driver (argocompiler/dag.go, `--runtime_config`), and Linux limits
+# an argument to 32 pages with its final NUL (MAX_ARG_STRLEN). The API's own MAX_PARAMETER_BYTES is for v1beta1 only.
+_MAX_PARAMETERS_BYTES = 131_071
 
 
 @dataclass(frozen=True)
@@ -34,15 +35,6 @@ class UploadedVersion:
         return "uploaded" if self.is_new else "already uploaded"
 
 
-@dataclass(frozen=True)
-class RunEnd:
-    """End of a run: its id, its state (SUCCEEDED, FAILED, SKIPPED or CANCELED) and the cluster's reason."""
-
-    run_id: str
-    state: str
-    reason: str
-
-
 def package_version(package: Path) -> str:
     """Name a package by its content: the same pipeline gets the same version name each time it is compiled."""
     # Comments and the order of keys may differ between two compilations.
@@ -56,7 +48,7 @@ def upload(cluster: Cluster, package: Path) -> UploadedVersion:
     Raises:
         InputError: the file is not a pipeline package, or the API is unreachable or rejects it.
     """
-    version, name = package_version(package), _pipeline_name(package)
+    version, name = package_version(package), pipeline_name(package)
     client = cluster.connect()
     with api_call(cluster.host):
         pipeline_id = _pipeline_id(client, name, cluster.namespace)
@@ -82,16 +74,29 @@ class RunSettings:
     service_account: str | None = None
 
 
+@dataclass(frozen=True)
+class Schedule:
+    """A schedule: its id, the number of schedules it replaced, and other experiments with one of the same name."""
+
+    schedule_id: str
+    replaced: int
+    other_experiments: tuple[str, ...]
+
+
 def submit(cluster: Cluster, uploaded: UploadedVersion, settings: RunSettings) -> str:
-    """Start a run of an uploaded version and return its id; raise `InputError` if the API rejects it."""
+    """Start a run of an uploaded version and return its id.
+
+    Raises:
+        InputError: the parameters are too long, or the API is unreachable or rejects the run.
+    """
+    arguments = _run_arguments(uploaded, settings)
     client = cluster.connect()
     with api_call(cluster.host):
-        experiment_id = client.create_experiment(settings.experiment, namespace=cluster.namespace).experiment_id
-        return client.run_pipeline(experiment_id, settings.name, **_run_arguments(uploaded, settings)).run_id
+        return client.run_pipeline(_experiment_id(cluster, settings.experiment), settings.name, **arguments).run_id
 
 
-def schedule(cluster: Cluster, uploaded: UploadedVersion, settings: RunSettings, cron: str) -> str:
-    """Run an uploaded version on a schedule, in place of an earlier schedule of that name; return its id.
+def schedule(cluster: Cluster, uploaded: UploadedVersion, settings: RunSettings, cron: str) -> Schedule:
+    """Run an uploaded version on a schedule, in place of those with its name in its experiment.
 
     Args:
         cluster: address and credentials of the API.
@@ -100,31 +105,83 @@ def schedule(cluster: Cluster, uploaded: UploadedVersion, settings: RunSettings,
         cron: six fields, seconds first, such as `0 0 3 * * 1` for Mondays at three.
 
     Raises:
-        InputError: the cron expression is invalid, or the API is unreachable or rejects the schedule.
+        InputError: the cron expression is invalid, the parameters are too long, or the API is unreachable or rejects
+            the schedule.
     """
     if len(cron.split()) != 6:
         raise InputError(f"--cron {cron!r}: expected six fields, seconds first, such as '0 0 3 * * 1'")
+    arguments = _run_arguments(uploaded, settings)
     client = cluster.connect()
     with api_call(cluster.host):
-        experiment_id = client.create_experiment(settings.experiment, namespace=cluster.namespace).experiment_id
-        predecessors = _recurring_run_ids(client, experiment_id, settings.name)
-        response = client.create_recurring_run(
+        experiment_id = _experiment_id(cluster, settings.experiment)
+        namesakes = _schedules(client, settings.name, cluster.namespace)
+        created = client.create_recurring_run(
             experiment_id,
             settings.name,
             cron_expression=cron,
             max_concurrency=1,
             no_catchup=True,  # catching up after a pause would train on the newest data several times
-            **_run_arguments(uploaded, settings),
+            **arguments,
         )
         # Deleted last: a rejected schedule must leave the present one in place.
+        predecessors = [run.recurring_run_id for run in namesakes if run.experiment_id == experiment_id]
         for recurring_run_id in predecessors:
             client.delete_recurring_run(recurring_run_id)
-    return response.recurring_run_id
+        others = {run.experiment_id for run in namesakes} - {experiment_id}
+        names = sorted(client.get_experiment(experiment_id=other).display_name for other in others)
+    return Schedule(created.recurring_run_id, len(predecessors), tuple(names))
+
+
+def run_link(cluster: Cluster, run_id: str) -> str:
+    """Address of a run in the Kubeflow UI; without its host if that is not the host of the API."""
+    client, page = cluster.connect(), f"#/runs/details/{run_id}"
+    return f"{client.address}/{page}" if client.has_ui else f"{page} in the Kubeflow UI"
+
+
+def delete_run(cluster: Cluster, run_id: str) -> None:
+    """Delete a run; its artifacts stay in the pipeline root."""
+    with api_call(cluster.host):
+        cluster.connect().delete_run(run_id)
+
+
+def delete_version(cluster: Cluster, uploaded: UploadedVersion) -> None:
+    """Delete a version of a pipeline."""
+    with api_call(cluster.host):
+        cluster.connect().delete_pipeline_version(uploaded.pipeline_id, uploaded.version_id)
+
+
+def delete_pipeline(cluster: Cluster, pipeline_id: str) -> None:
+    """Delete a pipeline with all its versions, which kfp's own method refuses."""
+    with api_call(cluster.host):
+        cluster.connect()._pipelines_api.pipeline_service_delete_pipeline(pipeline_id, cascade=True)
+
+
+def delete_experiment(cluster: Cluster, name: str) -> None:
+    """Delete an experiment by its name, if it exists; its runs must be deleted before."""
+    client = cluster.connect()
+    with api_call(cluster.host):
+        page = client.list_experiments(namespace=cluster.namespace, page_size=_PAGE, filter=_name_filter(name))
+        for experiment in page.experiments or []:
+            client.delete_experiment(experiment.experiment_id)
+
+
+def _experiment_id(cluster: Cluster, name: str) -> str:
+    client = cluster.connect()
+    if client.is_multi_user and cluster.namespace is None:
+        raise InputError(f"{client.address}: a multi-user Kubeflow; expected --namespace, that of your profile")
+    return client.create_experiment(name, namespace=cluster.namespace).experiment_id
 
 
 def _run_arguments(uploaded: UploadedVersion, settings: RunSettings) -> dict[str, Any]:
+    parameters = dict(settings.parameters)
+    if (size := _json_bytes({"parameterValues": parameters})) > _MAX_PARAMETERS_BYTES:
+        longest = max(parameters, key=lambda name: _json_bytes(parameters[name]))
+        raise InputError(
+            f"parameter {longest}: {_json_bytes(parameters[longest]):,} bytes, and all parameters together {size:,}; "
+            f"expected at most {_MAX_PARAMETERS_BYTES:,}; shorten it"
+        )
     return {
-        "params": dict(settings.parameters),
+        "params": parameters,
         "pipeline_id": uploaded.pipeline_id,
         "version_id": uploaded.version_id,
         "pipeline_root": settings.pipeline_root,
@@ -132,36 +189,8 @@ def _run_arguments(uploaded: UploadedVersion, settings: RunSettings) -> dict[str
     }
 
 
-def follow(
-    cluster: Cluster, run_id: str, *, timeout_s: float, poll_s: float = 10.0
-) -> Iterator[tuple[str, str] | RunEnd]:
-    """Watch a run: yield (task, state) for each change, then the `RunEnd`.
-
-    Raises:
-        InputError: the run takes longer than `timeout_s`, or the API is unreachable.
-    """
-    client = cluster.connect()
-    states: dict[str, str] = {}
-    deadline = time.monotonic() + timeout_s
-    while True:
-        with api_call(cluster.host):
-            run = client.get_run(run_id)
-        for task in (run.run_details.task_details if run.run_details else None) or []:
-            if task.state and states.get(task.task_id) != task.state:
-                states[task.task_id] = task.state
-                yield task.display_name, task.state
-        if run.state in _END_STATES:
-            yield RunEnd(run_id, run.state, (run.error.message if run.error else "") or "")
-            return
-        if time.monotonic() > deadline:
-            link = run_link(cluster, run_id)
-            raise InputError(f"run {run_id} is still running after {timeout_s:g} s; follow it at {link}")
-        time.sleep(poll_s)
-
-
-def run_link(cluster: Cluster, run_id: str) -> str:
-    """Address of a run in the Kubeflow UI."""
-    return f"{(cluster.host or '').rstrip('/') or '/pipeline'}/#/runs/details/{run_id}"
+def _json_bytes(value: Any) -> int:
+    return len(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode())
 
 
 def _read_package(package: Path) -> list[Any]:
@@ -171,7 +200,8 @@ def _read_package(package: Path) -> list[Any]:
         raise InputError(f"{package}: not a pipeline package: {error}; write one with `make compile`") from error
 
 
-def _pipeline_name(package: Path) -> str:
+def pipeline_name(package: Path) -> str:
+    """Read the name of a package's pipeline; raise `InputError` if it is not a package."""
     for document in _read_package(package):
         if isinstance(document, dict) and "pipelineInfo" in document:
             return document["pipelineInfo"]["name"]
@@ -195,6 +225,7 @@ def _version_id(client: kfp.Client, pipeline_id: str, version: str) -> str | Non
     return versions[0].pipeline_version_id if versions else None
 
 
-def _recurring_run_ids(client: kfp.Client, experiment_id: str, name: str) -> list[str]:
-    page = client.list_recurring_runs(experiment_id=experiment_id, page_size=_PAGE, filter=_name_filter(name))
-    return [run.recurring_run_id for run in page.recurring_runs or []]
+def _schedules(client: kfp.Client, name: str, namespace: str | None) -> list[Any]:
+    """All schedules with this name, in every experiment."""
+    page = client.list_recurring_runs(namespace=namespace, page_size=_PAGE, filter=_name_filter(name))
+    return page.recurring_runs or []

@@ -1,11 +1,22 @@
-"""Upload, submit, follow and schedule against a real HTTP server of the Kubeflow Pipelines API."""
+"""Upload, submit, schedule and delete against a real HTTP server of the Kubeflow Pipelines API."""
 
 import pytest
 from kfp import compiler, dsl
 
 from components.runtime.errors import InputError
 from pipelines.cluster.connection import Cluster
-from pipelines.cluster.runs import RunEnd, RunSettings, follow, package_version, run_link, schedule, submit, upload
+from pipelines.cluster.runs import (
+    RunSettings,
+    delete_experiment,
+    delete_pipeline,
+    delete_run,
+    delete_version,
+    package_version,
+    run_link,
+    schedule,
+    submit,
+    upload,
+)
 from tests.pipelines.kfp_server import run_kfp_server
 
 
@@ -116,41 +127,13 @@ def test_a_missing_token_is_an_error_that_names_the_option(package):
         upload(Cluster(api.url), package)
 
 
-def test_following_a_run_yields_each_change_and_the_end(api, cluster, run_id):
-    ingest, train = ({"task_id": name, "display_name": name} for name in ("ingest", "train"))
-    api.states = [
-        {"state": "PENDING"},
-        {"state": "RUNNING", "run_details": {"task_details": [ingest | {"state": "RUNNING"}]}},
-        {"state": "RUNNING", "run_details": {"task_details": [ingest | {"state": "RUNNING"}]}},
-        {
-            "state": "FAILED",
-            "error": {"message": "train: exit code 1"},
-            "run_details": {"task_details": [ingest | {"state": "SUCCEEDED"}, train | {"state": "FAILED"}]},
-        },
-    ]
-    assert list(follow(cluster, run_id, timeout_s=30, poll_s=0)) == [
-        ("ingest", "RUNNING"),
-        ("ingest", "SUCCEEDED"),
-        ("train", "FAILED"),
-        RunEnd(run_id, "FAILED", "train: exit code 1"),
-    ]
-
-
-def test_a_canceled_run_has_an_end(api, cluster, run_id):
-    api.states = [{"state": "CANCELED"}]
-    assert list(follow(cluster, run_id, timeout_s=30, poll_s=0)) == [RunEnd(run_id, "CANCELED", "")]
-
-
-def test_a_run_that_exceeds_the_timeout_is_an_error_with_its_link(api, cluster, run_id):
-    api.states = [{"state": "RUNNING"}]
-    with pytest.raises(InputError, match=f"{run_id}.*0 s.*{api.url}/#/runs/details/{run_id}"):
-        list(follow(cluster, run_id, timeout_s=0, poll_s=0))
-
-
-def test_a_schedule_replaces_one_of_the_same_name(api, cluster, uploaded):
+def test_a_schedule_replaces_one_of_the_same_name_in_its_experiment(api, cluster, uploaded):
+    other = schedule(cluster, uploaded, RunSettings("weekly", "pilot"), "0 0 3 * * 1")
     for cron in ("0 0 3 * * 1", "0 30 4 * * 1"):
-        schedule(cluster, uploaded, RunSettings("weekly", "lung", {"cases": 3}), cron)
-    (kept,) = api.schedules.values()
+        created = schedule(cluster, uploaded, RunSettings("weekly", "lung", {"cases": 3}), cron)
+    assert (created.replaced, created.other_experiments) == (1, ("pilot",))
+    assert set(api.schedules) == {other.schedule_id, created.schedule_id}
+    kept = api.schedules[created.schedule_id]
     assert kept["trigger"]["cron_schedule"] == {"cron": "0 30 4 * * 1"}
     assert kept["mode"] == "ENABLE"
     assert kept["no_catchup"] is True
@@ -158,7 +141,7 @@ def test_a_schedule_replaces_one_of_the_same_name(api, cluster, uploaded):
 
 
 def test_a_rejected_schedule_keeps_the_present_one(api, cluster, uploaded):
-    kept = schedule(cluster, uploaded, RunSettings("weekly", "lung"), "0 0 3 * * 1")
+    kept = schedule(cluster, uploaded, RunSettings("weekly", "lung"), "0 0 3 * * 1").schedule_id
     api.refuse["POST recurringruns"] = (400, "invalid cron")
     with pytest.raises(InputError, match="400: invalid cron"):
         schedule(cluster, uploaded, RunSettings("weekly", "lung"), "0 0 99 * * 1")
@@ -203,7 +186,48 @@ def test_an_address_without_a_scheme_is_an_error(package):
         upload(Cluster("localhost:8888"), package)
 
 
-def test_a_run_link_keeps_the_path_of_the_host():
-    assert run_link(Cluster("https://kubeflow.example/pipeline/"), "7") == (
-        "https://kubeflow.example/pipeline/#/runs/details/7"
-    )
+@pytest.mark.parametrize(("extra", "accepted"), [(0, True), (1, False)])
+def test_parameters_that_exceed_a_linux_argument_are_an_error_before_the_run(api, cluster, uploaded, extra, accepted):
+    # The first driver gets them as one argument (argocompiler/dag.go), at most MAX_ARG_STRLEN - 1 = 131,071 bytes.
+    overhead = len('{"parameterValues":{"hard_cases":"","cases":1}}') + len("é".encode())
+    settings = RunSettings("a run", "lung", {"hard_cases": "é" + "x" * (131_071 - overhead + extra), "cases": 1})
+    before = len(api.requests)
+    if accepted:
+        submit(cluster, uploaded, settings)
+        return
+    for send in (submit, lambda *arguments: schedule(*arguments, "0 0 3 * * 1")):
+        with pytest.raises(InputError, match=r"parameter hard_cases: 131,0\d\d bytes.*131,072.*at most 131,071"):
+            send(cluster, uploaded, settings)
+    assert len(api.requests) == before
+
+
+def test_what_a_check_creates_can_be_deleted(api, cluster, tmp_path):
+    first = upload(cluster, compile_counting(tmp_path / "first.yaml", 5))
+    second = upload(cluster, compile_counting(tmp_path / "second.yaml", 6))
+    run_id = submit(cluster, second, RunSettings("a run", "check"))
+    delete_run(cluster, run_id)
+    delete_version(cluster, first)
+    assert list(api.versions) == [second.version_id]
+    delete_pipeline(cluster, second.pipeline_id)
+    for _ in range(2):
+        delete_experiment(cluster, "check")
+    assert (api.runs, api.versions, api.pipelines, api.experiments) == ({}, {}, {}, {})
+
+
+def test_a_multi_user_kubeflow_without_a_namespace_is_an_error_before_the_run(package):
+    with run_kfp_server(namespace="radiology") as api:
+        cluster = Cluster(api.url)
+        uploaded = upload(cluster, package)
+        with pytest.raises(InputError, match=r"multi-user.*expected --namespace"):
+            submit(cluster, uploaded, RunSettings("a run", "lung"))
+        assert api.experiments == {}
+
+
+@pytest.mark.parametrize("ending", ["", "/", "//"])
+def test_a_run_link_keeps_the_path_of_the_host(api, ending):
+    assert run_link(Cluster(f"{api.url}/pipeline{ending}"), "7") == f"{api.url}/pipeline/#/runs/details/7"
+
+
+def test_a_run_link_has_no_host_if_only_the_api_is_forwarded():
+    with run_kfp_server(kind="api") as api:
+        assert run_link(Cluster(api.url), "7") == "#/runs/details/7 in the Kubeflow UI"

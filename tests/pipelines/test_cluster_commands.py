@@ -7,6 +7,7 @@ import pytest
 from components.runtime.errors import InputError
 from pipelines.cli import main
 from pipelines.cluster.commands import add_compile_options, compile_options
+from tests.pipelines.argo_workflow import ROOT, Workflow
 from tests.pipelines.test_cluster import compile_counting
 
 
@@ -18,17 +19,17 @@ def lung_ct(api, monkeypatch, tmp_path):
     return lambda command, *arguments: main([command, "--host", api.url, "--package", str(package), *arguments])
 
 
-def test_submit_with_wait_prints_the_link_the_progress_and_the_end(api, lung_ct, capsys):
-    train = {"task_id": "1", "display_name": "Train U-Net"}
-    api.states = [
-        {"state": "RUNNING", "run_details": {"task_details": [train | {"state": "RUNNING"}]}},
-        {"state": "SUCCEEDED", "run_details": {"task_details": [train | {"state": "SUCCEEDED"}]}},
-    ]
+def test_submit_with_wait_prints_the_link_the_steps_and_the_end(api, lung_ct, capsys):
+    workflow = Workflow()
+    workflow.step(f"{ROOT}.root.count", "Running", "Running")
+    running = {"state": "RUNNING", "run_details": {"task_details": workflow.task_details()}}
+    workflow.step(f"{ROOT}.root.count", "Succeeded", "Succeeded")
+    api.states = [running, running, {"state": "SUCCEEDED", "run_details": {"task_details": workflow.task_details()}}]
     lung_ct("submit", "epochs=7", "--wait", "--poll", "0")
     link, running_line, done_line, end = capsys.readouterr().out.splitlines()
     assert link == f"run run-1: {api.url}/#/runs/details/run-1"
-    assert running_line.split()[1:] == ["Train", "U-Net", "running"]
-    assert done_line.endswith("succeeded")
+    assert running_line.split()[1:] == ["count", "running"]
+    assert done_line.split()[1:] == ["count", "succeeded"]
     assert end == "succeeded"
     assert api.runs["run-1"]["runtime_config"]["parameters"] == {"epochs": 7}
 
@@ -58,6 +59,14 @@ def test_a_schedule_keeps_its_cron_expression(api, lung_ct):
     lung_ct("schedule", "--cron", "0 0 3 * * 1")
     (schedule,) = api.schedules.values()
     assert schedule["trigger"]["cron_schedule"]["cron"] == "0 0 3 * * 1"
+
+
+def test_a_schedule_of_the_same_name_in_another_experiment_is_noted(lung_ct, capsys):
+    for experiment in ("pilot", "lung", "lung"):
+        lung_ct("schedule", "--cron", "0 0 3 * * 1", "--name", "weekly", "--experiment", experiment)
+    *_, created, note = capsys.readouterr().out.splitlines()
+    assert created.endswith("'weekly' in experiment 'lung', in place of 1 of this name")
+    assert "'pilot'" in note
 
 
 def parse_compile_options(*arguments):

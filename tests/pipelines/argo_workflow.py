@@ -1,0 +1,101 @@
+"""The nodes of Argo's workflow of a run, and how the Kubeflow Pipelines API lists them.
+
+Sources: argo-workflows pkg/apis/workflow/v1alpha1/workflow_types.go (`NodeID`), workflow/controller/operator.go
+(display names, attempts); kubeflow/pipelines backend/src/v2/compiler/argocompiler/dag.go and container.go (the nodes
+of a task), backend/src/apiserver/server/api_converter.go (`toModelTask`, `toApiPipelineTaskDetail`).
+"""
+
+import functools
+import json
+from typing import Any
+
+ROOT = "counting-x7k2p"  # the workflow's name
+# RuntimeState.ToV2 in backend/src/apiserver/model/run.go; "Omitted" is not in it.
+_STATES = {"Running": "RUNNING", "Pending": "PENDING", "Succeeded": "SUCCEEDED", "Skipped": "SKIPPED"}
+_STATES |= {"Failed": "FAILED", "Error": "FAILED"}
+
+
+def node_id(path: str) -> str:
+    """Argo's id of a node: the workflow's name, and the 32-bit FNV-1a hash of the path."""
+    digest = functools.reduce(lambda value, byte: (value ^ byte) * 0x01000193 & 0xFFFFFFFF, path.encode(), 0x811C9DC5)
+    return path if path == ROOT else f"{ROOT}-{digest}"
+
+
+class Workflow:
+    """A workflow, whose nodes a test adds in the order in which Argo starts them."""
+
+    def __init__(self) -> None:
+        """Start with the nodes of every pipeline."""
+        self.nodes: dict[str, dict[str, Any]] = {}
+        self.add(ROOT, "Running")
+        self.attempts(f"{ROOT}.root-driver", "Succeeded")
+        self.add(f"{ROOT}.root", "Running", parent=ROOT)
+
+    def add(self, path: str, phase: str, *, parent: str | None = None, **fields: Any) -> None:
+        """Add a node, or change its phase; `parent` is what it is a child of, unless that is its container."""
+        known = self.nodes.setdefault(path, {"name": path, "displayName": path.rpartition(".")[2], "children": []})
+        known |= {"phase": phase, "id": node_id(path)} | fields
+        parent = parent or path.rpartition(".")[0]
+        if parent in self.nodes and node_id(path) not in self.nodes[parent]["children"]:
+            self.nodes[parent]["children"].append(node_id(path))
+
+    def attempts(self, path: str, *phases: str, **fields: Any) -> None:
+        """Add a pod with a retry strategy: a node, with a child for each attempt."""
+        self.add(path, phases[-1], **fields)
+        for number, phase in enumerate(phases):
+            self.add(f"{path}({number})", phase, parent=path, **fields)
+
+    def step(self, path: str, phase: str, *attempts: str, **driver_fields: Any) -> None:
+        """Add the nodes of a task that runs a container; without attempts it takes an earlier run's outputs."""
+        self.attempts(f"{path}-driver", "Succeeded", **driver_fields)
+        self.add(path, phase)
+        if attempts:
+            self.attempts(f"{path}.executor", *attempts)
+        else:
+            self.add(f"{path}.executor", "Skipped")  # `when: cached-decision != true`
+
+    def loop(self, path: str, *phases: str) -> list[str]:
+        """Add the nodes of a loop; return the path of each iteration's tasks."""
+        self.add(path, "Running")
+        self.attempts(f"{path}.iteration-driver", "Succeeded")
+        self.add(f"{path}.iteration-iterations", "Running")
+        items = [f"{path}.iteration-iterations({index}:{index})" for index in range(len(phases))]
+        for item, phase in zip(items, phases, strict=True):
+            self.add(item, phase, parent=f"{path}.iteration-iterations")
+            self.attempts(f"{item}.iteration-item-driver", "Succeeded")
+            self.add(f"{item}.iteration-item", phase)
+        return [f"{item}.iteration-item" for item in items]
+
+    def task_details(self) -> list[dict[str, Any]]:
+        """The API's list: a new id for each node, neither its path nor Argo's id, and its children by Argo's ids."""
+        return [
+            {
+                "task_id": f"task-{number}",
+                "display_name": node["displayName"],
+                "start_time": f"2026-01-01T00:00:{number % 60:02}Z",
+                "state": _STATES.get(node["phase"], "RUNTIME_STATE_UNSPECIFIED"),
+                "child_tasks": [{"pod_name": child} for child in node["children"]],
+            }
+            for number, node in enumerate(self.nodes.values())
+        ]
+
+    def manifest(self) -> str:
+        """The workflow as version 1 of the API returns it."""
+        return json.dumps({"status": {"nodes": {node["id"]: node for node in self.nodes.values()}}})
+
+
+def driver_fields(task_name: str, uris: dict[str, str]) -> dict[str, Any]:
+    """The input and output of a driver (argocompiler/container.go, v2/driver/driver.go `initPodSpecPatch`)."""
+    outputs = {"artifacts": {name: {"artifacts": [{"name": name, "uri": uri}]} for name, uri in uris.items()}}
+    command = [
+        "/kfp-launcher/launch",
+        "--pipeline_name",
+        "counting",
+        "--executor_input",
+        json.dumps({"outputs": outputs}),
+    ]
+    patch = json.dumps({"containers": [{"name": "main", "command": [*command, "--"]}]}) if uris else ""
+    return {
+        "inputs": {"parameters": [{"name": "task", "value": json.dumps({"taskInfo": {"name": task_name}})}]},
+        "outputs": {"parameters": [{"name": "pod-spec-patch", "value": patch}]},
+    }
