@@ -11,7 +11,8 @@ UV := $(or $(shell command -v uv),.uv/bin/uv)
 PARAMETERS := MODEL_BASE MODEL_NAME SOURCE MASKS LABEL ON_INVALID PSEUDONYM_KEY_FILE CACHE PUSH_TO REFERENCE_PROFILE \
               IMAGE_SIZE MIN_LESION_PIXELS PRESET EPOCHS BATCH_SIZE CHANGES REQUIRE_GPU CHECKPOINT_DIR \
               MIN_DICE MIN_DICE_CI MIN_CASE_DICE MIN_SITE_DICE MAX_FALSE_POSITIVE_ML MAX_REGRESSION HARD_CASES \
-              DATA_LICENSE VIEW_3D SIGNING_KEY_FILE SEED FOLDS FOLDS_FILE SERVER MODEL VERSION_LABEL PARTS MIN_LESION_ML
+              DATA_LICENSE VIEW_3D SIGNING_KEY_FILE MODEL_REGISTRY SEED FOLDS FOLDS_FILE SERVER MODEL VERSION_LABEL \
+              PARTS MIN_LESION_ML
 parameters = $(foreach name,$(PARAMETERS),$(if $($(name)),'$(name)=$($(name))'))
 RUN = $(LUNG_CT) run $(if $(RUNNER),--runner $(RUNNER))
 
@@ -61,13 +62,17 @@ engine = $(or $(ENGINE),$(if $(shell docker info >/dev/null 2>&1 && echo yes),do
 deployment = --engine $(engine) $(if $(REGISTRY),--registry '$(REGISTRY)') $(if $(REVISION),--revision '$(REVISION)') \
   $(if $(HOST),--host '$(HOST)') $(if $(KFP_NAMESPACE),--kfp-namespace '$(KFP_NAMESPACE)') \
   $(if $(TOKEN_FILE),--token-file '$(TOKEN_FILE)') $(if $(OVERLAY),--overlay $(OVERLAY)) \
+  $(if $(KFP_USERNAME),--username '$(KFP_USERNAME)') $(if $(PASSWORD_FILE),--password-file '$(PASSWORD_FILE)') \
+  $(if $(CA_FILE),--ca-file '$(CA_FILE)') \
   $(if $(OPTIONS),--options $(OPTIONS)) $(if $(NAMESPACE),--namespace '$(NAMESPACE)') \
   $(if $(MODEL_BASE),--model-base '$(MODEL_BASE)') $(if $(GPUS),--gpus $(GPUS)) \
   $(if $(GCP_SERVICE_ACCOUNT),--gcp-service-account '$(GCP_SERVICE_ACCOUNT)') \
   $(if $(SERVING_DIGEST),--serving-digest '$(SERVING_DIGEST)') $(if $(MODEL_CLAIM),--model-claim '$(MODEL_CLAIM)') \
+  $(if $(CHECKPOINT_CLAIM),--checkpoint-claim '$(CHECKPOINT_CLAIM)') $(if $(DATA_CLAIM),--data-claim '$(DATA_CLAIM)') \
+  $(if $(IMAGE_PULL_SECRET),--image-pull-secret '$(IMAGE_PULL_SECRET)') \
   $(if $(COMPILE_WITH),--compile-with='$(COMPILE_WITH)') $(if $(PYTHON_IMAGE),--python-image '$(PYTHON_IMAGE)')
 dry_run = $(if $(DRY_RUN),--dry-run)
-stages := build push compile upload serving
+stages := build push compile upload claims serving
 
 .PHONY: images
 images: setup ## Build the container images: ENGINE=docker|podman, REGISTRY=…, GPUS=1 adds the GPU image

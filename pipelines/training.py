@@ -6,6 +6,7 @@ from components.evaluate.component import evaluate
 from components.export.component import export
 from components.identify.component import identify
 from components.ingest.component import ingest
+from components.register_model.component import register_model
 from components.report_refusal.component import report_refusal
 from components.require_valid.component import require_valid
 from components.slice.component import slice
@@ -48,6 +49,7 @@ def training(
     data_license: str = "not stated",
     view_3d: bool = False,
     signing_key_file: str = "",
+    model_registry: str = "",
     seed: int = 0,
 ) -> None:
     """Ingest, validate, slice, train and evaluate; export the model if it passes the gate.
@@ -83,6 +85,8 @@ def training(
         data_license: License of the scans, for the model card.
         view_3d: Whether to render the worst test case in 3-D, with its mask and the prediction.
         signing_key_file: PEM file of an elliptic curve key that signs the exported version; empty for none.
+        model_registry: Address of Kubeflow's Model Registry to register the exported version in, such as
+            http://model-registry-service.kubeflow.svc:8080; empty for none.
         seed: Random seed of the synthetic cohort, the split, the initial weights and the augmentation.
     """
     identify_task = identify(source=source, masks=masks, pseudonym_key_file=pseudonym_key_file)
@@ -138,7 +142,7 @@ def training(
     evaluation = evaluate_task.outputs["evaluation"]
     # kfp 2.17.0's local runner skips an `If` on a named output unless it has an `Else`.
     with dsl.If(evaluate_task.outputs["verdict"] == "pass", name="Gate passed"):
-        export(
+        export_task = export(
             model=model,
             evaluation=evaluation,
             shards=shards,
@@ -146,6 +150,18 @@ def training(
             model_name=model_name,
             signing_key_file=signing_key_file,
         )
+        with dsl.If(model_registry != "", name="Register model"):
+            register_model(
+                evaluation=evaluation,
+                metrics=evaluate_task.outputs["metrics"],
+                version_dir=export_task.outputs["version_dir"],
+                manifest_sha256=export_task.outputs["manifest_sha256"],
+                model_registry=model_registry,
+                model_name=model_name,
+                data_license=data_license,
+                run_id=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
+                run_name=dsl.PIPELINE_JOB_NAME_PLACEHOLDER,
+            )
     with dsl.Else(name="Gate failed"):
         report_refusal(evaluation=evaluation)
     with dsl.If(view_3d == True, name="Render in 3-D"):  # noqa: E712 - kfp compares at run time

@@ -12,10 +12,11 @@ def export(
     model: dsl.Input[dsl.Model],
     evaluation: dsl.Input[dsl.Artifact],
     shards: dsl.Input[dsl.Dataset],
+    version: dsl.Output[dsl.Model],
     model_base: str,
     model_name: str = "lung-infection",
     signing_key_file: Optional[str] = None,  # noqa: UP045 - kfp reads no other spelling
-) -> NamedTuple("Outputs", version_dir=str):  # type: ignore[valid-type]
+) -> NamedTuple("Outputs", version_dir=str, manifest_sha256=str):  # type: ignore[valid-type]
     """Publish the model as the next version for TensorFlow Serving.
 
     Refuses unless the evaluation holds a passing verdict on this model, and the exported files return the model's own
@@ -25,6 +26,8 @@ def export(
         model: The trained model.
         evaluation: The verdict, from evaluate.
         shards: Slices for the parity check, from slice.
+        version: The published version: its number, location, verdict, test Dice and digests are metadata. Its URI is
+            the version folder; KFP records no gs:// URI outside the run's own folder, so see `location` for those.
         model_base: Folder of the model's versions, such as a mounted volume's /models/lung-infection, or
             gs://bucket/prefix.
         model_name: Name under which the model is served.
@@ -32,7 +35,8 @@ def export(
             version unsigned.
 
     Returns:
-        version_dir: Path or URI of the published version folder.
+        version_dir: Path or URI of the published version folder, for later steps.
+        manifest_sha256: SHA-256 of the version's manifest.
     """
     from pathlib import Path
 
@@ -41,7 +45,7 @@ def export(
     with step_process():
         from components.export.export import export_version
 
-        version = export_version(
+        exported = export_version(
             model=Path(model.path),
             evaluation=Path(evaluation.path),
             shards=Path(shards.path),
@@ -49,4 +53,8 @@ def export(
             model_name=model_name,
             signing_key=Path(signing_key_file) if signing_key_file else None,
         )
-    return (version,)
+        version.metadata.update(exported.metadata())
+        # KFP's launcher fails a step whose artifact has a gs:// URI outside the run's own folder.
+        if "://" not in exported.location:
+            version.uri = exported.location
+    return (exported.location, exported.manifest_sha256)

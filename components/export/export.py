@@ -2,12 +2,13 @@
 
 import logging
 import shutil
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
-from components.evaluate.verdict import require_pass
+from components.evaluate.verdict import Verdict, require_pass
 from components.export.parity import query_saved_model, query_server, require_parity
 from components.export.signatures import ServedModel, write_warmup_requests
 from components.runtime.files import sha256_of
@@ -16,7 +17,7 @@ from components.slice.split import Split
 from components.train import MODEL_FILE
 from components.train.network import load_model
 from serving.versions.contract import write_contract
-from serving.versions.layout import ASSETS_EXTRA, MODEL_CARD_FILE, VERDICT_FILE
+from serving.versions.layout import ASSETS_EXTRA, MANIFEST_FILE, MODEL_CARD_FILE, VERDICT_FILE
 from serving.versions.manifest import write_manifest
 from serving.versions.publication import publish
 from serving.versions.signing import sign
@@ -26,9 +27,29 @@ _PARITY_SLICES = 16
 _log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class ExportedVersion:
+    """A published version."""
+
+    location: str  # absolute folder, or URI in Cloud Storage
+    manifest_sha256: str  # digest of the manifest, which lists the digests of all files
+    verdict: Verdict
+
+    def metadata(self) -> dict[str, str | float]:
+        """Describe the version to Kubeflow."""
+        return {
+            "location": self.location,
+            "version": self.location.rpartition("/")[2],
+            "verdict": self.verdict.verdict,
+            "test_dice": self.verdict.test_dice,
+            "model_sha256": self.verdict.model_sha256,
+            "manifest_sha256": self.manifest_sha256,
+        }
+
+
 def export_version(
     *, model: Path, evaluation: Path, shards: Path, model_base: str, model_name: str, signing_key: Path | None = None
-) -> str:
+) -> ExportedVersion:
     """Publish a trained model as the next version under `model_base`.
 
     Args:
@@ -38,9 +59,6 @@ def export_version(
         model_base: folder of the model's versions, or `gs://bucket/prefix`.
         model_name: name under which the model is served.
         signing_key: PEM of an elliptic curve key to sign the version with; None leaves it unsigned.
-
-    Returns:
-        The version's absolute folder, or its URI in Cloud Storage.
 
     Raises:
         InputError: there is no passing verdict on this model, or the parity check fails.
@@ -53,7 +71,10 @@ def export_version(
     expected = network.predict(slices_hu.astype(np.float32), verbose=0).reshape(slices_hu.shape)
     slices = {"slices_hu": slices_hu, "expected": expected}
 
+    manifest_sha256 = ""
+
     def write(folder: Path) -> None:
+        nonlocal manifest_sha256
         ServedModel(network, size, verdict.threshold).save(folder)
         write_warmup_requests(folder, model_name, size)
         write_contract(folder, size, verdict.threshold)
@@ -61,6 +82,7 @@ def export_version(
             if (evaluation / name).is_file():
                 shutil.copyfile(evaluation / name, folder / ASSETS_EXTRA / name)
         write_manifest(folder)
+        manifest_sha256 = sha256_of(folder / MANIFEST_FILE)
         if signing_key is not None:
             sign(folder, signing_key)
         difference = require_parity(query_saved_model(folder), **slices, threshold=verdict.threshold)
@@ -69,7 +91,7 @@ def export_version(
             difference = require_parity(query, **slices, threshold=verdict.threshold)
         _log.info("parity: a server on them differs from the evaluated model by at most %.1e", difference)
 
-    version = publish(model_base, write)
-    base, _, number = version.rpartition("/")
+    location = publish(model_base, write)
+    base, _, number = location.rpartition("/")
     _log.info("published %s version %s in %s", model_name, number, base)
-    return version
+    return ExportedVersion(location, manifest_sha256, verdict)

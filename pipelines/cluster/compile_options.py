@@ -9,17 +9,21 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from kfp import dsl, kubernetes
-from kfp.dsl import pipeline_context
+from kfp.dsl import pipeline_context, tasks_group
 
 from components.runtime.errors import InputError
 
 _MODELS, _STEPS_WITH_MODELS = "/models", ("evaluate", "export", "predict")  # evaluate reads the champion
 _CHECKPOINTS = "/checkpoints"
+_DATA, _STEPS_WITH_SOURCE = "/data", ("identify", "ingest", "plan-parts", "predict")
 _CLIENT_LABEL = ("lung-infection-client", "true")  # admitted by the servers' NetworkPolicy
 _STEPS_WITH_SECRET = ("identify", "ingest", "export")
 # Kubeflow's cache key covers a step's image, parameters and artifact names, but no artifact content. Only ingest has
 # parameters that determine its result: the digest of the source from identify is one of them.
 _CACHED = "ingest"
+# Argo retries only within this time from the first attempt's start, waits for a node included, and then ends a running
+# attempt, too. The timeout and the number of retries are the limits of a step; this is longer than all of them.
+_RETRY_WINDOW = "52 weeks"
 
 
 @dataclass(frozen=True)
@@ -44,12 +48,14 @@ _STEPS: Mapping[str, StepSettings] = MappingProxyType(
         "evaluate": StepSettings("Evaluate on native grids", "2", "8G", 4 * 3600, retries=1),
         "view-3d": StepSettings("Render worst case in 3-D", "2", "8G", 3600, retries=1),
         "export": StepSettings("Export model version", "2", "8G", 3600, retries=2),
+        "register-model": StepSettings("Register model version", "100m", "1G", 600, retries=3),
         "report-refusal": StepSettings("Report refusal", "100m", "1G", 600, retries=1),
         "assign-folds": StepSettings("Assign folds", "500m", "1G", 1800, retries=2),
         "select-fold": StepSettings("Select fold", "1", "4G", 3600, retries=2),
         "summarize-folds": StepSettings("Summarize folds", "1", "4G", 1800, retries=2),
         "plan-parts": StepSettings("Plan parts", "500m", "1G", 1800, retries=2),
         "predict": StepSettings("Predict part", "2", "8G", 12 * 3600, retries=2),
+        "fail-once": StepSettings("Fail once", "100m", "1G", 600, retries=1),  # of check-cluster
         "collect-predictions": StepSettings("Collect predictions", "1", "4G", 2 * 3600, retries=1),
     }
 )
@@ -67,6 +73,7 @@ class ClusterOptions:
     tolerate: tuple[str, ...] = ()
     model_claim: str | None = None
     checkpoint_claim: str | None = None
+    data_claim: str | None = None
     secret: str | None = None
     image_pull_secret: str | None = None
     caching: bool = True
@@ -88,11 +95,21 @@ def for_cluster(
     @functools.wraps(build)
     def build_for_cluster(*args: object, **kwargs: object) -> object:
         outputs = build(*args, **kwargs)
-        for task in pipeline_context.Pipeline.get_default_pipeline().tasks.values():
+        context = pipeline_context.Pipeline.get_default_pipeline()
+        for task in context.tasks.values():
             _configure(task, options)
+        _name_branches(context.groups[0])
         return outputs
 
     return dsl.pipeline(name=pipeline.name, description=pipeline.description)(build_for_cluster)
+
+
+def _name_branches(group: tasks_group.TasksGroup) -> None:
+    """Name each group of branches by its branches; kfp has no other way to name it."""
+    for child in group.groups:
+        _name_branches(child)
+        if isinstance(child, tasks_group.ConditionBranches):
+            child.display_name = " or ".join(branch.display_name for branch in child.groups)
 
 
 def _configure(task: dsl.PipelineTask, options: ClusterOptions) -> None:
@@ -102,7 +119,7 @@ def _configure(task: dsl.PipelineTask, options: ClusterOptions) -> None:
     task.set_display_name(step.display_name)
     task.set_cpu_request(cpu).set_cpu_limit(cpu).set_memory_request(memory).set_memory_limit(memory)
     task.set_caching_options(options.caching and name == _CACHED)
-    task.set_retry(step.retries, backoff_duration="30s", backoff_factor=2, backoff_max_duration="600s")
+    task.set_retry(step.retries, backoff_duration="30s", backoff_factor=2, backoff_max_duration=_RETRY_WINDOW)
     kubernetes.set_timeout(task, step.timeout_s)
     kubernetes.empty_dir_mount(task, volume_name="tmp", mount_path="/tmp")
     if name == "train":
@@ -113,6 +130,8 @@ def _configure(task: dsl.PipelineTask, options: ClusterOptions) -> None:
         kubernetes.add_pod_label(task, *_CLIENT_LABEL)
     if options.model_claim and name in _STEPS_WITH_MODELS:
         kubernetes.mount_pvc(task, pvc_name=options.model_claim, mount_path=_MODELS)
+    if options.data_claim and name in _STEPS_WITH_SOURCE:
+        kubernetes.mount_pvc(task, pvc_name=options.data_claim, mount_path=_DATA)
     if options.secret and name in _STEPS_WITH_SECRET:
         kubernetes.use_secret_as_volume(task, secret_name=options.secret, mount_path=f"/run/secrets/{options.secret}")
     if options.image_pull_secret:

@@ -32,7 +32,7 @@ def model_base(tmp_path):
 
 
 def export(inputs, model_base, **options) -> str:
-    return export_version(**inputs, model_base=str(model_base), model_name="lung", **options)
+    return export_version(**inputs, model_base=str(model_base), model_name="lung", **options).location
 
 
 @pytest.fixture(scope="module")

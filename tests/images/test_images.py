@@ -87,7 +87,7 @@ def test_each_step_has_its_image(tmp_path):
         steps.setdefault(executor["container"]["image"], set()).add(name.removeprefix("exec-"))
     assert steps["r.example/d"] == {"identify", "ingest", "validate", "require-valid"}
     assert steps["r.example/t"] == {"train"}
-    assert steps["r.example/c"] == {"slice", "evaluate", "view-3d", "export", "report-refusal"}
+    assert steps["r.example/c"] == {"slice", "evaluate", "view-3d", "export", "register-model", "report-refusal"}
 
 
 @pytest.mark.parametrize("target", ["data", "cpu", "gpu"])

@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 
 from components.ct.phantom import write_cohort
+from components.runtime.files import sha256_of
 from components.storage.gcs import upload_folder
+from tests.register_model.registry_server import run_registry
 from tests.storage.gcs_server import BUCKET, gcs, gcs_server
 
 __all__ = ["gcs", "gcs_server"]
@@ -32,7 +34,8 @@ SMALL = ["source=phantom:5", "epochs=1", "image_size=32"]
 
 
 def test_a_passed_gate_publishes_a_version_that_segments_a_scan_on_its_grid(tmp_path):
-    done = run(tmp_path, *SMALL, "min_dice=0", "view_3d=true")
+    with run_registry() as registry:
+        done = run(tmp_path, *SMALL, "min_dice=0", "view_3d=true", f"model_registry={registry.url}")
     assert done.returncode == 0, done.stdout + done.stderr
     result = summary(tmp_path)
     assert result["verdict"] == "pass"
@@ -48,14 +51,24 @@ def test_a_passed_gate_publishes_a_version_that_segments_a_scan_on_its_grid(tmp_
     mask, scan = nib.load(mask_path), nib.load(scan_path)
     assert mask.shape == scan.shape
     np.testing.assert_allclose(mask.affine, scan.affine)
-    steps = ["identify", "ingest", "validate", "require-valid", "slice", "train", "evaluate", "export", "predict"]
+    steps = ["identify", "ingest", "validate", "require-valid", "slice", "train", "evaluate", "export"]
     # kfp runs view-3d before or after export.
-    assert [step for step in result["seconds"] if step != "view-3d"] == steps
+    assert [step for step in result["seconds"] if step != "view-3d"] == [*steps, "register-model", "predict"]
     assert "Worst test case in 3-D" in (tmp_path / "latest" / "reports" / "view-3d.html").read_text()
     (identified,) = (tmp_path / "latest" / "artifacts").glob("*/identify/executor_output.json")
     (ingested,) = (tmp_path / "latest" / "artifacts").glob("*/ingest/executor_output.json")
     digest = json.loads(identified.read_text())["parameterValues"]["digest"]
     assert json.loads(ingested.read_text())["artifacts"]["cases"]["artifacts"][0]["metadata"]["source_digest"] == digest
+
+    (exported,) = (tmp_path / "latest" / "artifacts").glob("*/export/executor_output.json")
+    (model,) = json.loads(exported.read_text())["artifacts"]["version"]["artifacts"]
+    assert (model["uri"], model["metadata"]["version"]) == (str(version), "1")
+    assert [artifact["uri"] for artifact in registry.artifacts] == [str(version)]
+    registered = registry.properties()
+    assert registered["test_dice"] == pytest.approx(result["test_dice"])
+    assert (registered["verdict"], registered["test_cases"]) == ("pass", 1)
+    digest = sha256_of(version / "assets.extra" / "MANIFEST.sha256")
+    assert registered["manifest_sha256"] == model["metadata"]["manifest_sha256"] == digest
 
 
 def test_a_failed_gate_publishes_nothing_and_reports_the_reasons(tmp_path):
@@ -96,4 +109,5 @@ def test_a_cohort_in_a_bucket_runs_through_the_pipeline(gcs, tmp_path):
     done = run(tmp_path, f"source=gs://{BUCKET}/phantom", "epochs=1", "image_size=32", "min_dice=0")
     assert done.returncode == 0, done.stdout + done.stderr
     assert (summary(tmp_path)["source"], summary(tmp_path)["verdict"]) == (f"gs://{BUCKET}/phantom", "pass")
+    assert "register-model" not in summary(tmp_path)["seconds"]  # off by default
     assert re.search(r"gs://hospital/phantom: \d+ objects: [\d,.]+ of ", done.stdout), done.stdout

@@ -1,0 +1,1 @@
+"""Register an exported version in Kubeflow's Model Registry."""
