@@ -59,6 +59,23 @@ def test_the_served_model_is_that_of_the_pipeline(overlay):
     assert model.base.endswith(f"/{MODEL}")
 
 
+@pytest.mark.parametrize("overlay", WITH_CONFIG)
+def test_a_broken_newest_version_leaves_another_to_start_with(overlay):
+    text = config_file(render(overlay), "lung-infection-models", "models.config")
+    (model,) = from_message(text_format.Parse(text, ModelServerConfig()))
+    assert (model.specific, model.newest) == ((), 2)
+    # TF Serving gives up after five retries, a minute apart (server.h:68-69), before it listens.
+    assert not {"max_num_load_retries", "load_retry_interval_micros"} & set(flags(server(render(overlay))))
+    probe = server(render(overlay))["startupProbe"]
+    assert probe["periodSeconds"] * probe["failureThreshold"] > 5 * 60
+
+
+def test_kserve_runs_in_the_mode_without_knative():
+    """`Standard` in KServe's pkg/constants/constants.go since 0.16; `RawDeployment` is deprecated."""
+    (service,) = of_kind(render("kserve"), "InferenceService")
+    assert service["metadata"]["annotations"]["serving.kserve.io/deploymentMode"] == "Standard"
+
+
 def test_kserve_and_gcs_serve_the_same_model_from_the_same_bucket():
     text = config_file(render("gcs"), "lung-infection-models", "models.config")
     (model,) = from_message(text_format.Parse(text, ModelServerConfig()))
