@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any, get_args
 
+from pipelines.cluster.commands import add_credentials
 from pipelines.deploy.deployment import NAMESPACE, STAGES, Deployment, Engine, Option, Overlay, git_revision
 
 
@@ -29,7 +30,7 @@ def _add_settings(command: argparse.ArgumentParser) -> None:
     command.add_argument("--python-image", help="base image (default: the Dockerfile's)")
     command.add_argument("--host", help="Kubeflow Pipelines API address (default: kubectl's context)")
     command.add_argument("--kfp-namespace", help="user namespace on a multi-user Kubeflow")
-    command.add_argument("--token-file", type=Path, help="file with a bearer token for the API")
+    add_credentials(command)
     command.add_argument("--overlay", default="local", choices=get_args(Overlay), help="default: %(default)s")
     options = get_args(Option)
     command.add_argument("--options", nargs="*", default=[], choices=options, metavar="OPTION", help=", ".join(options))
@@ -38,7 +39,10 @@ def _add_settings(command: argparse.ArgumentParser) -> None:
     command.add_argument("--gcp-service-account", help="Google service account that reads it (workload identity)")
     command.add_argument("--serving-digest", help="digest of the tensorflow/serving image, sha256:…")
     command.add_argument("--gpus", type=int, default=0, help="GPUs of the train step (default: %(default)s)")
-    command.add_argument("--model-claim", help="volume claim that export writes to (overlay local)")
+    command.add_argument("--model-claim", help="volume claim for models, mounted at /models")
+    command.add_argument("--checkpoint-claim", help="volume claim of the train step, mounted at /checkpoints")
+    command.add_argument("--data-claim", help="volume claim with source data, mounted at /data")
+    command.add_argument("--image-pull-secret", help="Secret for pulling the images")
     command.add_argument("--compile-with", default="", metavar="OPTIONS", help="more options of `lung-ct compile`")
 
 

@@ -1,4 +1,4 @@
-"""Deploy in five idempotent stages, build, push, compile, upload and serving; and remove serving again."""
+"""Deploy in idempotent stages, from building the images to serving; and remove serving again."""
 
 import logging
 import shlex
@@ -11,8 +11,8 @@ import yaml  # type: ignore[import-untyped]
 
 from components.runtime.errors import InputError
 from components.runtime.files import atomic_write
-from pipelines.cluster.connection import Cluster
 from pipelines.cluster.runs import package_version, upload
+from pipelines.deploy.claims import prepare_claims
 from pipelines.deploy.deployment import STAGES, Deployment, Stage
 from pipelines.deploy.serving_manifests import removable_objects, render, validate_schemas
 from pipelines.deploy.shell import log_command, read_output, run
@@ -43,6 +43,7 @@ def deploy(deployment: Deployment, build: Path, *, skip: Sequence[Stage] = (), d
         "push": lambda: _push(deployment, execute),
         "compile": lambda: execute(*compile_command(deployment, build.absolute())),
         "upload": lambda: _preview_upload(deployment, build, skip) if dry_run else _upload(deployment, build),
+        "claims": lambda: prepare_claims(deployment, build / "claims", dry_run=dry_run),
         "serving": lambda: _apply_serving(deployment, build / "serving", dry_run),
     }
     for stage in STAGES:
@@ -85,8 +86,9 @@ def compile_command(deployment: Deployment, build: Path) -> tuple[list[str], dic
     if deployment.gpus:
         images["TRAIN_IMAGE"] = deployment.image("gpu")
         command += ["--gpus", str(deployment.gpus)]
-    if deployment.model_claim:
-        command += ["--model-claim", deployment.model_claim]
+    for option in ("model_claim", "checkpoint_claim", "data_claim", "image_pull_secret"):
+        if value := getattr(deployment, option):
+            command += [f"--{option.replace('_', '-')}", value]
     return command + shlex.split(deployment.compile_with), images
 
 
@@ -104,7 +106,7 @@ def _push(deployment: Deployment, execute: Execute) -> None:
 
 
 def _upload(deployment: Deployment, build: Path) -> None:
-    cluster = Cluster(deployment.host, deployment.kfp_namespace, deployment.token_file)
+    cluster = deployment.cluster
     for name in PIPELINES:
         uploaded = upload(cluster, build / f"{name}.yaml")
         _log.info("  %s: version %s %s", name, uploaded.version, uploaded.outcome)

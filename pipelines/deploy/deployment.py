@@ -4,16 +4,19 @@ import importlib.metadata
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 from components.runtime.errors import InputError
 from pipelines.deploy.shell import read_output
+
+if TYPE_CHECKING:
+    from pipelines.cluster.connection import Cluster
 
 Engine = Literal["docker", "podman"]
 Overlay = Literal["local", "gcs", "gpu", "kserve"]
 Option = Literal["tls", "monitoring", "batching"]
 ImageKind = Literal["data", "cpu", "gpu"]
-Stage = Literal["build", "push", "compile", "upload", "serving"]
+Stage = Literal["build", "push", "compile", "upload", "claims", "serving"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
 NAMESPACE = "lung-infection"
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
@@ -34,6 +37,9 @@ class Deployment:
     host: str | None = None
     kfp_namespace: str | None = None
     token_file: Path | None = None
+    username: str | None = None
+    password_file: Path | None = None
+    ca_file: Path | None = None
     overlay: Overlay = "local"
     options: tuple[Option, ...] = ()
     namespace: str = NAMESPACE
@@ -42,6 +48,9 @@ class Deployment:
     serving_digest: str | None = None
     gpus: int = 0
     model_claim: str | None = None
+    checkpoint_claim: str | None = None
+    data_claim: str | None = None
+    image_pull_secret: str | None = None
     compile_with: str = ""
 
     def __post_init__(self) -> None:
@@ -53,6 +62,25 @@ class Deployment:
         if self.model_base is not None and (self.overlay == "local") == self.model_base.startswith("gs://"):
             expected = "a folder on the model volume" if self.overlay == "local" else "gs://bucket/prefix"
             raise InputError(f"model base {self.model_base}: overlay {self.overlay} expects {expected}")
+
+    @property
+    def cluster(self) -> "Cluster":
+        """The Kubeflow Pipelines API."""
+        from pipelines.cluster.connection import Cluster  # imports kfp
+
+        return Cluster(
+            self.host,
+            self.kfp_namespace,
+            token_file=self.token_file,
+            ca_file=self.ca_file,
+            username=self.username,
+            password_file=self.password_file,
+        )
+
+    @property
+    def runs_namespace(self) -> str:
+        """Namespace of the pipelines' pods and of the claims they mount."""
+        return self.kfp_namespace or "kubeflow"
 
     @property
     def kinds(self) -> tuple[ImageKind, ...]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from components.runtime.errors import InputError
-from pipelines.cluster.connection import Cluster, check_api
+from pipelines.cluster.connection import check_api
 from pipelines.deploy.deployment import Deployment, Engine
 from pipelines.deploy.shell import read_output
 
@@ -89,10 +89,10 @@ def _check_cluster(namespace: str) -> Iterator[Check]:
 
 def _check_pipelines_api(deployment: Deployment) -> Check:
     try:
-        check_api(Cluster(deployment.host, deployment.kfp_namespace, deployment.token_file))
+        check_api(deployment.cluster)
     except InputError as error:
         forward = "kubectl port-forward -n kubeflow svc/ml-pipeline 8888, then HOST=http://localhost:8888"
-        return Check("pipelines API", False, str(error), f"set HOST=…, or: {forward}")
+        return Check("pipelines API", False, str(error), f"set HOST=… and TOKEN_FILE=…, or: {forward}")
     return Check("pipelines API", True, f"{deployment.host or 'in this cluster'}: reachable")
 
 

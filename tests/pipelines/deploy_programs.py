@@ -1,6 +1,7 @@
 """A container engine and a cluster for `deploy`: programs that record their calls, and fail or hang on demand."""
 
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,16 +26,7 @@ case $1 in
   push) touch "{state}/pushed-$(echo $last | tr / _)" ;;
 esac
 """
-# The cluster: apply writes the rendered objects to a file.
-_CLUSTER = """
-case $1 in
-  kustomize) exec {kubectl} "$@" ;;
-  apply) {kubectl} kustomize "$last" > {state}/applied.yaml ;;
-  rollout) touch {state}/rolled-out ;;
-  delete) cp "$last" {state}/deleted.yaml ;;
-  *) exit 1 ;;
-esac
-"""
+_CLUSTER = f'\nexec {sys.executable} {Path(__file__).with_name("kubectl_program.py")} {{state}} {{kubectl}} "$@"\n'
 
 
 @pytest.fixture

@@ -139,6 +139,12 @@ def test_changed_files_are_not_pushed_under_a_tag_that_nodes_may_have_cached(sta
     assert list(state.iterdir()) == []
 
 
+def test_an_overlay_in_a_namespace_that_does_not_exist_is_an_error(state, api, packages, capfd):
+    with pytest.raises(InputError, match=r"kubectl apply .*exited with 1"):
+        deploy(replace(settings(api), namespace="radiology"), packages, skip=STAGES[:-1])
+    assert 'namespaces "radiology" not found' in capfd.readouterr().err
+
+
 def test_a_missing_engine_is_an_error_that_names_the_doctor(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", "/missing")
     with pytest.raises(SystemExit, match=r"error: docker .*make doctor"):
@@ -161,10 +167,12 @@ def test_the_doctor_lists_what_is_missing_with_remedies(monkeypatch, capsys, tmp
 
 
 def test_the_packages_are_compiled_with_the_images_of_the_revision(tmp_path):
-    deployment = Deployment(revision="abc", registry="r.example", model_claim="m", compile_with="--cpu slice=16")
+    deployment = Deployment(
+        revision="abc", registry="r.example", model_claim="m", data_claim="d", compile_with="--cpu slice=16"
+    )
     command, environment = compile_command(deployment, tmp_path)
     assert command[:4] == [sys.executable, "-m", "pipelines.cli", "compile"]
-    assert command[4:] == ["-o", str(tmp_path), "--model-claim", "m", "--cpu", "slice=16"]
+    assert command[4:] == ["-o", str(tmp_path), "--model-claim", "m", "--data-claim", "d", "--cpu", "slice=16"]
     assert environment == {
         "CPU_IMAGE": "r.example/lung-ct-python:cpu-abc",
         "DATA_IMAGE": "r.example/lung-ct-python:data-abc",
