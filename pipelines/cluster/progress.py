@@ -19,6 +19,7 @@ from pipelines.cluster.connection import ApiClient, Cluster, LoginError, api_cal
 from pipelines.cluster.runs import run_link
 
 _END_STATES = ("SUCCEEDED", "FAILED", "SKIPPED", "CANCELED")  # kfp's own wait never returns on CANCELED
+_MAX_FAILED_POLLS = 5  # a restart of the API or of the port forwarding does not end the wait
 _UI_SOURCES = {"gs": "gcs", "minio": "minio", "s3": "s3"}  # frontend/server/handlers/artifacts.ts
 
 
@@ -58,12 +59,18 @@ def follow(cluster: Cluster, run_id: str, *, timeout_s: float, poll_s: float = 1
     deadline = time.monotonic() + timeout_s
     printed: dict[str, str] = {}
     spec: dict[str, Any] = {}
+    failed_polls = 0
     while True:
         try:
             run = _get_run(cluster, run_id)
             spec = spec or _pipeline_spec(cluster, run)
+            failed_polls = 0
         except InputError as error:
-            raise InputError(f"{error}; run {run_id} continues on the cluster: {link}") from error
+            failed_polls += 1
+            if isinstance(error, LoginError) or failed_polls > _MAX_FAILED_POLLS:
+                raise InputError(f"{error}; run {run_id} continues on the cluster: {link}") from error
+            time.sleep(poll_s)
+            continue
         tasks = (run.run_details.task_details if run.run_details else None) or []
         steps = _read_steps(spec, tasks)
         for task_id, step in steps.items():

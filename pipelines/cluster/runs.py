@@ -145,15 +145,12 @@ def delete_run(cluster: Cluster, run_id: str) -> None:
 
 
 def delete_version(cluster: Cluster, uploaded: UploadedVersion) -> None:
-    """Delete a version of a pipeline."""
+    """Delete a version of a pipeline, and the pipeline with its last version."""
+    client = cluster.connect()
     with api_call(cluster.host):
-        cluster.connect().delete_pipeline_version(uploaded.pipeline_id, uploaded.version_id)
-
-
-def delete_pipeline(cluster: Cluster, pipeline_id: str) -> None:
-    """Delete a pipeline with all its versions, which kfp's own method refuses."""
-    with api_call(cluster.host):
-        cluster.connect()._pipelines_api.pipeline_service_delete_pipeline(pipeline_id, cascade=True)
+        client.delete_pipeline_version(uploaded.pipeline_id, uploaded.version_id)
+        if not client.list_pipeline_versions(uploaded.pipeline_id, page_size=1).pipeline_versions:
+            client.delete_pipeline(uploaded.pipeline_id)
 
 
 def delete_experiment(cluster: Cluster, name: str) -> None:

@@ -43,6 +43,7 @@ class KfpServer:
     schedules: dict[str, dict[str, Any]] = field(default_factory=dict)
     states: list[dict[str, Any]] = field(default_factory=list)  # the run at each successive request
     refuse: dict[str, tuple[int, str]] = field(default_factory=dict)  # "POST runs": status and message
+    unavailable: int = 0  # number of next GETs that get status 503
     lost_writes: int = 0  # number of next POSTs that take effect but get status 503
     requests: list[str] = field(default_factory=list)
 
@@ -94,6 +95,9 @@ def _handler(server: KfpServer) -> type[BaseHTTPRequestHandler]:
                     raise _ApiError(401, "unauthenticated")
                 if f"{method} {path}" in server.refuse:
                     raise _ApiError(*server.refuse[f"{method} {path}"])
+                if method == "GET" and server.unavailable:
+                    server.unavailable -= 1
+                    raise _ApiError(503, "upstream connect error")
                 status, answer = 200, respond(server, method, path, query, body, form)
                 if method == "POST" and server.lost_writes:
                     server.lost_writes -= 1
@@ -181,6 +185,8 @@ def respond(
             return {}
         case "DELETE", ["runs", run_id] if run_id in server.runs:
             del server.runs[run_id]
+            if server.backend is not None:
+                server.backend.stop(run_id)
             return {}
         case "GET", ["", "apis", "v1beta1", "runs", run_id] if run_id in server.runs:
             workflow = json.dumps(server.backend.workflows[run_id]) if server.backend else server.workflow

@@ -116,7 +116,7 @@ class Gateway:
             case ["auth", _, "login"] if method == "GET":
                 return Reply(200, _FORM.format(action=f"{path}?{urlencode(query)}", error=""))
             case ["auth", _, "login"]:
-                if self.passwords.get(form.get("login", "")) != form.get("password"):
+                if self.passwords.get(form.get("login", ""), "") != form.get("password"):
                     return Reply(401, _FORM.format(action=path, error="Invalid Email Address and password."))
                 self.logged_in[query["state"]] = True
                 if self.skip_approval:

@@ -8,7 +8,6 @@ from pipelines.cluster.connection import Cluster
 from pipelines.cluster.runs import (
     RunSettings,
     delete_experiment,
-    delete_pipeline,
     delete_run,
     delete_version,
     package_version,
@@ -208,7 +207,7 @@ def test_what_a_check_creates_can_be_deleted(api, cluster, tmp_path):
     delete_run(cluster, run_id)
     delete_version(cluster, first)
     assert list(api.versions) == [second.version_id]
-    delete_pipeline(cluster, second.pipeline_id)
+    delete_version(cluster, second)
     for _ in range(2):
         delete_experiment(cluster, "check")
     assert (api.runs, api.versions, api.pipelines, api.experiments) == ({}, {}, {}, {})

@@ -4,7 +4,7 @@ import pytest
 
 from components.runtime.errors import InputError
 from pipelines.cli import main
-from pipelines.cluster.connection import Cluster, check_api
+from pipelines.cluster.connection import Cluster, api_call, check_api
 from pipelines.cluster.runs import RunSettings, schedule, submit, upload
 from pipelines.deploy.deployment import Deployment
 from pipelines.deploy.doctor import run_checks
@@ -130,6 +130,24 @@ def test_a_user_logs_in_as_in_a_browser(
     gateway.skip_approval = skip_approval
     use_every_command(user(ending), package)
     assert len(gateway.sessions) == len(kubeflow.runs) == 1
+
+
+def test_submit_takes_the_user_and_a_password_file(kubeflow, secret, package, capsys):
+    address = ["--host", f"{kubeflow.url}/", "--namespace", "radiology"]
+    password_file = str(secret("12341234\n"))
+    user = ["--username", "user@example.com", "--password-file", password_file]
+    main(["submit", *address, *user, "--package", str(package)])
+    assert capsys.readouterr().out == f"run run-1: {kubeflow.url}/pipeline/#/runs/details/run-1\n"
+
+
+def test_a_session_that_expires_before_a_post_is_an_error(kubeflow, user, package):
+    # urllib3 repeats the POST at each redirect, up to Dex's form, which rejects it with status 401.
+    kubeflow.gateway.skip_provider_button = True
+    cluster = user()
+    client = cluster.connect()
+    kubeflow.gateway.sessions.clear()
+    with pytest.raises(InputError, match=r"responded 401: .*log in again"), api_call(cluster.host):
+        client._experiment_api.experiment_service_create_experiment(experiment={"display_name": "lung"})
 
 
 def test_an_address_without_a_login_needs_no_session(secret, package):

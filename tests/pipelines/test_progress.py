@@ -124,6 +124,17 @@ def test_a_canceled_run_has_an_end(run):
     assert run.follow() == [RunEnd(run.run_id, "CANCELED", "")]
 
 
+@pytest.mark.parametrize(("failures", "ends"), [(5, True), (6, False)])
+def test_an_api_that_restarts_does_not_end_the_wait(run, failures, ends):
+    run.show("SUCCEEDED")
+    run.api.unavailable = failures
+    if ends:
+        assert run.follow() == [RunEnd(run.run_id, "SUCCEEDED", "")]
+        return
+    with pytest.raises(InputError, match=f"503.*run {run.run_id} continues on the cluster: {run.api.url}"):
+        run.follow()
+
+
 def test_a_run_that_exceeds_the_timeout_is_an_error_with_its_link(run):
     run.api.states = [{"state": "RUNNING"}]
     with pytest.raises(InputError, match=f"{run.run_id}.*0 s.*{run.api.url}/#/runs/details/{run.run_id}"):
