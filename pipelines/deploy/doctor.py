@@ -88,12 +88,16 @@ def _check_cluster(namespace: str) -> Iterator[Check]:
 
 
 def _check_pipelines_api(deployment: Deployment) -> Check:
+    cluster = deployment.cluster
     try:
-        check_api(deployment.cluster)
+        check_api(cluster)
     except InputError as error:
-        forward = "kubectl port-forward -n kubeflow svc/ml-pipeline 8888, then HOST=http://localhost:8888"
+        forward = "kubectl port-forward -n kubeflow svc/ml-pipeline-ui 8080:80, then HOST=http://localhost:8080"
         return Check("pipelines API", False, str(error), f"set HOST=… and TOKEN_FILE=…, or: {forward}")
-    return Check("pipelines API", True, f"{deployment.host or 'in this cluster'}: reachable")
+    client = cluster.connect()
+    has_namespace = cluster.namespace is not None or not client.is_multi_user
+    result = f"{client.address}: reachable{'' if has_namespace else ', but has several users'}"
+    return Check("pipelines API", has_namespace, result, "set KFP_NAMESPACE=… to the namespace of your profile")
 
 
 def _read(command: list[str]) -> str | None:

@@ -193,7 +193,10 @@ def test_incomplete_credentials_are_an_error(settings):
 def test_the_doctor_logs_in_too(kubeflow, secret):
     settings = {"host": kubeflow.url, "kfp_namespace": "radiology"}
     *_, denied = run_checks(Deployment(**settings))
-    password = secret("12341234")
-    *_, passed = run_checks(Deployment(**settings, username="user@example.com", password_file=password))
-    assert (denied.passed, passed.passed) == (False, True)
+    user = {"username": "user@example.com", "password_file": secret("12341234")}
+    *_, passed = run_checks(Deployment(**settings, **user))
+    *_, without_namespace = run_checks(Deployment(host=kubeflow.url, **user))
+    assert (denied.passed, passed.passed, without_namespace.passed) == (False, True, False)
     assert "401" in denied.result
+    assert passed.result == f"{kubeflow.url}/pipeline: reachable"
+    assert "KFP_NAMESPACE" in without_namespace.remedy
