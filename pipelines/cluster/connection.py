@@ -201,11 +201,9 @@ def _page_error(url: str, response: Any, has_credentials: bool) -> InputError:
 
 def _read_secret(path: Path, kind: str) -> str:
     try:
-        secret = path.expanduser().read_text().strip("\r\n") if kind == "password" else path.expanduser().read_text()
+        secret = path.expanduser().read_text().strip("\r\n" if kind == "password" else None)
     except OSError as error:
         raise InputError(f"{path}: the {kind} cannot be read: {error.strerror}") from error
-    if kind == "password" and secret:
-        return secret
-    if len(secret.split()) != 1:
-        raise InputError(f"{path}: does not contain a {kind}; expected one word")
-    return secret.strip()
+    if not secret or (kind == "token" and len(secret.split()) != 1):
+        raise InputError(f"{path}: does not contain a {kind}; expected one {'line' if kind == 'password' else 'word'}")
+    return secret

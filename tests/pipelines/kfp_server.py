@@ -22,6 +22,7 @@ from tests.pipelines.kubeflow_gateway import Gateway
 
 _API = "/apis/v2beta1/"
 _UI_PATH = "/pipeline"
+_KUBECTL_PATH = "/api/v1/namespaces/kubeflow/services/ml-pipeline:http/proxy"  # the Kubernetes API's way to a service
 
 
 @dataclass
@@ -80,7 +81,7 @@ def _handler(server: KfpServer) -> type[BaseHTTPRequestHandler]:
                 if reply is not None:
                     self.send(reply.status, reply.body.encode(), reply.content_type, reply.headers)
                     return
-            path = parts.path if server.kind == "api" else parts.path.removeprefix(_UI_PATH)
+            path = parts.path.removeprefix(_KUBECTL_PATH if server.kind == "api" else _UI_PATH)
             if server.kind != "api" and path.startswith("/artifacts/"):
                 self.send(*read_artifact(server, path.removeprefix("/artifacts/"), query))
                 return

@@ -1,6 +1,7 @@
 """Addresses of the API, logins and their failures, against the API, its UI and the gateway of a full Kubeflow."""
 
 import pytest
+import yaml
 
 from components.runtime.errors import InputError
 from pipelines.cli import main
@@ -60,6 +61,16 @@ def test_the_api_is_found_with_and_without_pipeline_by_one_probe(kind, ending, p
         use_every_command(Cluster(api.url + ending), package)
         assert len(api.runs) == len(api.schedules) == len(api.versions) == 1
         assert api.requests.count("GET healthz") == (2 if (kind, ending[:2]) == ("api", "/p") else 1)
+
+
+def test_without_a_host_the_api_is_in_its_own_namespace_not_the_users(package, tmp_path):
+    with run_kfp_server(kind="api", namespace="radiology") as api:
+        context = {"contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}], "current-context": "c"}
+        cluster = {"clusters": [{"name": "c", "cluster": {"server": api.url}}], "users": [{"name": "u", "user": {}}]}
+        (tmp_path / ".kube").mkdir()
+        (tmp_path / ".kube" / "config").write_text(yaml.safe_dump({"kind": "Config"} | context | cluster))
+        upload(Cluster(namespace="radiology"), package)
+        assert len(api.versions) == 1
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
