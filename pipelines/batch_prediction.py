@@ -32,10 +32,11 @@ def batch_prediction(
         min_lesion_ml: Minimum volume of a connected lesion in mL; smaller ones are removed from the mask.
     """
     plan_task = plan_parts(source=source, parts=parts)
-    with dsl.ParallelFor(plan_task.output) as scans:
+    with dsl.ParallelFor(plan_task.outputs["Output"], name="Parts") as part:
         predicted = predict(
             source=source,
-            scans=scans,
+            plan=plan_task.outputs["plan"],
+            part=part,
             server=server,
             model=model,
             model_name=model_name,

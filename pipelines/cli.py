@@ -1,17 +1,22 @@
 """`lung-ct`: run, compile, submit and deploy the pipelines; serve a model and segment scans with it."""
 
 import argparse
+import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
 
+from components import images
 from components.runtime.errors import exit_on_input_error
 from components.runtime.step import configure_logging
 from pipelines import PipelineName, RunnerName
+from pipelines.cluster import check_command
 from pipelines.cluster import commands as cluster
 from pipelines.deploy import commands as deploy
 from serving.commands import predict, serve, versions
+
+_log = logging.getLogger("pipelines.cli")  # __main__ with python -m
 
 # A subcommand imports kfp, TensorFlow or gRPC only when it runs: help and parsing stay fast.
 
@@ -40,7 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     compiling.add_argument("-o", "--output", type=Path, default=Path("build"), help="folder (default: %(default)s)")
     cluster.add_compile_options(compiling)
     compiling.set_defaults(run=_compile)
-    for module in (cluster, deploy, predict, serve, versions):
+    for module in (cluster, check_command, deploy, predict, serve, versions):
         module.add_to(commands)
     return parser
 
@@ -91,6 +96,12 @@ def _compile(arguments: argparse.Namespace) -> None:
     for component_name, component in find_components().items():
         compiler.Compiler().compile(component, str(folder / f"{component_name}.yaml"))
     print(folder / "*.yaml")
+    if local_images := {image for image in (images.CPU, images.DATA, images.TRAIN) if image.startswith("localhost/")}:
+        _log.warning(
+            "%s: on this machine only; a cluster needs images from a registry: "
+            "set CPU_IMAGE, DATA_IMAGE and TRAIN_IMAGE, or use make deploy REGISTRY=…",
+            ", ".join(sorted(local_images)),
+        )
 
 
 if __name__ == "__main__":

@@ -66,12 +66,11 @@ def cross_validation(
     slice_task = slice(cases=cases, accepted=accepted, image_size=image_size, seed=seed).after(valid)
     shards = slice_task.outputs["shards"]
     assign_task = assign_folds(accepted=accepted, shards=shards, folds=folds, folds_file=folds_file, seed=seed)
-    numbers = assign_task.outputs["Output"]
+    assignment = assign_task.outputs["assignment"]
     # Folds run one at a time because they share one machine's cores; on a cluster, raise this to the number of GPUs.
-    # The loop is unnamed because kfp 2.17.0's local runner fails on named loops.
-    with dsl.ParallelFor(numbers, parallelism=1) as number:
-        select_task = select_fold(shards=shards, assignment=assign_task.outputs["assignment"], number=number)
+    with dsl.ParallelFor(assign_task.outputs["Output"], name="Folds", parallelism=1) as number:
+        select_task = select_fold(shards=shards, assignment=assignment, number=number)
         fold_shards = select_task.outputs["fold_shards"]
         train_task = train(shards=fold_shards, preset=preset, epochs=epochs, batch_size=batch_size, seed=seed)
         evaluate_task = evaluate(cases=cases, shards=fold_shards, model=train_task.outputs["model"], min_dice=0.0)
-    summarize_folds(numbers=numbers, evaluations=dsl.Collected(evaluate_task.outputs["evaluation"]))
+    summarize_folds(assignment=assignment, evaluations=dsl.Collected(evaluate_task.outputs["evaluation"]))

@@ -1,6 +1,6 @@
 """The KFP interface of the assign-folds step."""
 
-from typing import Optional
+from typing import List, Optional  # noqa: UP035 - kfp reads no other spelling
 
 from kfp import dsl
 
@@ -15,7 +15,7 @@ def assign_folds(
     folds: int = 5,
     folds_file: Optional[str] = None,  # noqa: UP045 - the one spelling that KFP accepts
     seed: int = 0,
-) -> list:
+) -> List[int]:  # noqa: UP006 - a plain list would make each loop item a string
     """Assign patients to folds with low and high lesion burdens in each, or use a benchmark's own folds.
 
     Args:

@@ -86,16 +86,16 @@ def predict_part(
         InputError: The model is not available, or every scan failed.
     """
     output.mkdir(parents=True, exist_ok=True)
-    rows = []
+    rows, part = [], frozenset(names)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(source)
         if is_gcs_uri(source):
             folder = Path(scratch)
-            download_prefix(source, folder, include=lambda name: name in set(names))
+            download_prefix(source, folder, include=part.__contains__)
         tasks = [
             scans.ScanTask(case, scan, scans.OutputFiles.in_folder(output, case, "preview"))
             for case, scan in scans.scans_by_case(folder).items()
-            if scan.name in set(names)
+            if scan.name in part
         ]
         with endpoint.connect() as predict:
             for row in scans.segment_scans(predict, tasks, min_lesion_ml):

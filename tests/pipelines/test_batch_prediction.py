@@ -7,9 +7,11 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from kfp import compiler
+import yaml
+from kfp import compiler, dsl
 
-from components.plan_parts.plan import divide_scans
+from components.plan_parts.component import plan_parts
+from components.plan_parts.plan import divide_scans, read_part
 from components.predict.batch import ModelEndpoint, predict_part
 from components.runtime.errors import InputError
 from pipelines.batch_prediction import batch_prediction
@@ -32,10 +34,40 @@ def source(scan, tmp_path) -> Path:  # noqa: F811
 
 
 def test_scans_are_divided_round_robin_and_no_part_is_empty(source):
-    assert divide_scans(str(source), 2) == ['["a.nii.gz", "c.nii.gz"]', '["b.nii.gz"]']
+    assert divide_scans(str(source), 2) == [["a.nii.gz", "c.nii.gz"], ["b.nii.gz"]]
     assert len(divide_scans(str(source), 9)) == 3
     with pytest.raises(InputError, match="missing: "):
         divide_scans(str(source / "missing"), 2)
+
+
+def test_no_parameter_grows_with_the_number_of_scans(tmp_path):
+    """Kubeflow's driver passes all parameters of a task as one argument of at most 131,071 bytes (driver.go)."""
+    names = [f"{number:064x}.nii.gz" for number in range(10_000)]
+    numbers, plans = {}, {}
+    for count in (10, 10_000):
+        source = tmp_path / str(count)
+        source.mkdir()
+        for name in names[:count]:
+            (source / name).touch()
+        plans[count] = dsl.Artifact(uri=str(tmp_path / f"plan_{count}"))
+        numbers[count] = plan_parts.python_func(source=str(source), plan=plans[count], parts=4)
+    assert numbers == {10: [1, 2, 3, 4], 10_000: [1, 2, 3, 4]}
+    planned = [read_part(Path(plans[10_000].path), number) for number in numbers[10_000]]
+    assert planned[0][:2] == [names[0], names[4]]
+    assert sorted(name for part in planned for name in part) == names
+
+
+def test_the_parts_are_passed_as_numbers_and_their_names_in_an_artifact(tmp_path):
+    compiler.Compiler().compile(batch_prediction, str(tmp_path / "package.yaml"))
+    spec = next(yaml.safe_load_all((tmp_path / "package.yaml").read_text()))
+    outputs = spec["components"]["comp-plan-parts"]["outputDefinitions"]
+    assert {name: output["parameterType"] for name, output in outputs["parameters"].items()} == {"Output": "LIST"}
+    assert set(outputs["artifacts"]) == {"plan"}
+    (task,) = spec["components"]["comp-for-loop-1"]["dag"]["tasks"].values()
+    (from_loop,) = [name for name, given in task["inputs"]["parameters"].items() if "loop-item" in str(given)]
+    assert spec["components"]["comp-predict"]["inputDefinitions"]["parameters"][from_loop]["parameterType"] == (
+        "NUMBER_INTEGER"
+    )
 
 
 def test_a_server_and_a_version_folder_predict_the_same_masks(server, model_folder, source, tmp_path):  # noqa: F811
@@ -60,7 +92,7 @@ def test_scans_and_versions_may_be_in_cloud_storage(model_folder, source, gcs, t
         gcs.put(f"models/toy/12/{path.relative_to(model_folder / '12')}", path.read_bytes())
     gcs.put("models/toy/13/variables/half", b"an unfinished upload")
     scans, endpoint = f"gs://{BUCKET}/scans", ModelEndpoint(MODEL, model=f"gs://{BUCKET}/models/toy")
-    assert divide_scans(scans, 2) == ['["a.nii.gz"]', '["b.nii.gz"]']
+    assert divide_scans(scans, 2) == [["a.nii.gz"], ["b.nii.gz"]]
     (row,) = predict_part(scans, ["b.nii.gz"], endpoint, tmp_path / "out", 0.0)
     assert (row.case, row.error, row.model_version) == ("b", "", 12)
 

@@ -1,5 +1,9 @@
 """Cluster settings of the steps in the compiled packages."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 import yaml
 from kfp import compiler, dsl, local
@@ -21,7 +25,12 @@ def compile_spec(pipeline, path):
 @pytest.fixture(scope="module")
 def package(tmp_path_factory):
     options = ClusterOptions(
-        gpus=2, node_selector={"pool": "gpu"}, model_claim="models", checkpoint_claim="checkpoints", secret="pseudonyms"
+        gpus=2,
+        node_selector={"pool": "gpu"},
+        model_claim="models",
+        checkpoint_claim="checkpoints",
+        data_claim="scans",
+        secret="pseudonyms",
     )
     return compile_spec(for_cluster(training, options), tmp_path_factory.mktemp("package") / "training.yaml")
 
@@ -112,14 +121,19 @@ def test_only_the_train_step_requests_gpus_and_their_nodes(package):
     assert [toleration["key"] for toleration in platform["exec-train"]["tolerations"]] == ["nvidia.com/gpu"]
 
 
-def test_claims_and_the_secret_are_mounted_in_the_steps_that_use_them(package):
-    _, platform = package
-    mounted = {
+def mounted_claims(platform):
+    return {
         step: [(mount["constant"], mount["mountPath"]) for mount in config["pvcMount"]]
         for step, config in platform.items()
         if "pvcMount" in config
     }
-    assert mounted == {
+
+
+def test_claims_and_the_secret_are_mounted_in_the_steps_that_use_them(package):
+    _, platform = package
+    assert mounted_claims(platform) == {
+        "exec-identify": [("scans", "/data")],
+        "exec-ingest": [("scans", "/data")],
         "exec-train": [("checkpoints", "/checkpoints")],
         "exec-evaluate": [("models", "/models")],
         "exec-export": [("models", "/models")],
@@ -145,6 +159,29 @@ def test_predict_pods_have_the_label_that_the_network_policy_admits(tmp_path):
     (policy,) = yaml.safe_load_all((ROOT / "serving" / "k8s" / "base" / "network_policy.yaml").read_text())
     admitted = policy["spec"]["ingress"][0]["from"][0]["podSelector"]["matchLabels"]
     assert platform["exec-predict"]["podMetadata"]["labels"] == admitted
+
+
+def test_batch_prediction_reads_its_scans_from_the_data_claim(tmp_path):
+    options = ClusterOptions(data_claim="scans", model_claim="models")
+    _, platform = compile_spec(for_cluster(batch_prediction, options), tmp_path / "batch.yaml")
+    assert mounted_claims(platform) == {
+        "exec-plan-parts": [("scans", "/data")],
+        "exec-predict": [("models", "/models"), ("scans", "/data")],
+    }
+
+
+@pytest.mark.parametrize(
+    ("registry", "warnings"), [({}, 1), ({"TRAIN_IMAGE": "r.example/train"}, 1), ({"CPU_IMAGE": "r.example/cpu"}, 0)]
+)
+def test_compile_warns_of_images_that_no_cluster_can_pull(registry, warnings, tmp_path):
+    inherited = {name: value for name, value in os.environ.items() if not name.endswith("_IMAGE")}
+    command = [sys.executable, "-m", "pipelines.cli", "compile", "-o", str(tmp_path)]
+    done = subprocess.run(command, env=inherited | registry, cwd=ROOT, capture_output=True, text=True, check=True)
+    lines = [line for line in done.stdout.splitlines() if line.startswith("warning: ")]
+    assert len(lines) == warnings
+    for line in lines:
+        assert "localhost/lung-ct-python:cpu" in line
+        assert all(word in line for word in ("CPU_IMAGE", "DATA_IMAGE", "TRAIN_IMAGE", "make deploy REGISTRY="))
 
 
 @dsl.component(base_image="python", install_kfp_package=False)

@@ -26,6 +26,7 @@ def test_the_package_loops_over_the_folds_and_collects_the_evaluations(tmp_path)
     steps = {"identify", "ingest", "validate", "require-valid", "slice", "assign-folds"}
     assert set(tasks) == steps | {"for-loop-1", "summarize-folds"}
     assert tasks["for-loop-1"]["parameterIterator"]["items"]["inputParameter"].startswith("pipelinechannel--assign")
+    assert tasks["for-loop-1"]["taskInfo"]["name"] == "Folds"
     assert set(package["components"]["comp-for-loop-1"]["dag"]["tasks"]) == {"select-fold", "train", "evaluate"}
 
 

@@ -1,9 +1,11 @@
 """The summary of all folds, computed by hand."""
 
 import csv
+import json
 
 import pytest
 
+from components.assign_folds.folds import FOLDS_FILE
 from components.evaluate import scores
 from components.runtime.errors import InputError
 from components.summarize_folds.fold_scores import read_fold_scores, write_fold_scores
@@ -25,16 +27,28 @@ def evaluations(tmp_path):
     return [write_evaluation(tmp_path / f"evaluation_{index}", dices) for index, dices in enumerate(folds)]
 
 
-def test_mean_and_deviation_are_those_of_the_folds_means(evaluations):
-    summary = read_fold_scores([1, 2, 3], evaluations)
+@pytest.fixture
+def assignment(tmp_path):
+    return write_assignment(tmp_path / "assignment", [["a", "b"], ["c", "d"], ["e"]])
+
+
+def write_assignment(folder, folds):
+    folder.mkdir()
+    (folder / FOLDS_FILE).write_text(json.dumps(folds))
+    return folder
+
+
+def test_mean_and_deviation_are_those_of_the_folds_means(assignment, evaluations):
+    summary = read_fold_scores(assignment, evaluations)
     assert summary.mean == pytest.approx((0.6 + 0.7 + 0.8) / 3)
     assert summary.sd == pytest.approx(0.1)
     assert summary.case_mean == pytest.approx(3.4 / 5)
     assert 0.5 <= summary.interval.low < summary.case_mean < summary.interval.high <= 0.8
 
 
-def test_the_table_and_the_page_list_every_case_with_its_fold(evaluations, tmp_path):
-    write_fold_scores(read_fold_scores([1, 2, 3], evaluations), tmp_path / "table", tmp_path / "report")
+@pytest.mark.parametrize("order", [1, -1])
+def test_the_table_and_the_page_list_every_case_with_its_fold_in_any_order(order, assignment, evaluations, tmp_path):
+    write_fold_scores(read_fold_scores(assignment, evaluations[::order]), tmp_path / "table", tmp_path / "report")
     with (tmp_path / "table" / "cases.csv").open(newline="") as file:
         rows = [(row["fold"], row["case_id"], row["dice"]) for row in csv.DictReader(file)]
     assert rows == [("1", "a", "0.5"), ("1", "b", "0.7"), ("2", "c", "0.7"), ("2", "d", "0.7"), ("3", "e", "0.8")]
@@ -43,11 +57,16 @@ def test_the_table_and_the_page_list_every_case_with_its_fold(evaluations, tmp_p
 
 def test_scores_come_from_the_table_of_evaluate(tmp_path, monkeypatch):
     monkeypatch.setattr(scores, "SCORES_FILE", "scores.csv")
-    assert read_fold_scores([1], [write_evaluation(tmp_path / "evaluation", {"a": 0.5})]).mean == 0.5
+    assignment = write_assignment(tmp_path / "one", [["a"]])
+    assert read_fold_scores(assignment, [write_evaluation(tmp_path / "evaluation", {"a": 0.5})]).mean == 0.5
 
 
-def test_a_missing_evaluation_and_a_case_tested_twice_are_errors(evaluations, tmp_path):
-    with pytest.raises(InputError, match=r"fold 2: .*No such file"):
-        read_fold_scores([1, 2], [evaluations[0], tmp_path / "absent"])
+def test_a_missing_evaluation_and_a_case_in_no_or_two_folds_are_errors(assignment, evaluations, tmp_path):
+    with pytest.raises(InputError, match=r"absent.*No such file"):
+        read_fold_scores(assignment, [*evaluations[:2], tmp_path / "absent"])
+    with pytest.raises(InputError, match="2 evaluations; expected one for each of 3 folds"):
+        read_fold_scores(assignment, evaluations[:2])
     with pytest.raises(InputError, match="a, b tested twice"):
-        read_fold_scores([1, 2], [evaluations[0], evaluations[0]])
+        read_fold_scores(assignment, [*evaluations[:2], evaluations[0]])
+    with pytest.raises(InputError, match="case 'f' is in no fold"):
+        read_fold_scores(assignment, [*evaluations[:2], write_evaluation(tmp_path / "other", {"f": 0.5})])
