@@ -113,9 +113,9 @@ def _is_prepared(claim: str, namespace: str) -> bool:
     try:
         stored = json.loads(read_output(["kubectl", "get", f"--namespace={namespace}", "pvc", claim, "-o", "json"]))
     except InputError as error:
-        create = f"kubectl apply -n {namespace} -f serving/k8s/overlays/local/volume_claim.yaml"
         raise InputError(
-            f"claim {claim}: {error}; expected it in namespace {namespace}; create it: {create}"
+            f"claim {claim}: {error}; expected it in namespace {namespace}; create it by kubectl apply -n {namespace} "
+            "-f serving/k8s/overlays/local/volume_claim.yaml, with this name"
         ) from error
     return stored["metadata"].get("annotations", {}).get(PREPARED) == str(USER)
 

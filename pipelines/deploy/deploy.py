@@ -14,7 +14,7 @@ from components.runtime.files import atomic_write
 from pipelines.cluster.runs import package_version, upload
 from pipelines.deploy.claims import prepare_claims
 from pipelines.deploy.deployment import STAGES, Deployment, Stage
-from pipelines.deploy.serving_manifests import removable_objects, render, validate_schemas
+from pipelines.deploy.serving_manifests import SERVED_CLAIM, removable_objects, render, validate_schemas
 from pipelines.deploy.shell import log_command, read_output, run
 from pipelines.parameters import PIPELINES
 
@@ -124,6 +124,10 @@ def _preview_upload(deployment: Deployment, build: Path, skip: Sequence[Stage]) 
 
 
 def _apply_serving(deployment: Deployment, folder: Path, dry_run: bool) -> None:
+    served = f"{deployment.namespace}/{SERVED_CLAIM}"
+    written = f"{deployment.runs_namespace}/{deployment.model_claim}"
+    if deployment.overlay == "local" and deployment.model_claim and written != served:
+        raise InputError(f"claim {written}: the servers read {served}; expected one claim in one namespace")
     objects = render(deployment, folder)
     command = ["kubectl", "apply", "--server-side", "--force-conflicts", "-k", str(folder)]
     if not dry_run:

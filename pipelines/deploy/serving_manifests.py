@@ -15,6 +15,7 @@ from pipelines.deploy.deployment import NAMESPACE, Deployment
 from pipelines.deploy.shell import ROOT, read_output
 
 _SCHEMAS = "1.33"  # Kubernetes version that objects are validated against
+SERVED_CLAIM = "lung-infection-models"  # of overlays/local
 _KEPT_KINDS = ("Namespace", "PersistentVolumeClaim")  # undeploy must never delete models
 _log = logging.getLogger(__name__)
 

@@ -14,6 +14,8 @@ from pipelines.deploy import claims
 from pipelines.deploy.claims import USER, build_job
 from pipelines.deploy.deploy import deploy
 from pipelines.deploy.deployment import STAGES, Deployment
+from pipelines.deploy.serving_manifests import SERVED_CLAIM
+from tests.serving_k8s.rendering import of_kind, render
 from tests.serving_k8s.restricted import project_violations, violations
 
 DEPLOYMENT = Deployment(registry="r.example", revision="abc", model_claim="models", checkpoint_claim="checkpoints")
@@ -68,6 +70,20 @@ def test_a_pod_that_does_not_start_is_an_error_with_the_reason(cluster, tmp_path
     (cluster / "job-waits").write_text("pull access denied for r.example")
     with pytest.raises(InputError, match=r"prepare-models .*ImagePullBackOff: pull access denied for r.example"):
         deploy(DEPLOYMENT, tmp_path, skip=ONLY_CLAIMS)
+
+
+@pytest.mark.parametrize(
+    ("claim", "namespace", "fact"),
+    [("models", "kubeflow", "kubeflow/models: .*kubeflow/lung-inf"), (SERVED_CLAIM, "other", "other/lung-inf")],
+)
+def test_servers_that_would_read_another_claim_than_export_writes_are_an_error(claim, namespace, fact, state, tmp_path):
+    with pytest.raises(InputError, match=fact):
+        deploy(Deployment(model_claim=claim, namespace=namespace), tmp_path, skip=STAGES[:-1])
+
+
+def test_the_claim_that_servers_read_is_that_of_the_overlay():
+    (claim,) = of_kind(render("local"), "PersistentVolumeClaim")
+    assert claim["metadata"]["name"] == SERVED_CLAIM
 
 
 def test_a_dry_run_shows_the_jobs_without_a_cluster(state, tmp_path, caplog):
