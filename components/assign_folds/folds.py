@@ -11,7 +11,6 @@ import numpy as np
 from components.ct.cases import Case, read_cases
 from components.runtime.errors import CohortError, join_problems
 from components.runtime.files import atomic_folder
-from components.slice.shards import read_split
 from components.slice.split import SPLITS, Split, group_by_patient, require_patients_apart
 
 _log = logging.getLogger(__name__)
@@ -98,6 +97,8 @@ def read_folds(path: Path, cases: Sequence[Case]) -> list[list[str]]:
 
 def measure_lesion_burden(shards: Path) -> dict[str, float]:
     """Measure the lesion's share of all grid cells of each case in a folder of shards."""
+    from components.slice.shards import read_split  # imports TensorFlow, which the readers of folds do without
+
     size = Split.read(shards).image_size
     shares: dict[str, list[float]] = defaultdict(list)
     for split in SPLITS:
