@@ -28,7 +28,10 @@ _RETRY_WINDOW = "52 weeks"
 
 @dataclass(frozen=True)
 class StepSettings:
-    """Kubernetes settings of one step; `cpu` (a worker per core) and `memory` are requests and limits."""
+    """Kubernetes settings of one step; `cpu` (a worker per core) and `memory` are requests and limits.
+
+    `timeout_s` limits one attempt. It counts from the pod's start, so it includes pulling the image.
+    """
 
     display_name: str
     cpu: str
@@ -42,20 +45,20 @@ _STEPS: Mapping[str, StepSettings] = MappingProxyType(
         "identify": StepSettings("Fingerprint source", "500m", "1G", 1800, retries=3),
         "ingest": StepSettings("Ingest cohort", "1", "4G", 6 * 3600, retries=3),
         "validate": StepSettings("Validate cohort", "2", "8G", 2 * 3600, retries=1),
-        "require-valid": StepSettings("Require valid cohort", "100m", "1G", 600, retries=1),
+        "require-valid": StepSettings("Require valid cohort", "100m", "1G", 1800, retries=1),
         "slice": StepSettings("Slice volumes", "2", "8G", 4 * 3600, retries=1),
         "train": StepSettings("Train U-Net", "4", "16G", 24 * 3600, retries=1),
         "evaluate": StepSettings("Evaluate on native grids", "2", "8G", 4 * 3600, retries=1),
         "view-3d": StepSettings("Render worst case in 3-D", "2", "8G", 3600, retries=1),
         "export": StepSettings("Export model version", "2", "8G", 3600, retries=2),
-        "register-model": StepSettings("Register model version", "100m", "1G", 600, retries=3),
-        "report-refusal": StepSettings("Report refusal", "100m", "1G", 600, retries=1),
+        "register-model": StepSettings("Register model version", "100m", "1G", 1800, retries=3),
+        "report-refusal": StepSettings("Report refusal", "100m", "1G", 1800, retries=1),
         "assign-folds": StepSettings("Assign folds", "500m", "1G", 1800, retries=2),
         "select-fold": StepSettings("Select fold", "1", "4G", 3600, retries=2),
         "summarize-folds": StepSettings("Summarize folds", "1", "4G", 1800, retries=2),
         "plan-parts": StepSettings("Plan parts", "500m", "1G", 1800, retries=2),
         "predict": StepSettings("Predict part", "2", "8G", 12 * 3600, retries=2),
-        "fail-once": StepSettings("Fail once", "100m", "1G", 600, retries=1),  # of check-cluster
+        "fail-once": StepSettings("Fail once", "100m", "1G", 1800, retries=1),  # of check-cluster
         "collect-predictions": StepSettings("Collect predictions", "1", "4G", 2 * 3600, retries=1),
     }
 )
