@@ -11,6 +11,7 @@ import base64
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -48,6 +49,15 @@ def list_names(uri: str, *, deadline_s: float = DEADLINE_S) -> list[str]:
         InputError: the bucket does not exist, may not be read, or keeps failing.
     """
     return sorted(name for name, _ in _list_blobs(GcsUri.parse(uri), deadline_s))
+
+
+def list_times(uri: str, *, deadline_s: float = DEADLINE_S) -> dict[str, datetime]:
+    """Map the name of each object below `gs://bucket/prefix`, relative to it, to the time of its last change.
+
+    Raises:
+        InputError: as in `list_names`.
+    """
+    return {name: blob.updated for name, blob in _list_blobs(GcsUri.parse(uri), deadline_s)}
 
 
 def list_generations(uri: str, *, include: Callable[[str], bool]) -> dict[str, str]:
@@ -114,20 +124,38 @@ def upload_folder(folder: Path, uri: str, *, last: str | None = None, deadline_s
     if last and last not in names:
         raise ValueError(f"{last} is not in {folder}")
     names.sort(key=lambda name: name == last)  # stable: the others keep their order
-    with _translate_api_errors(location.join()):
-        bucket = storage.Client().bucket(location.bucket)
-    written: list[storage.Blob] = []
-    try:
+    with _rollback(location) as (bucket, written):
         for name in names:
             blob = bucket.blob(location.object_name(name))
             if _upload(location.join(name), blob, folder / name, deadline_s):
                 written.append(blob)
-    except BaseException:
-        for blob in reversed(written):
-            with suppress(Exception):  # report the original failure
-                blob.delete(if_generation_match=blob.generation, timeout=CONNECT_TIMEOUT_S, retry=None)
-        raise
     return names
+
+
+def copy_folder(source: str, target: str, *, last: str | None = None, deadline_s: float = DEADLINE_S) -> None:
+    """Copy all objects of a prefix to another one in the same bucket, inside Cloud Storage, as `upload_folder` writes.
+
+    Raises:
+        ObjectExistsError: an object exists with other content. Objects that this call wrote are deleted.
+        InputError: as in `upload_folder`.
+    """
+    location = GcsUri.parse(target)
+    blobs = dict(_list_blobs(GcsUri.parse(source), deadline_s))
+    with _rollback(location) as (bucket, written):
+        for name in sorted(blobs, key=lambda name: (name == last, name)):
+            blob = bucket.blob(location.object_name(name))
+            if _copy(location.join(name), blobs[name], blob, deadline_s):
+                written.append(blob)
+
+
+def delete_prefix(uri: str, *, deadline_s: float = DEADLINE_S) -> None:
+    """Delete all objects below `gs://bucket/prefix`; raise `InputError` without a prefix or the permission."""
+    location = GcsUri.parse(uri)
+    if not location.prefix:
+        raise InputError(f"{uri}: a whole bucket; expected gs://bucket/prefix to delete")
+    for name, blob in list(_list_blobs(location, deadline_s)):
+        with _translate_api_errors(location.join(name)), suppress(api.NotFound):
+            blob.delete(**_retry_options(deadline_s))
 
 
 def crc32c_of(path: Path) -> str:
@@ -201,6 +229,37 @@ def _upload(uri: str, blob: storage.Blob, path: Path, deadline_s: float) -> bool
                 ) from None
             return False
     return True
+
+
+def _copy(uri: str, source: storage.Blob, blob: storage.Blob, deadline_s: float) -> bool:
+    """Copy an object; return False if it exists with the same content."""
+    options = _retry_options(deadline_s)
+    with _translate_api_errors(uri):
+        try:
+            token, _, _ = blob.rewrite(source, if_generation_match=0, **options)
+            while token:  # the same bucket and storage class take one request
+                token, _, _ = blob.rewrite(source, token=token, if_generation_match=0, **options)
+        except api.PreconditionFailed:
+            blob.reload(**options)
+            if blob.crc32c != source.crc32c:
+                raise ObjectExistsError(f"{uri}: exists with other content and is never overwritten") from None
+            return False
+    return True
+
+
+@contextmanager
+def _rollback(location: GcsUri) -> Iterator[tuple[storage.Bucket, list[storage.Blob]]]:
+    """Yield a bucket and a list for the objects written to it; delete these if the block fails."""
+    with _translate_api_errors(location.join()):
+        bucket = storage.Client().bucket(location.bucket)
+    written: list[storage.Blob] = []
+    try:
+        yield bucket, written
+    except BaseException:
+        for blob in reversed(written):
+            with suppress(Exception):  # report the original failure
+                blob.delete(if_generation_match=blob.generation, timeout=CONNECT_TIMEOUT_S, retry=None)
+        raise
 
 
 def _retry_options(deadline_s: float) -> dict[str, Any]:

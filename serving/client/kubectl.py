@@ -14,7 +14,7 @@ from typing import Any
 from components.runtime.errors import InputError
 from serving.client.replicas import Address, Replicas
 from serving.tls import ClientTls
-from serving.versions.model_config import format_model_config, parse_model_config, read_model_config
+from serving.versions.model_config import ModelConfig, format_model_config, parse_model_config, read_model_config
 
 _CONFIG_MAP = "lung-infection-models"  # of serving/k8s
 _CONFIG_KEY = "models.config"
@@ -48,16 +48,20 @@ class ClusterReplicas(Replicas):
         """End the forwarded ports."""
         self._stack.close()
 
+    def fetch(self) -> list[ModelConfig]:
+        """Read the models of the ConfigMap."""
+        current = json.loads(self._kubectl("get", "configmap", _CONFIG_MAP, "-o", "json"))
+        try:
+            return parse_model_config(current["data"][_CONFIG_KEY])
+        except (KeyError, ValueError) as error:
+            raise InputError(f"ConfigMap {_CONFIG_MAP}: no valid {_CONFIG_KEY}: {error}; run `make deploy`") from error
+
     def publish(self, config_file: Path) -> str:
         """Apply the ConfigMap with the file's content, and each model's base of the ConfigMap.
 
         `make deploy MODEL_BASE=…` sets the base in the ConfigMap alone.
         """
-        current = json.loads(self._kubectl("get", "configmap", _CONFIG_MAP, "-o", "json"))
-        try:
-            bases = {config.name: config.base for config in parse_model_config(current["data"][_CONFIG_KEY])}
-        except (KeyError, ValueError) as error:
-            raise InputError(f"ConfigMap {_CONFIG_MAP}: no valid {_CONFIG_KEY}: {error}; run `make deploy`") from error
+        bases = {config.name: config.base for config in self.fetch()}
         text = format_model_config(
             replace(config, base=bases.get(config.name, config.base)) for config in read_model_config(config_file)
         )

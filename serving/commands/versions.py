@@ -18,7 +18,9 @@ def add_to(commands: Any) -> None:
         command.set_defaults(run=run)
         return command
 
-    add_labels(add("list", _list, "list versions, version labels and the ledger of changes"))
+    listing = add("list", _list, "list versions, version labels and the ledger of changes")
+    add_labels(listing)
+    listing.add_argument("--remove-incomplete", action="store_true", help="remove folders that killed exports left")
     verifying = add("verify", _verify, "compare a version's files with its SHA-256 manifest")
     verifying.add_argument("version", type=Path, metavar="DIR", help="version folder, such as models/lung-infection/3")
     verifying.add_argument("--public-key", type=Path, metavar="PEM", help="also require a signature by the key's owner")
@@ -40,6 +42,7 @@ def _list(arguments: argparse.Namespace) -> None:
     by_version: dict[int, list[str]] = {number: [] for number in complete_versions(labels.base)}
     for label, number in labels.current().items():
         by_version.setdefault(number, []).append(label)
+    _show_incomplete(labels.base, arguments.remove_incomplete)
     for number, names in sorted(by_version.items()):
         print(f"version {number}  {' '.join(sorted(names)) or '-'}")
     for change in labels.changes():
@@ -49,6 +52,23 @@ def _list(arguments: argparse.Namespace) -> None:
             f"{change.when}  {change.action} {change.label}: {before} -> {change.to_version} "
             f"by {change.who}: {change.why}{dice}"
         )
+
+
+def _show_incomplete(base: str, remove: bool) -> None:
+    from serving.versions.publication import ABANDONED_AFTER, find_incomplete
+
+    for folder in find_incomplete(base):
+        if folder.is_abandoned and remove:
+            folder.remove()
+            print(f"{base}/{folder.name}: removed")
+            continue
+        minutes = ABANDONED_AFTER.total_seconds() / 60
+        advice = (
+            "a new server of the newest version may not start; remove it with --remove-incomplete"
+            if folder.is_abandoned
+            else f"an export may still be writing it; it can be removed {minutes:g} minutes after its last change"
+        )
+        print(f"{base}/{folder.name}  incomplete since {folder.last_write:%Y-%m-%d %H:%M} UTC: {advice}")
 
 
 def _verify(arguments: argparse.Namespace) -> None:

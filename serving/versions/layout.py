@@ -3,6 +3,7 @@
 A version is complete once it has a `saved_model.pb`, the file TensorFlow Serving looks for and export writes last.
 """
 
+import re
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from components.runtime.errors import InputError
 from components.storage.gcs import download_prefix, list_names
 from components.storage.gcs_uri import is_gcs_uri
 
+MAX_VERSION = 2**63 - 1
 SAVED_MODEL_PB = "saved_model.pb"
 ASSETS_EXTRA = Path("assets.extra")  # files that go with a SavedModel and that TensorFlow does not read
 MANIFEST_FILE = ASSETS_EXTRA / "MANIFEST.sha256"
@@ -26,7 +28,8 @@ def local_version_folders(base: Path) -> dict[int, Path]:
     """Find the folders named by an integer, complete or not, in ascending order."""
     if not base.is_dir():
         return {}
-    return dict(sorted((int(path.name), path) for path in base.iterdir() if _is_number(path.name) and path.is_dir()))
+    numbers = ((parse_version(path.name), path) for path in sorted(base.iterdir()) if path.is_dir())
+    return dict(sorted((number, path) for number, path in numbers if number is not None))
 
 
 def complete_local_versions(base: Path) -> dict[int, Path]:
@@ -56,8 +59,10 @@ def complete_versions(model_base: str) -> dict[int, str]:
     """Find the complete versions in a folder or `gs://bucket/prefix`: path or URI by number, in ascending order."""
     if not is_gcs_uri(model_base):
         return {number: str(path) for number, path in complete_local_versions(Path(model_base)).items()}
-    names, base = set(list_names(model_base)), model_base.rstrip("/")
-    return {number: f"{base}/{number}" for number in _numbers(names) if f"{number}/{SAVED_MODEL_PB}" in names}
+    names, base = list_names(model_base), model_base.rstrip("/")
+    complete = sorted({folder for folder, _, rest in (name.partition("/") for name in names) if rest == SAVED_MODEL_PB})
+    numbers = ((parse_version(folder), f"{base}/{folder}") for folder in complete)
+    return dict(sorted((number, uri) for number, uri in numbers if number is not None))
 
 
 def newest_version(base: str) -> str | None:
@@ -75,8 +80,17 @@ def newest_version(base: str) -> str | None:
 
 def version_number(version: str) -> int | None:
     """Read the number from a version's path or URI; None if its last part is not an integer."""
-    name = version.rpartition("/")[2]
-    return int(name) if _is_number(name) else None
+    return parse_version(version.rpartition("/")[2])
+
+
+def parse_version(name: str) -> int | None:
+    """Read a folder name as TF Serving does; None if it is no version.
+
+    absl::SimpleAtoi in tensorflow/serving, sources/storage_path/file_system_storage_path_source.cc. Of several folders
+    of one number, the last by name counts.
+    """
+    number = int(name) if re.fullmatch(r"[ \t\n\v\f\r]*[+-]?[0-9]+[ \t\n\v\f\r]*", name) else None
+    return number if number is not None and -(2**63) <= number <= MAX_VERSION else None
 
 
 def version_name(version: str) -> str:
@@ -97,8 +111,4 @@ def local_copy(version: str) -> Iterator[Path]:
 
 def _numbers(names: Iterable[str]) -> list[int]:
     folders = {name.partition("/")[0] for name in names if "/" in name}
-    return sorted(int(name) for name in folders if _is_number(name))
-
-
-def _is_number(name: str) -> bool:
-    return name.isascii() and name.isdecimal()  # `isdecimal` alone accepts the digits of other scripts
+    return sorted({number for folder in folders if (number := parse_version(folder)) is not None})

@@ -22,7 +22,7 @@ from tensorflow_serving.apis import (
     prediction_service_pb2_grpc,
 )
 
-from serving.client.promotion import promote
+from serving.client.promotion import promote, rollback
 from serving.client.replicas import Replicas
 from serving.client.segmentation import SegmentationClient
 from serving.versions.labels import VersionLabels
@@ -266,12 +266,11 @@ def test_row_49_promotions_and_rollbacks_drop_no_request(model_folder, tmp_path)
         load(address) as (unlabeled_results, unlabeled_failures),
     ):
         wait_until(lambda: results)
-        for _ in range(3):
-            assert promote(labels, 12, "stable", why="newer", replicas=Replicas([address]), timeout_s=60)
+        replicas = Replicas([address])
+        for _ in range(2):
+            assert promote(labels, 12, "stable", why="newer", replicas=replicas, timeout_s=60)
             wait_until(lambda: results[-1][0] == 12)
-            command = ["versions", "rollback", "--model-base", base, "--model", MODEL, "--why", "noise"]
-            command += ["--server", address, "--wait", "--timeout", 60]
-            subprocess.run([*COMMAND, *map(str, command)], check=True, capture_output=True, timeout=60)
+            assert rollback(labels, "stable", why="noise", replicas=replicas, timeout_s=60)
             wait_until(lambda: results[-1][0] == 3)
     assert not failures
     assert not unlabeled_failures

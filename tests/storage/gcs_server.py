@@ -128,6 +128,8 @@ def _handler(server: GcsServer) -> type[BaseHTTPRequestHandler]:
                 status, response_headers, content = server.forward(self.command, self.path, headers, body)
             if self.command == "POST" and status == 200 and "uploadType=multipart" in self.path:
                 server.written.append(json.loads(content)["name"])
+            if "/rewriteTo/" in self.path and status == 200:
+                server.written.append(json.loads(content)["resource"]["name"])
             self.remember(dict(response_headers).get("Location", ""), body)
             if fault.edit:
                 content = fault.edit(content)
@@ -148,7 +150,9 @@ def _handler(server: GcsServer) -> type[BaseHTTPRequestHandler]:
             return 404 if query.get("generation", current) != current else 0
 
         def object(self, query: dict, body: bytes) -> tuple[str, str, str]:
-            match = re.search(r"/b/([^/]+)/o(?:/([^?]+))?", self.path)
+            # A copy's precondition is on its destination (cloud.google.com/storage/docs/json_api/v1/objects/rewrite).
+            destination = self.path.partition("/rewriteTo")[2] or self.path
+            match = re.search(r"/b/([^/]+)/o(?:/([^?]+))?", destination)
             if not match:
                 return "", "", ""
             name = query.get("name") or unquote(match[2] or "")
