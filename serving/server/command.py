@@ -23,7 +23,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the server's options to a parser."""
     add = parser.add_mutually_exclusive_group(required=True).add_argument
     add("--model-base", type=Path, metavar="DIR", help="folder with N/saved_model.pb or NAME/N/saved_model.pb")
-    add("--model-config-file", type=Path, metavar="FILE", help="TF Serving's models.config; reloaded when it changes")
+    add("--model-config-file", type=Path, metavar="FILE", help="TF Serving's models.config; applied at each check")
     add_model(parser)
     add = parser.add_argument
     add("--host", default="127.0.0.1", metavar="ADDRESS", help="address to listen on (default: %(default)s)")

@@ -40,7 +40,7 @@ class Settings:
     """Settings of a server."""
 
     models: tuple[ModelConfig, ...] = ()  # ignored with `config_file`
-    config_file: Path | None = None  # a `models.config`, reloaded when it changes
+    config_file: Path | None = None  # a `models.config`, applied at each check
     host: str = "127.0.0.1"
     port: int = 8500  # of gRPC; 0 picks a free one
     rest_port: int | None = None  # of REST and metrics; 0 picks a free one, None disables them
