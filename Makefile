@@ -59,17 +59,16 @@ docs: setup ## Generate the components' READMEs and docs/parameters.md
 
 # Images and deployment. OVERLAY: local, gcs, gpu or kserve. OPTIONS: any of tls, monitoring, batching.
 engine = $(or $(ENGINE),$(if $(shell docker info >/dev/null 2>&1 && echo yes),docker,podman))
+connection = $(if $(HOST),--host '$(HOST)') $(if $(KFP_NAMESPACE),--kfp-namespace '$(KFP_NAMESPACE)') \
+  $(if $(TOKEN_FILE),--token-file '$(TOKEN_FILE)') $(if $(KFP_USERNAME),--username '$(KFP_USERNAME)') \
+  $(if $(PASSWORD_FILE),--password-file '$(PASSWORD_FILE)') $(if $(CA_FILE),--ca-file '$(CA_FILE)')
+common = $(connection) $(if $(NAMESPACE),--namespace '$(NAMESPACE)') $(if $(MODEL_BASE),--model-base '$(MODEL_BASE)') \
+  $(if $(IMAGE_PULL_SECRET),--image-pull-secret '$(IMAGE_PULL_SECRET)')
 deployment = --engine $(engine) $(if $(REGISTRY),--registry '$(REGISTRY)') $(if $(REVISION),--revision '$(REVISION)') \
-  $(if $(HOST),--host '$(HOST)') $(if $(KFP_NAMESPACE),--kfp-namespace '$(KFP_NAMESPACE)') \
-  $(if $(TOKEN_FILE),--token-file '$(TOKEN_FILE)') $(if $(OVERLAY),--overlay $(OVERLAY)) \
-  $(if $(KFP_USERNAME),--username '$(KFP_USERNAME)') $(if $(PASSWORD_FILE),--password-file '$(PASSWORD_FILE)') \
-  $(if $(CA_FILE),--ca-file '$(CA_FILE)') \
-  $(if $(OPTIONS),--options $(OPTIONS)) $(if $(NAMESPACE),--namespace '$(NAMESPACE)') \
-  $(if $(MODEL_BASE),--model-base '$(MODEL_BASE)') $(if $(GPUS),--gpus $(GPUS)) \
+  $(common) $(if $(OVERLAY),--overlay $(OVERLAY)) $(if $(OPTIONS),--options $(OPTIONS)) $(if $(GPUS),--gpus $(GPUS)) \
   $(if $(GCP_SERVICE_ACCOUNT),--gcp-service-account '$(GCP_SERVICE_ACCOUNT)') \
   $(if $(SERVING_DIGEST),--serving-digest '$(SERVING_DIGEST)') $(if $(MODEL_CLAIM),--model-claim '$(MODEL_CLAIM)') \
   $(if $(CHECKPOINT_CLAIM),--checkpoint-claim '$(CHECKPOINT_CLAIM)') $(if $(DATA_CLAIM),--data-claim '$(DATA_CLAIM)') \
-  $(if $(IMAGE_PULL_SECRET),--image-pull-secret '$(IMAGE_PULL_SECRET)') \
   $(if $(COMPILE_WITH),--compile-with='$(COMPILE_WITH)') $(if $(PYTHON_IMAGE),--python-image '$(PYTHON_IMAGE)')
 dry_run = $(if $(DRY_RUN),--dry-run)
 stages := build push compile upload claims serving
@@ -98,6 +97,12 @@ undeploy: setup ## Remove serving from the cluster; models and volumes stay
 .PHONY: doctor
 doctor: setup ## Check tools, credentials and clusters, with a remedy for each that is missing
 	@$(LUNG_CT) doctor $(deployment)
+
+.PHONY: check-cluster
+check-cluster: setup ## Check a cluster with small runs of what was deployed: HOST=… SERVER=… PIPELINE_ROOT=… SKIP=serving
+	@$(LUNG_CT) check-cluster $(common) $(if $(SERVER),--server $(SERVER)) \
+	  $(if $(PIPELINE_ROOT),--pipeline-root '$(PIPELINE_ROOT)') \
+	  $(if $(SERVICE_ACCOUNT),--service-account '$(SERVICE_ACCOUNT)') $(if $(filter serving,$(SKIP)),--skip serving)
 
 .PHONY: test
 test: setup ## Run the fast tests

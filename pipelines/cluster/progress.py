@@ -1,17 +1,18 @@
 """The progress and the outputs of a run on a Kubeflow cluster, by step.
 
-The API lists Argo's nodes by their last name only (kubeflow/pipelines, backend/src/apiserver/server/api_converter.go,
-`toModelTasks`). A step `train` is a driver `train-driver`, the node `train` and in it `executor`, with `executor(0)`,
-`executor(1)`, … for its attempts; in a loop, each of them once for each iteration. A node's children are given by the
-hash of their path (argo-workflows, pkg/apis/workflow/v1alpha1/workflow_types.go, `NodeID`): the paths in the
-pipeline's specification tell the iterations apart.
+A step `train` of a pipeline is a driver `train-driver`, the node `train` and in it `executor`, a pod for each attempt
+(kubeflow/pipelines, backend/src/v2/compiler/argocompiler/{dag,container}.go). While a run goes on, the API lists Argo's
+nodes by their last name only (backend/src/apiserver/server/api_converter.go, `toModelTasks`). Their full names, with
+the iterations of loops, are in Argo's workflow, which version 1 of the API returns (`toApiRunDetailV1`). With a retry
+strategy for all templates, which Kubeflow installs by default, each node `X` of a name is `X(0)`, `X(1)`, ….
 """
 
 import json
 import re
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from components.runtime.errors import InputError
@@ -20,33 +21,40 @@ from pipelines.cluster.runs import run_link
 
 _END_STATES = ("SUCCEEDED", "FAILED", "SKIPPED", "CANCELED")  # kfp's own wait never returns on CANCELED
 _MAX_FAILED_POLLS = 5  # a restart of the API or of the port forwarding does not end the wait
+_PHASES = {"Error": "FAILED", "Omitted": "SKIPPED"}  # Argo's names of states that differ from the API's
 _UI_SOURCES = {"gs": "gcs", "minio": "minio", "s3": "s3"}  # frontend/server/handlers/artifacts.ts
+_ATTEMPT = re.compile(r"\(\d+\)")
+_ITERATION = re.compile(r"\((\d+):")
 
 
 @dataclass(frozen=True)
 class StepState:
-    """State of a step; loops add an iteration, retries add attempts."""
+    """State of a step, in a loop of one iteration."""
 
     name: str  # display name, such as "Train U-Net"
     state: str  # RUNNING, SUCCEEDED, FAILED, SKIPPED, …
+
+
+@dataclass(frozen=True)
+class StepEnd(StepState):
+    """End of a step, as Argo's workflow records it."""
+
     iteration: tuple[int, ...] = ()  # index in each enclosing loop, outermost first
-    attempts: int = 0  # pods started so far; 0 if the API does not tell
-    cached: bool | None = None  # whether an earlier run's outputs were used; None if the API does not tell
+    attempts: int = 0  # pods started; 0 if an earlier run's outputs were used
 
     @property
-    def label(self) -> str:
-        """The name with the iteration, such as "Train U-Net [2]"."""
-        return self.name + "".join(f" [{index}]" for index in self.iteration)
+    def cached(self) -> bool:
+        """Whether an earlier run's outputs were used."""
+        return self.state == "SUCCEEDED" and not self.attempts
 
 
 @dataclass(frozen=True)
 class RunEnd:
-    """End of a run: its id, its state (SUCCEEDED, FAILED, SKIPPED or CANCELED), the cluster's reason and all steps."""
+    """End of a run: its id, its state (SUCCEEDED, FAILED, SKIPPED or CANCELED) and the cluster's reason."""
 
     run_id: str
     state: str
     reason: str
-    steps: tuple[StepState, ...] = ()
 
 
 def follow(cluster: Cluster, run_id: str, *, timeout_s: float, poll_s: float = 10.0) -> Iterator[StepState | RunEnd]:
@@ -57,13 +65,13 @@ def follow(cluster: Cluster, run_id: str, *, timeout_s: float, poll_s: float = 1
     """
     link = run_link(cluster, run_id)
     deadline = time.monotonic() + timeout_s
-    printed: dict[str, str] = {}
-    spec: dict[str, Any] = {}
+    printed: dict[str, StepState] = {}
+    names: Mapping[str, str] = {}
     failed_polls = 0
     while True:
         try:
             run = _get_run(cluster, run_id)
-            spec = spec or _pipeline_spec(cluster, run)
+            names = names or _step_names(_pipeline_spec(cluster, run))
             failed_polls = 0
         except InputError as error:
             failed_polls += 1
@@ -72,17 +80,33 @@ def follow(cluster: Cluster, run_id: str, *, timeout_s: float, poll_s: float = 1
             time.sleep(poll_s)
             continue
         tasks = (run.run_details.task_details if run.run_details else None) or []
-        steps = _read_steps(spec, tasks)
-        for task_id, step in steps.items():
-            if printed.get(task_id) != step.state:
-                printed[task_id] = step.state
+        for task in sorted(tasks, key=lambda task: (str(task.start_time), task.task_id)):
+            step = _read_state(names, task.display_name, task.state)
+            if step is not None and printed.get(task.task_id) != step:
+                printed[task.task_id] = step
                 yield step
         if run.state in _END_STATES:
-            yield RunEnd(run_id, run.state, (run.error.message if run.error else "") or "", tuple(steps.values()))
+            yield RunEnd(run_id, run.state, (run.error.message if run.error else "") or "")
             return
         if time.monotonic() > deadline:
             raise InputError(f"run {run_id} is still running after {timeout_s:g} s; follow it at {link}")
         time.sleep(poll_s)
+
+
+def read_steps(cluster: Cluster, run_id: str) -> tuple[StepEnd, ...]:
+    """Read the ended steps of a run, in order of their start; raise `InputError` if the API has no such run."""
+    names = _step_names(_pipeline_spec(cluster, _get_run(cluster, run_id)))
+    nodes = _read_nodes(cluster, run_id)
+    paths = [_ATTEMPT.sub("", node["name"]) for node in nodes]
+    pods = Counter(path for path, node in zip(paths, nodes, strict=True) if node["type"] == "Pod")
+    ends: dict[str, StepEnd] = {}
+    for path, node in zip(paths, nodes, strict=True):
+        phase = node["phase"]
+        step = _read_state(names, path.rpartition(".")[2], _PHASES.get(phase, phase.upper()))
+        if path not in ends and step is not None and step.state in _END_STATES:
+            iteration = tuple(map(int, _ITERATION.findall(path)))
+            ends[path] = StepEnd(step.name, step.state, iteration, pods[f"{path}.executor"])
+    return tuple(ends.values())
 
 
 def read_artifact(cluster: Cluster, run_id: str, step: str, artifact: str, iteration: tuple[int, ...] = ()) -> bytes:
@@ -104,12 +128,9 @@ def read_artifact(cluster: Cluster, run_id: str, step: str, artifact: str, itera
     client = cluster.connect()
     if not client.has_ui:
         raise InputError(f"{client.address}: serves no artifacts; expected the address of ml-pipeline-ui")
+    uri = _artifact_uri(_read_nodes(cluster, run_id), step, artifact, iteration)
+    scheme, _, location = uri.partition("://")
     with api_call(cluster.host):
-        detail = client.call(f"/apis/v1beta1/runs/{run_id}")
-        workflow = json.loads((detail.get("pipeline_runtime") or {}).get("workflow_manifest") or "{}")
-        nodes = (workflow.get("status") or {}).get("nodes") or {}
-        uri = _artifact_uri(list(nodes.values()), step, artifact, iteration)
-        scheme, _, location = uri.partition("://")
         if scheme not in _UI_SOURCES:
             raise InputError(f"{uri}: the UI reads {', '.join(_UI_SOURCES)}")
         query = {"namespace": cluster.namespace} if cluster.namespace else {}
@@ -136,35 +157,24 @@ def _pipeline_spec(cluster: Cluster, run: Any) -> dict[str, Any]:
     return spec.get("pipeline_spec", spec)
 
 
-def _read_steps(spec: dict[str, Any], tasks: Sequence[Any]) -> dict[str, StepState]:
-    """The state of each step that has one, by the id of its node, in order of their start."""
-    names = _step_names(spec)
-    states: dict[str, StepState] = {}
-    for task in sorted(tasks, key=lambda task: (str(task.start_time), task.task_id)):
-        key, is_driver = task.display_name.removesuffix("-driver"), task.display_name.endswith("-driver")
-        if task.display_name in names and task.state in ("RUNNING", *_END_STATES):
-            states[task.task_id] = StepState(names[key], task.state)
-        elif is_driver and key in names and task.state == "FAILED":  # no pod: the step's node is omitted
-            states[task.task_id] = StepState(f"{names[key]} (driver)", task.state)
-    root = next((task.display_name for task in tasks if _is_root(task)), None)
-    if root is None:
-        return states
-    ids = {child for task in tasks for child in _children(task)}
-    owners = {child: task for task in tasks for child in _children(task) if task.display_name in names}
-    may_be_pods = any(
-        task.display_name == "executor" and task.state != "SKIPPED" and not task.child_tasks for task in tasks
-    )
-    for path, iteration in _step_paths(spec, spec["root"], f"{root}.root", root, ids, ()):
-        owner = owners.get(_node_id(root, f"{path}.executor"))
-        if owner is None or owner.task_id not in states:
-            continue
-        attempts = 0
-        while _node_id(root, f"{path}.executor({attempts})") in ids:
-            attempts += 1
-        cached = None if attempts == 0 and may_be_pods else attempts == 0 and owner.state == "SUCCEEDED"
-        state = states[owner.task_id]
-        states[owner.task_id] = replace(state, iteration=iteration, attempts=attempts, cached=cached)
-    return states
+def _read_nodes(cluster: Cluster, run_id: str) -> list[dict[str, Any]]:
+    """The nodes of a run's workflow in order of their start; a retried node precedes its attempts."""
+    client: ApiClient = cluster.connect()
+    with api_call(cluster.host):
+        detail = client.call(f"/apis/v1beta1/runs/{run_id}")
+    workflow = json.loads((detail.get("pipeline_runtime") or {}).get("workflow_manifest") or "{}")
+    nodes = ((workflow.get("status") or {}).get("nodes") or {}).values()
+    return sorted(nodes, key=lambda node: (node.get("startedAt") or "", len(node["name"])))
+
+
+def _read_state(names: Mapping[str, str], node: str, state: str) -> StepState | None:
+    """The state of the step that a node belongs to; None for other nodes and states."""
+    if node in names and state in ("RUNNING", *_END_STATES):
+        return StepState(names[node], state)
+    key = node.removesuffix("-driver")
+    if key != node and key in names and state == "FAILED":  # then the step's own node is omitted
+        return StepState(f"{names[key]} (driver)", state)
+    return None
 
 
 def _step_names(spec: dict[str, Any]) -> dict[str, str]:
@@ -176,39 +186,6 @@ def _step_names(spec: dict[str, Any]) -> dict[str, str]:
         for key, task in dag["tasks"].items()
         if "executorLabel" in spec["components"][task["componentRef"]["name"]]
     }
-
-
-def _step_paths(
-    spec: dict[str, Any], component: dict[str, Any], path: str, root: str, ids: set[str], iteration: tuple[int, ...]
-) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """The path of each step's node, in loops of each iteration (argocompiler/dag.go, `iterationItemTask`)."""
-    for key, task in component["dag"]["tasks"].items():
-        child = spec["components"][task["componentRef"]["name"]]
-        if "dag" not in child:
-            yield f"{path}.{key}", iteration
-        elif "parameterIterator" in task or "artifactIterator" in task:
-            index = 0
-            while _node_id(root, item := f"{path}.{key}.iteration-iterations({index}:{index})") in ids:
-                yield from _step_paths(spec, child, f"{item}.iteration-item", root, ids, (*iteration, index))
-                index += 1
-        else:
-            yield from _step_paths(spec, child, f"{path}.{key}", root, ids, iteration)
-
-
-def _node_id(workflow: str, path: str) -> str:
-    """Argo's id of a node: the 32-bit FNV-1a hash of its path."""
-    value = 2166136261
-    for byte in path.encode():
-        value = (value ^ byte) * 16777619 % 2**32
-    return f"{workflow}-{value}"
-
-
-def _children(task: Any) -> list[str]:
-    return [child.pod_name for child in task.child_tasks or []]
-
-
-def _is_root(task: Any) -> bool:
-    return any(re.fullmatch(rf"{re.escape(task.display_name)}-\d+", child) for child in _children(task))
 
 
 def _artifact_uri(nodes: list[dict[str, Any]], step: str, artifact: str, iteration: tuple[int, ...]) -> str:

@@ -68,6 +68,7 @@ class SegmentationClient(AbstractContextManager["SegmentationClient"]):
         version: a version number; None for the server's newest.
         version_label: a version label such as `stable`, instead of a number.
         tls: certificates; None for plaintext.
+        server_name: the name in the server's certificate; by default the host in `target`.
         timeout_s: limit for one request, connection and retries included.
         chunk_bytes: upper bound of the slices in a request or reply; a chunk has at least one slice.
         in_flight: number of chunks in flight at once.
@@ -82,6 +83,7 @@ class SegmentationClient(AbstractContextManager["SegmentationClient"]):
     version: int | None = None
     version_label: str | None = None
     tls: ClientTls | None = None
+    server_name: str = ""
     timeout_s: float = 60.0
     chunk_bytes: int = 2 << 20
     in_flight: int = 3
@@ -89,7 +91,7 @@ class SegmentationClient(AbstractContextManager["SegmentationClient"]):
     def __post_init__(self) -> None:  # noqa: D105
         if self.version is not None and self.version_label:
             raise ValueError(f"version {self.version} and version label {self.version_label!r}: give one of them")
-        self._endpoint = Endpoint(self.target, self.timeout_s, self.tls)
+        self._endpoint = Endpoint(self.target, self.timeout_s, self.tls, self.server_name)
 
     def __exit__(self, *_: object) -> None:
         """Close the connection."""

@@ -7,6 +7,7 @@ of a task), backend/src/apiserver/server/api_converter.go (`toModelTask`, `toApi
 
 import functools
 import json
+import re
 from typing import Any
 
 ROOT = "counting-x7k2p"  # the workflow's name
@@ -22,10 +23,16 @@ def node_id(path: str) -> str:
 
 
 class Workflow:
-    """A workflow, whose nodes a test adds in the order in which Argo starts them."""
+    """A workflow, whose nodes a test adds in the order in which Argo starts them.
 
-    def __init__(self) -> None:
+    With `wrapped`, the controller has a retry strategy for all templates, as Kubeflow's manifests set it
+    (third-party/argo/base/workflow-controller-configmap-patch.yaml). Every node then has a child for its attempt
+    (argo-workflows, workflow/controller/operator.go, `executeTemplate` after `mergedTemplateDefaultsInto`).
+    """
+
+    def __init__(self, wrapped: bool = False) -> None:
         """Start with the nodes of every pipeline."""
+        self.wrapped = wrapped
         self.nodes: dict[str, dict[str, Any]] = {}
         self.add(ROOT, "Running")
         self.attempts(f"{ROOT}.root-driver", "Succeeded")
@@ -33,7 +40,8 @@ class Workflow:
 
     def add(self, path: str, phase: str, *, parent: str | None = None, **fields: Any) -> None:
         """Add a node, or change its phase; `parent` is what it is a child of, unless that is its container."""
-        known = self.nodes.setdefault(path, {"name": path, "displayName": path.rpartition(".")[2], "children": []})
+        name = path.rpartition(".")[2]
+        known = self.nodes.setdefault(path, {"name": path, "displayName": name, "type": "DAG", "children": []})
         known |= {"phase": phase, "id": node_id(path)} | fields
         parent = parent or path.rpartition(".")[0]
         if parent in self.nodes and node_id(path) not in self.nodes[parent]["children"]:
@@ -41,9 +49,9 @@ class Workflow:
 
     def attempts(self, path: str, *phases: str, **fields: Any) -> None:
         """Add a pod with a retry strategy: a node, with a child for each attempt."""
-        self.add(path, phases[-1], **fields)
+        self.add(path, phases[-1], type="Retry", **fields)
         for number, phase in enumerate(phases):
-            self.add(f"{path}({number})", phase, parent=path, **fields)
+            self.add(f"{path}({number})", phase, parent=path, type="Pod", **fields)
 
     def step(self, path: str, phase: str, *attempts: str, **driver_fields: Any) -> None:
         """Add the nodes of a task that runs a container; without attempts it takes an earlier run's outputs."""
@@ -52,7 +60,7 @@ class Workflow:
         if attempts:
             self.attempts(f"{path}.executor", *attempts)
         else:
-            self.add(f"{path}.executor", "Skipped")  # `when: cached-decision != true`
+            self.add(f"{path}.executor", "Skipped", type="Skipped")  # `when: cached-decision != true`
 
     def loop(self, path: str, *phases: str) -> list[str]:
         """Add the nodes of a loop; return the path of each iteration's tasks."""
@@ -66,6 +74,24 @@ class Workflow:
             self.add(f"{item}.iteration-item", phase)
         return [f"{item}.iteration-item" for item in items]
 
+    def all_nodes(self) -> list[dict[str, Any]]:
+        """The nodes as the controller names them."""
+        nodes = list(self.nodes.values())
+        if not self.wrapped:
+            return nodes
+        retried = {node["name"] for node in nodes if node["type"] == "Retry"}
+        result = []
+        for node in nodes:
+            *ancestors, last = re.split(r"\.(?![^(]*\))", node["name"])
+            name = ".".join([*(f"{ancestor}(0)" for ancestor in ancestors), last])
+            if node["type"] == "DAG":  # the node that retries it, and its attempt
+                result.append(node | {"name": name, "type": "Retry"})
+                name, last = f"{name}(0)", f"{last}(0)"
+            elif node["type"] == "Pod" and node["name"].removesuffix("(0)") not in retried:
+                last = node["displayName"]
+            result.append(node | {"name": name, "displayName": last})
+        return [node | {"id": node_id(node["name"])} for node in result]
+
     def task_details(self) -> list[dict[str, Any]]:
         """The API's list: a new id for each node, neither its path nor Argo's id, and its children by Argo's ids."""
         return [
@@ -76,12 +102,13 @@ class Workflow:
                 "state": _STATES.get(node["phase"], "RUNTIME_STATE_UNSPECIFIED"),
                 "child_tasks": [{"pod_name": child} for child in node["children"]],
             }
-            for number, node in enumerate(self.nodes.values())
+            for number, node in enumerate(self.all_nodes())
         ]
 
     def manifest(self) -> str:
         """The workflow as version 1 of the API returns it."""
-        return json.dumps({"status": {"nodes": {node["id"]: node for node in self.nodes.values()}}})
+        started = {"startedAt": "2026-01-01T00:00:00Z"}
+        return json.dumps({"status": {"nodes": {node["id"]: started | node for node in self.all_nodes()}}})
 
 
 def driver_fields(task_name: str, uris: dict[str, str]) -> dict[str, Any]:

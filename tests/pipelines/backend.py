@@ -16,20 +16,20 @@ import itertools
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Literal
-
-import yaml
 
 from tests.pipelines.driver import (
     DriverError,
@@ -55,20 +55,47 @@ class Backend:
 
     store: Path  # the object store: a folder of buckets
     retry_policy: RetryPolicy = "Always"  # of the controller's workflowDefaults or templateDefaults
+    faults: dict[str, str] = field(default_factory=dict)  # by step: a shell command that runs in its place
     cache: dict[str, Execution] = field(default_factory=dict)
     workflows: dict[str, Json] = field(default_factory=dict)  # by run
     log: list[str] = field(default_factory=list)  # of drivers and failed pods
+    processes: dict[str, list[subprocess.Popen[str]]] = field(default_factory=dict)  # by run
 
-    def start(self, run: Json, package: bytes) -> None:
-        """Execute a run of the API in the background."""
-        threading.Thread(target=_Workflow(self, run, package).execute, daemon=True).start()
+    def stop(self, run_id: str) -> None:
+        """End the pods of a run, as deleting its workflow does."""
+        del self.workflows[run_id]
+        for process in self.processes.pop(run_id, []):
+            _kill(process)
+
+    def start(self, run: Json, spec: Json) -> None:
+        """Execute a run of the API in the background; `spec` is that of its pipeline version in the API."""
+        threading.Thread(target=_Workflow(self, run, spec).execute, daemon=True).start()
+
+
+class StoredFiles(Mapping[str, bytes]):
+    """The files of a backend's object store by source, bucket and key, as the UI's server reads them."""
+
+    def __init__(self, store: Path) -> None:
+        self._store = store
+
+    def __getitem__(self, location: str) -> bytes:
+        return (self._store / location.removeprefix("minio/")).read_bytes()
+
+    def __contains__(self, location: object) -> bool:
+        return (self._store / str(location).removeprefix("minio/")).is_file()
+
+    def __iter__(self) -> Iterator[str]:
+        raise NotImplementedError
+
+    def __len__(self) -> int:
+        raise NotImplementedError
 
 
 class _Workflow:
-    def __init__(self, backend: Backend, run: Json, package: bytes) -> None:
+    def __init__(self, backend: Backend, run: Json, spec: Json) -> None:
         self.backend, self.run = backend, run
-        self.spec, *platforms = yaml.safe_load_all(package)
-        kubernetes = platforms[0]["platforms"]["kubernetes"] if platforms else {}
+        self.spec = spec.get("pipeline_spec", spec)
+        kubernetes = spec.get("platform_spec", {}).get("platforms", {}).get("kubernetes", {})
         self.platform = kubernetes.get("deploymentSpec", {}).get("executors", {})
         self.pipeline = self.spec["pipelineInfo"]["name"]
         self.name = f"{self.pipeline}-{uuid.uuid4().hex[:5]}"
@@ -104,7 +131,10 @@ class _Workflow:
         separator = "" if boundary and name.startswith("executor(") else "."
         prefix = boundary["name"].removesuffix("executor") if not separator else boundary["name"] if boundary else ""
         path = prefix + separator + name if boundary else name
-        node = {"id": _node_id(self.name, path), "name": path, "displayName": name, "phase": phase, "children": []}
+        is_pod = name.endswith("-driver") or name.startswith("executor(")
+        kind = "Skipped" if phase == "Skipped" else "Pod" if is_pod else "Retry" if name == "executor" else "DAG"
+        node = {"id": _node_id(self.name, path), "name": path, "displayName": name, "type": kind, "phase": phase}
+        node["children"] = []
         self.nodes[node["id"]] = node | {"startedAt": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")} | io
         for parent in parents or ([boundary] if boundary else []):
             parent["children"].append(node["id"])
@@ -223,7 +253,10 @@ class _Workflow:
         inputs = {"parameterValues": execution.parameters, "artifacts": artifacts}
         text = json.dumps(proto_numbers({"inputs": inputs, "outputs": outputs}))
         words = [*container["command"], *container.get("args", [])]
-        pod = _Pod(self.backend, uri, text, [text if word == "{{$}}" else word for word in words], execution)
+        command = [text if word == "{{$}}" else word for word in words]
+        if name in self.backend.faults:
+            command = ["sh", "-c", self.backend.faults[name]]
+        pod = _Pod(self.backend, self.run["run_id"], uri, text, command, execution)
         pod.limit_s = float(self.platform.get(label, {}).get("activeDeadlineSeconds") or "inf")
         launcher = ["/kfp-launcher/launch", "--executor_input", text, "--", *words]
         patch = json.dumps({"containers": [{"name": "main", "command": launcher}]})
@@ -232,7 +265,7 @@ class _Workflow:
         if policy := task.get("retryPolicy"):
             last = self.run_with_retries(policy, pod, executor)
         else:
-            last = executor
+            last = executor | {"type": "Pod"}
             self.end(pod.run({}), executor)
         self.end(last["phase"], executor)
         if key and last["phase"] == "Succeeded":
@@ -241,7 +274,7 @@ class _Workflow:
 
     def run_with_retries(self, policy: Json, pod: "_Pod", retry_node: Json) -> Json:
         """Run attempts as Argo's processNodeRetries decides; its waits are counted, but not slept."""
-        window = _seconds(policy.get("backoffMaxDuration")) or float("inf")  # from the first attempt's start
+        window = _seconds(policy.get("backoffMaxDuration"))  # from the first attempt's start; 0 if absent: no retry
         wait, factor = _seconds(policy.get("backoffDuration")), policy.get("backoffFactor") or 1
         start, waited = time.monotonic(), 0.0
         for attempt in itertools.count():
@@ -269,6 +302,7 @@ class _Pod:
     """A container that the launcher starts: in an empty /tmp, with the object store's folder for minio://."""
 
     backend: Backend
+    run_id: str
     uri: str
     executor_input: str
     command: list[str]
@@ -291,7 +325,7 @@ class _Pod:
                 log = f"failed to read output parameter: {error}"
         if log:
             self.backend.log.append(f"{self.uri}: {log}")
-            shutil.rmtree(local)
+            shutil.rmtree(local, ignore_errors=True)
         return "Failed" if log else "Succeeded"
 
     def _run_process(self, scratch: Path, environment: Json, limit_s: float | None) -> str:
@@ -299,17 +333,29 @@ class _Pod:
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
         environment = {**os.environ, **environment, "TMPDIR": str(scratch), "PATH": path}
         command = [self._local(word) for word in self.command]
+        if self.run_id not in self.backend.workflows:
+            return "the workflow is deleted"
         try:
-            result = subprocess.run(
-                command, cwd=scratch, env=environment, timeout=limit_s, stdout=-1, stderr=-2, text=True, check=False
+            process = subprocess.Popen(
+                command, cwd=scratch, env=environment, stdout=-1, stderr=-2, text=True, start_new_session=True
             )
-        except (OSError, subprocess.TimeoutExpired) as error:  # such as an argument over 128 KiB
+            self.backend.processes.setdefault(self.run_id, []).append(process)
+            output, _ = process.communicate(timeout=limit_s)
+        except OSError as error:  # such as an argument over 128 KiB
             return str(error)
-        return result.stdout or f"exit status {result.returncode}" if result.returncode else ""
+        except subprocess.TimeoutExpired as error:
+            _kill(process)
+            return str(error)
+        return output or f"exit status {process.returncode}" if process.returncode else ""
 
     def _local(self, text: str) -> str:
         """The launcher mounts buckets at /minio; here they are in a folder."""
         return text.replace("minio://", f"{self.backend.store}/")
+
+
+def _kill(process: "subprocess.Popen[str]") -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def _task_detail(node: Json) -> Json:

@@ -7,7 +7,7 @@ from kfp import compiler, dsl
 
 from components.runtime.errors import InputError
 from pipelines.cluster.connection import Cluster
-from pipelines.cluster.progress import RunEnd, StepState, follow, read_artifact
+from pipelines.cluster.progress import RunEnd, StepEnd, StepState, follow, read_artifact, read_steps
 from pipelines.cluster.runs import RunSettings, submit, upload
 from tests.pipelines.argo_workflow import ROOT, Workflow, driver_fields, node_id
 from tests.pipelines.kfp_server import KfpServer, run_kfp_server
@@ -32,6 +32,11 @@ class Run(NamedTuple):
         """All events."""
         return list(follow(self.cluster, self.run_id, timeout_s=30, poll_s=0))
 
+    def steps(self):
+        """The steps that have ended."""
+        self.api.workflow = self.workflow.manifest()
+        return read_steps(self.cluster, self.run_id)
+
 
 @pytest.fixture
 def package(tmp_path):
@@ -49,14 +54,15 @@ def package(tmp_path):
     return tmp_path / "counting.yaml"
 
 
-def start(api, package, **settings):
+def start(api, package, wrapped=False, **settings):
     cluster = Cluster(api.url, **settings)
-    return Run(api, cluster, submit(cluster, upload(cluster, package), RunSettings("a run", "lung")), Workflow())
+    run_id = submit(cluster, upload(cluster, package), RunSettings("a run", "lung"))
+    return Run(api, cluster, run_id, Workflow(wrapped))
 
 
-@pytest.fixture
-def run(api, package):
-    return start(api, package)
+@pytest.fixture(params=[False, True], ids=["plain", "wrapped"])
+def run(request, api, package):
+    return start(api, package, request.param)
 
 
 def test_a_node_id_is_the_one_of_argo():
@@ -72,40 +78,35 @@ def test_following_a_run_yields_each_change_of_a_step_and_the_end(run):
     run.show("RUNNING")
     run.workflow.step(f"{TOP}.count", "Failed", "Failed", "Failed")
     run.show("FAILED")
-    assert [(event.label, event.state, event.attempts) for event in run.follow()[:-1]] == [
-        ("Assign folds", "RUNNING", 1),
-        ("Assign folds", "FAILED", 2),
+    assert run.follow() == [
+        StepState("Assign folds", "RUNNING"),
+        StepState("Assign folds", "FAILED"),
+        RunEnd(run.run_id, "FAILED", ""),
     ]
+    assert run.steps() == (StepEnd("Assign folds", "FAILED", attempts=2),)
 
 
 def test_the_steps_of_a_loop_have_the_number_of_their_iteration(run):
     first, second = run.workflow.loop(f"{TOP}.for-loop-2", "Running", "Running")
     run.workflow.step(f"{second}.count-2", "Succeeded", "Succeeded")
     run.workflow.step(f"{first}.count-2", "Failed", "Failed", "Failed")
-    run.show("FAILED")
-    assert run.follow()[-1].steps == (
-        StepState("Train U-Net", "SUCCEEDED", (1,), attempts=1, cached=False),
-        StepState("Train U-Net", "FAILED", (0,), attempts=2, cached=False),
-    )
+    assert sorted(run.steps(), key=lambda step: step.iteration) == [
+        StepEnd("Train U-Net", "FAILED", (0,), attempts=2),
+        StepEnd("Train U-Net", "SUCCEEDED", (1,), attempts=1),
+    ]
 
 
 def test_a_step_whose_pod_is_skipped_took_the_outputs_of_an_earlier_run(run):
     run.workflow.step(f"{TOP}.count", "Succeeded")
     (item,) = run.workflow.loop(f"{TOP}.for-loop-2", "Succeeded")
     run.workflow.step(f"{item}.count-2", "Succeeded", "Failed", "Succeeded")
-    run.show("SUCCEEDED")
-    assert run.follow()[-1].steps == (
-        StepState("Assign folds", "SUCCEEDED", (), attempts=0, cached=True),
-        StepState("Train U-Net", "SUCCEEDED", (0,), attempts=2, cached=False),
-    )
+    assert [(step.name, step.cached) for step in run.steps()] == [("Assign folds", True), ("Train U-Net", False)]
 
 
-def test_whether_a_step_without_retries_is_cached_remains_open(run):
-    # Its pod is a leaf, and the API does not tell which step it belongs to.
+def test_a_step_without_retries_has_one_attempt(run):
     run.workflow.step(f"{TOP}.count", "Succeeded")
-    run.workflow.add(f"{TOP}.count.executor", "Succeeded")
-    run.show("SUCCEEDED")
-    assert run.follow()[-1].steps == (StepState("Assign folds", "SUCCEEDED"),)
+    run.workflow.add(f"{TOP}.count.executor", "Succeeded", type="Pod")
+    assert run.steps() == (StepEnd("Assign folds", "SUCCEEDED", attempts=1),)
 
 
 def test_a_failed_driver_is_a_failed_step(run):
@@ -113,10 +114,9 @@ def test_a_failed_driver_is_a_failed_step(run):
     run.workflow.attempts(f"{TOP}.count-driver", "Failed")
     run.workflow.add(f"{TOP}.count", "Omitted", parent=f"{TOP}.count-driver")
     run.show("FAILED")
-    assert run.follow() == [
-        step := StepState("Assign folds (driver)", "FAILED"),
-        RunEnd(run.run_id, "FAILED", "", (step,)),
-    ]
+    assert run.follow() == [StepState("Assign folds (driver)", "FAILED"), RunEnd(run.run_id, "FAILED", "")]
+    ends = {step.name: step.state for step in run.steps()}
+    assert ends == {"Assign folds (driver)": "FAILED", "Assign folds": "SKIPPED"}
 
 
 def test_a_canceled_run_has_an_end(run):
