@@ -82,6 +82,8 @@ class _Move:
         before = labels.current().get(label)
         if before == self.version:
             say(f"{labels.config_file}: {label} of {labels.model} is version {self.version} already")
+            if replicas is None:
+                return True
         else:
             if replicas is not None and not self._load(replicas, timeout_s, say):
                 return False

@@ -87,7 +87,8 @@ def _replicas(arguments: argparse.Namespace, labels: Any) -> AbstractContextMana
     if has_servers and arguments.no_server:
         raise InputError("--no-server excludes --server and --namespace; give one of them")
     if not has_servers:
-        if arguments.label in labels.current() and not arguments.no_server:
+        current = labels.current().get(arguments.label)
+        if current is not None and current != getattr(arguments, "version", None) and not arguments.no_server:
             raise InputError(
                 f"{labels.config_file}: label {arguments.label} is in use, and servers refuse a version that they have "
                 "not loaded; name them with --server or --namespace, or give --no-server if none follows the file"

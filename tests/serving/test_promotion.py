@@ -75,6 +75,15 @@ def test_a_version_promoted_twice_is_recorded_once_and_rolls_back_to_the_one_bef
     assert labels.current() == {"stable": 1}
 
 
+def test_a_version_promoted_again_without_servers_is_one_line(base, labels, capsys):
+    promote(labels, 1, "stable", why="first")
+    capsys.readouterr()
+    before = labels.config_file.read_bytes()
+    main(["versions", "promote", "--model-base", str(base), "--model", "lung", "--version", "1", "--why", "again"])
+    assert capsys.readouterr().out == f"{labels.config_file}: stable of lung is version 1 already\n"
+    assert labels.config_file.read_bytes() == before
+
+
 def test_servers_keep_the_version_of_each_label_and_the_one_before_until_the_next_promotion(labels):
     def served():
         (config,) = read_model_config(labels.config_file)
