@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 
 from components.runtime.errors import InputError
-from components.storage.gcs import ObjectExistsError, download_prefix, list_names, upload_folder
+from components.storage.gcs import (
+    ObjectExistsError,
+    copy_folder,
+    delete_prefix,
+    download_prefix,
+    list_names,
+    upload_folder,
+)
 from components.storage.gcs_uri import GcsUri
 from tests.storage.gcs_server import BUCKET, Fault
 
@@ -117,3 +124,25 @@ def test_transient_failures_are_retried(gcs, tmp_path, status):
 def test_an_invalid_uri_is_refused(uri):
     with pytest.raises(InputError, match="expected gs://bucket/prefix"):
         GcsUri.parse(uri)
+
+
+def test_a_copy_whose_answer_is_lost_counts_as_written_and_overwrites_nothing(gcs, model, tmp_path):
+    upload_folder(model, URI)
+    gcs.faults.append(Fault("/rewriteTo/", "POST", cut_after=0))  # the retry finds its own object
+    copy_folder(URI, f"gs://{BUCKET}/copy", last="saved_model.pb")
+    assert gcs.names()[-1] == "copy/saved_model.pb"
+    download_prefix(f"gs://{BUCKET}/copy", tmp_path / "back")
+    assert files(tmp_path / "back") == files(model)
+    gcs.put("copy/saved_model.pb", b"other content")
+    with pytest.raises(ObjectExistsError, match=r"copy/saved_model\.pb: "):
+        copy_folder(URI, f"gs://{BUCKET}/copy", last="saved_model.pb")
+    assert gcs.get("copy/saved_model.pb") == b"other content"
+
+
+def test_a_prefix_is_deleted_and_a_whole_bucket_is_not(gcs):
+    for name in ("cohort/a", "cohort/deep/b", "cohort2/c"):
+        gcs.put(name, b"1")
+    delete_prefix(URI)
+    assert gcs.names() == ["cohort2/c"]
+    with pytest.raises(InputError, match="whole bucket"):
+        delete_prefix(f"gs://{BUCKET}")
