@@ -30,6 +30,7 @@ task = {name}({arguments})
 
 Stability: {stability}. Tags: {tags}.
 """
+_MAX_ARGUMENTS = 90  # characters; more are written one on a line
 _PARAMETERS_HEAD = """# Pipeline parameters
 
 `make run`, `make cross-validate` and `make predict` take these names in capitals, `lung-ct` in any case; the Kubeflow
@@ -62,7 +63,10 @@ def _component_page(name: str, component: PythonComponent) -> str:
         lines += ["", "## Inputs", "", *_table(["input", "type", "default", "description"], input_rows)]
     if output_rows:
         lines += ["", "## Outputs", "", *_table(["output", "type", "description"], output_rows)]
-    arguments = ", ".join(f"{key}={key}" for key, spec in inputs.items() if not spec.optional)
+    required = [f"{key}={key}" for key, spec in inputs.items() if not spec.optional]
+    arguments = ", ".join(required)
+    if len(arguments) > _MAX_ARGUMENTS:
+        arguments = "\n" + "".join(f"    {argument},\n" for argument in required)
     metadata |= {"arguments": arguments, "tags": ", ".join(metadata["tags"])}
     return "\n".join(lines) + _USAGE.format(**metadata)
 
