@@ -178,20 +178,23 @@ class _JsonClient(RESTClientObject):
         credentials = {"authorization", "cookie"} & {name.lower() for name in arguments.get("headers") or {}}
         arguments["_request_timeout"] = arguments.get("_request_timeout") or _TIMEOUT_S
         response = super().request(method, url, **arguments)
-        if arguments.get("_preload_content", True):
-            try:
-                json.loads(response.data)
-            except ValueError as error:
-                raise _page_error(url, response, bool(credentials)) from error
+        if not arguments.get("_preload_content", True):  # a file, which may be a page; the API and the UI redirect none
+            if any(attempt.redirect_location for attempt in response.retries.history):
+                raise _page_error(url, response, bool(credentials))
+            return response
+        try:
+            json.loads(response.data)
+        except ValueError as error:
+            raise _page_error(url, response.urllib3_response, bool(credentials)) from error
         return response
 
 
 def _page_error(url: str, response: Any, has_credentials: bool) -> InputError:
-    address = url.partition("/apis/")[0]
-    final = response.urllib3_response.url or url
+    """The error for a page of something else; `response` is urllib3's."""
+    address = re.split(r"/apis/|/artifacts/", url)[0]
     page = response.data.decode(errors="replace")
-    is_login = re.search(r"/(dex|oauth2|auth|login|signin)\b", urlsplit(final).path) or 'type="password"' in page
-    if is_login:
+    path = urlsplit(response.url or url).path
+    if re.search(r"/(dex|oauth2|auth|login|signin)\b", path) or 'type="password"' in page:
         reason = "the token or session has expired" if has_credentials else "it requires a login"
         return LoginError(f"{address} responded with a login page instead of JSON: {reason}; {_LOG_IN}")
     title = re.search(r"<title>([^<]*)", page)

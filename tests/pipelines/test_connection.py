@@ -1,11 +1,13 @@
 """Addresses of the API, logins and their failures, against the API, its UI and the gateway of a full Kubeflow."""
 
+from functools import partial
+
 import pytest
 import yaml
 
 from components.runtime.errors import InputError
 from pipelines.cli import main
-from pipelines.cluster.connection import Cluster, api_call, check_api
+from pipelines.cluster.connection import Cluster, LoginError, api_call, check_api
 from pipelines.cluster.runs import RunSettings, schedule, submit, upload
 from pipelines.deploy.deployment import Deployment
 from pipelines.deploy.doctor import run_checks
@@ -97,6 +99,18 @@ def test_a_missing_or_expired_token_is_an_error_in_every_command(kubeflow, secre
             use()
         assert ("Jwt is expired" in str(error.value)) == (token is not None)
     assert (kubeflow.runs, kubeflow.schedules) == ({}, {})
+
+
+def test_a_session_that_expires_before_a_download_is_an_error_and_no_file(kubeflow, user):
+    kubeflow.artifacts["minio/bucket/report"] = b'<html><input type="password"></html>'
+    kubeflow.gateway.skip_provider_button = True  # the login page comes by a redirect, with status 200
+    client = user().connect()
+    download = partial(client.call, "/artifacts/minio/bucket/report", response_type=None)
+    with api_call(kubeflow.url):
+        assert download(query={"namespace": "radiology"}).data == kubeflow.artifacts["minio/bucket/report"]
+    kubeflow.gateway.sessions.clear()
+    with pytest.raises(LoginError, match=r"login page.*expired"), api_call(kubeflow.url):
+        download(query={"namespace": "radiology"})
 
 
 def test_a_redirect_to_the_login_page_is_an_error(kubeflow, package):
