@@ -34,7 +34,8 @@ _MAX_ARGUMENTS = 90  # characters; more are written one on a line
 _PARAMETERS_HEAD = """# Pipeline parameters
 
 `make run`, `make cross-validate` and `make predict` take these names in capitals, `lung-ct` in any case; the Kubeflow
-UI shows them in lower case. `make docs` generates this page."""
+UI shows them in lower case. On a cluster, Kubernetes replaces `$(NAME)` and `$$` in values, and Argo `{{workflow.…}}`.
+`make docs` generates this page."""
 
 
 def generate_pages() -> dict[Path, str]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import isfinite
 from statistics import fmean
 from typing import Any
 
@@ -56,4 +57,5 @@ class Evaluation:
                 "champion_change": self.comparison.mean_change if self.comparison else None,
             }
             metrics |= {f"test_{name}": fmean(getattr(row, name) for row in self.scores) for name in _MEANS}
-        return {name: float(value) for name, value in metrics.items() if value is not None}
+        # KFP's launcher fails a step whose output holds NaN (backend/src/v2/component/launcher_v2.go).
+        return {name: float(value) for name, value in metrics.items() if value is not None and isfinite(value)}

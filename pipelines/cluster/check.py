@@ -17,7 +17,7 @@ from pipelines.cluster.check_pipeline import FAILING_STEP, compile_failing_pipel
 from pipelines.cluster.check_serving import ServedModel, Servers
 from pipelines.cluster.compile_options import ClusterOptions
 from pipelines.cluster.connection import Cluster, check_api
-from pipelines.cluster.progress import RunEnd, StepEnd, follow, read_artifact, read_steps
+from pipelines.cluster.progress import RunEnd, StepState, follow, read_artifact, read_steps
 from pipelines.cluster.runs import (
     RunSettings,
     UploadedVersion,
@@ -124,7 +124,7 @@ class _Session:
         events = follow(self.cluster, self.start(name), timeout_s=timeout_s, poll_s=poll_s)
         return next(event for event in events if isinstance(event, RunEnd))
 
-    def succeed(self, name: str) -> tuple[StepEnd, ...]:
+    def succeed(self, name: str) -> tuple[StepState, ...]:
         """Wait for a run and return its steps; raise `InputError` with the failed ones unless it succeeds."""
         end = self.wait(name)
         steps = read_steps(self.cluster, end.run_id)
@@ -160,7 +160,7 @@ def _refuse(session: _Session) -> str:
     return f"{seen}; Ingest cohort from the cache"
 
 
-def _require(steps: tuple[StepEnd, ...], expected: Mapping[str, bool]) -> str:
+def _require(steps: tuple[StepState, ...], expected: Mapping[str, bool]) -> str:
     """Compare which steps ran with what is expected; return what ran."""
     ran = {step.name for step in steps if step.state == "SUCCEEDED"}
     seen = "; ".join(f"{name} {'ran' if name in ran else 'did not run'}" for name in expected)

@@ -146,7 +146,7 @@ def _submit(arguments: argparse.Namespace) -> None:
         return
     for event in follow(cluster, run_id, timeout_s=arguments.timeout, poll_s=arguments.poll):
         if not isinstance(event, RunEnd):
-            print(f"{datetime.now():%H:%M:%S}  {event.name:<32} {event.state.lower()}", flush=True)
+            print(f"{datetime.now():%H:%M:%S}  {event.label:<32} {event.state.lower()}", flush=True)
         elif event.state != "SUCCEEDED":
             raise InputError(f"run {run_id} ended {event.state}: {event.reason or run_link(cluster, run_id)}")
     print("succeeded")

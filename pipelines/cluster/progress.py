@@ -1,17 +1,20 @@
 """The progress and the outputs of a run on a Kubeflow cluster, by step.
 
 A step `train` of a pipeline is a driver `train-driver`, the node `train` and in it `executor`, a pod for each attempt
-(kubeflow/pipelines, backend/src/v2/compiler/argocompiler/{dag,container}.go). While a run goes on, the API lists Argo's
-nodes by their last name only (backend/src/apiserver/server/api_converter.go, `toModelTasks`). Their full names, with
-the iterations of loops, are in Argo's workflow, which version 1 of the API returns (`toApiRunDetailV1`). With a retry
-strategy for all templates, which Kubeflow installs by default, each node `X` of a name is `X(0)`, `X(1)`, ….
+(kubeflow/pipelines, backend/src/v2/compiler/argocompiler/{dag,container}.go). The API lists these nodes by their last
+name only (backend/src/apiserver/server/api_converter.go, `toModelTasks`), and not at all once Argo compresses them. All
+of them, with the iterations of loops in their names, are in Argo's workflow, which version 1 of the API returns
+(`toApiRunDetailV1`). With a retry strategy for all templates, which Kubeflow installs by default, each node `X` of a
+name is `X(0)`, `X(1)`, ….
 """
 
+import base64
+import gzip
 import json
 import re
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +24,6 @@ from pipelines.cluster.runs import run_link
 
 _END_STATES = ("SUCCEEDED", "FAILED", "SKIPPED", "CANCELED")  # kfp's own wait never returns on CANCELED
 _MAX_FAILED_POLLS = 5  # a restart of the API or of the port forwarding does not end the wait
-_PHASES = {"Error": "FAILED", "Omitted": "SKIPPED"}  # Argo's names of states that differ from the API's
 _UI_SOURCES = {"gs": "gcs", "minio": "minio", "s3": "s3"}  # frontend/server/handlers/artifacts.ts
 _ATTEMPT = re.compile(r"\(\d+\)")
 _ITERATION = re.compile(r"\((\d+):")
@@ -29,18 +31,17 @@ _ITERATION = re.compile(r"\((\d+):")
 
 @dataclass(frozen=True)
 class StepState:
-    """State of a step, in a loop of one iteration."""
+    """State of a step."""
 
     name: str  # display name, such as "Train U-Net"
-    state: str  # RUNNING, SUCCEEDED, FAILED, SKIPPED, …
-
-
-@dataclass(frozen=True)
-class StepEnd(StepState):
-    """End of a step, as Argo's workflow records it."""
-
+    state: str  # RUNNING, SUCCEEDED, FAILED, SKIPPED or CANCELED
     iteration: tuple[int, ...] = ()  # index in each enclosing loop, outermost first
-    attempts: int = 0  # pods started; 0 if an earlier run's outputs were used
+    attempts: int = 0  # pods started so far; 0 if an earlier run's outputs are used
+
+    @property
+    def label(self) -> str:
+        """The name with the iteration, such as "Train U-Net [2]"."""
+        return self.name + "".join(f" [{index}]" for index in self.iteration)
 
     @property
     def cached(self) -> bool:
@@ -65,13 +66,14 @@ def follow(cluster: Cluster, run_id: str, *, timeout_s: float, poll_s: float = 1
     """
     link = run_link(cluster, run_id)
     deadline = time.monotonic() + timeout_s
-    printed: dict[str, StepState] = {}
+    printed: dict[str, str] = {}  # states by path
     names: Mapping[str, str] = {}
     failed_polls = 0
     while True:
         try:
             run = _get_run(cluster, run_id)
             names = names or _step_names(_pipeline_spec(cluster, run))
+            steps = _step_states(names, _read_nodes(cluster, run_id))
             failed_polls = 0
         except InputError as error:
             failed_polls += 1
@@ -79,11 +81,9 @@ def follow(cluster: Cluster, run_id: str, *, timeout_s: float, poll_s: float = 1
                 raise InputError(f"{error}; run {run_id} continues on the cluster: {link}") from error
             time.sleep(poll_s)
             continue
-        tasks = (run.run_details.task_details if run.run_details else None) or []
-        for task in sorted(tasks, key=lambda task: (str(task.start_time), task.task_id)):
-            step = _read_state(names, task.display_name, task.state)
-            if step is not None and printed.get(task.task_id) != step:
-                printed[task.task_id] = step
+        for path, step in steps.items():
+            if printed.get(path) != step.state:
+                printed[path] = step.state
                 yield step
         if run.state in _END_STATES:
             yield RunEnd(run_id, run.state, (run.error.message if run.error else "") or "")
@@ -93,20 +93,10 @@ def follow(cluster: Cluster, run_id: str, *, timeout_s: float, poll_s: float = 1
         time.sleep(poll_s)
 
 
-def read_steps(cluster: Cluster, run_id: str) -> tuple[StepEnd, ...]:
-    """Read the ended steps of a run, in order of their start; raise `InputError` if the API has no such run."""
+def read_steps(cluster: Cluster, run_id: str) -> tuple[StepState, ...]:
+    """Read the steps of a run, in order of their start; raise `InputError` if the API has no such run."""
     names = _step_names(_pipeline_spec(cluster, _get_run(cluster, run_id)))
-    nodes = _read_nodes(cluster, run_id)
-    paths = [_ATTEMPT.sub("", node["name"]) for node in nodes]
-    pods = Counter(path for path, node in zip(paths, nodes, strict=True) if node["type"] == "Pod")
-    ends: dict[str, StepEnd] = {}
-    for path, node in zip(paths, nodes, strict=True):
-        phase = node["phase"]
-        step = _read_state(names, path.rpartition(".")[2], _PHASES.get(phase, phase.upper()))
-        if path not in ends and step is not None and step.state in _END_STATES:
-            iteration = tuple(map(int, _ITERATION.findall(path)))
-            ends[path] = StepEnd(step.name, step.state, iteration, pods[f"{path}.executor"])
-    return tuple(ends.values())
+    return tuple(_step_states(names, _read_nodes(cluster, run_id)).values())
 
 
 def read_artifact(cluster: Cluster, run_id: str, step: str, artifact: str, iteration: tuple[int, ...] = ()) -> bytes:
@@ -163,18 +153,29 @@ def _read_nodes(cluster: Cluster, run_id: str) -> list[dict[str, Any]]:
     with api_call(cluster.host):
         detail = client.call(f"/apis/v1beta1/runs/{run_id}")
     workflow = json.loads((detail.get("pipeline_runtime") or {}).get("workflow_manifest") or "{}")
-    nodes = ((workflow.get("status") or {}).get("nodes") or {}).values()
-    return sorted(nodes, key=lambda node: (node.get("startedAt") or "", len(node["name"])))
+    status = workflow.get("status") or {}
+    nodes = status.get("nodes") or {}
+    if compressed := status.get("compressedNodes"):  # above 1 MiB (argo-workflows, workflow/packer/packer.go)
+        nodes = json.loads(gzip.decompress(base64.b64decode(compressed)))
+    return sorted(nodes.values(), key=lambda node: (node.get("startedAt") or "", len(node["name"])))
 
 
-def _read_state(names: Mapping[str, str], node: str, state: str) -> StepState | None:
-    """The state of the step that a node belongs to; None for other nodes and states."""
-    if node in names and state in ("RUNNING", *_END_STATES):
-        return StepState(names[node], state)
-    key = node.removesuffix("-driver")
-    if key != node and key in names and state == "FAILED":  # then the step's own node is omitted
-        return StepState(f"{names[key]} (driver)", state)
-    return None
+def _step_states(names: Mapping[str, str], nodes: Sequence[Mapping[str, Any]]) -> dict[str, StepState]:
+    """The state of each step that has one, by the path of its node without attempts."""
+    paths = [_ATTEMPT.sub("", node["name"]) for node in nodes]
+    pods = Counter(path for path, node in zip(paths, nodes, strict=True) if node["type"] == "Pod")
+    steps: dict[str, StepState] = {}
+    for path, node in zip(paths, nodes, strict=True):
+        task = path.rpartition(".")[2]
+        key = task.removesuffix("-driver")
+        state = "FAILED" if node["phase"] == "Error" else node["phase"].upper()
+        # The node of a step whose driver failed is omitted.
+        is_step = task in names and state in ("RUNNING", *_END_STATES)
+        if path not in steps and (is_step or (key != task and key in names and state == "FAILED")):
+            name = names[key] if is_step else f"{names[key]} (driver)"
+            iteration = tuple(map(int, _ITERATION.findall(path)))
+            steps[path] = StepState(name, state, iteration, pods[f"{path}.executor"])
+    return steps
 
 
 def _step_names(spec: dict[str, Any]) -> dict[str, str]:

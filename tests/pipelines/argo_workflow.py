@@ -5,7 +5,9 @@ Sources: argo-workflows pkg/apis/workflow/v1alpha1/workflow_types.go (`NodeID`),
 of a task), backend/src/apiserver/server/api_converter.go (`toModelTask`, `toApiPipelineTaskDetail`).
 """
 
+import base64
 import functools
+import gzip
 import json
 import re
 from typing import Any
@@ -27,12 +29,14 @@ class Workflow:
 
     With `wrapped`, the controller has a retry strategy for all templates, as Kubeflow's manifests set it
     (third-party/argo/base/workflow-controller-configmap-patch.yaml). Every node then has a child for its attempt
-    (argo-workflows, workflow/controller/operator.go, `executeTemplate` after `mergedTemplateDefaultsInto`).
+    (argo-workflows, workflow/controller/operator.go, `executeTemplate` after `mergedTemplateDefaultsInto`). With
+    `compressed`, the nodes exceed 1 MiB (workflow/packer/packer.go), and the API lists none of them
+    (backend/src/apiserver/server/report_server.go).
     """
 
-    def __init__(self, wrapped: bool = False) -> None:
+    def __init__(self, wrapped: bool = False, compressed: bool = False) -> None:
         """Start with the nodes of every pipeline."""
-        self.wrapped = wrapped
+        self.wrapped, self.compressed = wrapped, compressed
         self.nodes: dict[str, dict[str, Any]] = {}
         self.add(ROOT, "Running")
         self.attempts(f"{ROOT}.root-driver", "Succeeded")
@@ -102,13 +106,22 @@ class Workflow:
                 "state": _STATES.get(node["phase"], "RUNTIME_STATE_UNSPECIFIED"),
                 "child_tasks": [{"pod_name": child} for child in node["children"]],
             }
-            for number, node in enumerate(self.all_nodes())
+            for number, node in enumerate([] if self.compressed else self.all_nodes())
         ]
+
+    def run(self, state: str) -> dict[str, Any]:
+        """What the API returns of a run in this state."""
+        details = {"task_details": self.task_details()}
+        return {"state": state, "run_details": details, "workflow": self.manifest()}
 
     def manifest(self) -> str:
         """The workflow as version 1 of the API returns it."""
         started = {"startedAt": "2026-01-01T00:00:00Z"}
-        return json.dumps({"status": {"nodes": {node["id"]: started | node for node in self.all_nodes()}}})
+        nodes = {node["id"]: started | node for node in self.all_nodes()}
+        if not self.compressed:
+            return json.dumps({"status": {"nodes": nodes}})
+        packed = base64.b64encode(gzip.compress(json.dumps(nodes).encode())).decode()
+        return json.dumps({"status": {"compressedNodes": packed}})
 
 
 def driver_fields(task_name: str, uris: dict[str, str]) -> dict[str, Any]:

@@ -203,7 +203,8 @@ def respond(
                 server.backend.start(run, server.versions[version_id]["pipeline_spec"])
             return run
         case "GET", ["runs", run_id] if run_id in server.runs:
-            state = server.states.pop(0) if len(server.states) > 1 else (server.states or [{}])[0]
+            state = dict(server.states.pop(0) if len(server.states) > 1 else (server.states or [{}])[0])
+            server.workflow = state.pop("workflow", server.workflow)
             return server.runs[run_id] | state
         case "GET", ["recurringruns"]:
             schedules = {

@@ -22,9 +22,9 @@ def lung_ct(api, monkeypatch, tmp_path):
 def test_submit_with_wait_prints_the_link_the_steps_and_the_end(api, lung_ct, capsys):
     workflow = Workflow()
     workflow.step(f"{ROOT}.root.count", "Running", "Running")
-    running = {"state": "RUNNING", "run_details": {"task_details": workflow.task_details()}}
+    running = workflow.run("RUNNING")
     workflow.step(f"{ROOT}.root.count", "Succeeded", "Succeeded")
-    api.states = [running, running, {"state": "SUCCEEDED", "run_details": {"task_details": workflow.task_details()}}]
+    api.states = [running, running, workflow.run("SUCCEEDED")]
     lung_ct("submit", "epochs=7", "--wait", "--poll", "0")
     link, running_line, done_line, end = capsys.readouterr().out.splitlines()
     assert link == f"run run-1: {api.url}/#/runs/details/run-1"
