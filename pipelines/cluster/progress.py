@@ -161,20 +161,20 @@ def _read_nodes(cluster: Cluster, run_id: str) -> list[dict[str, Any]]:
 
 
 def _step_states(names: Mapping[str, str], nodes: Sequence[Mapping[str, Any]]) -> dict[str, StepState]:
-    """The state of each step that has one, by the path of its node without attempts."""
-    paths = [_ATTEMPT.sub("", node["name"]) for node in nodes]
-    pods = Counter(path for path, node in zip(paths, nodes, strict=True) if node["type"] == "Pod")
+    """The state of each step that has one, by the path of its node without attempts; of several, the last one's."""
+    pods = Counter(_ATTEMPT.sub("", node["name"]) for node in nodes if node["type"] == "Pod")
     steps: dict[str, StepState] = {}
-    for path, node in zip(paths, nodes, strict=True):
+    for node in nodes:
+        path, state = _ATTEMPT.sub("", node["name"]), "FAILED" if node["phase"] == "Error" else node["phase"].upper()
         task = path.rpartition(".")[2]
-        key = task.removesuffix("-driver")
-        state = "FAILED" if node["phase"] == "Error" else node["phase"].upper()
-        # The node of a step whose driver failed is omitted.
-        is_step = task in names and state in ("RUNNING", *_END_STATES)
-        if path not in steps and (is_step or (key != task and key in names and state == "FAILED")):
-            name = names[key] if is_step else f"{names[key]} (driver)"
-            iteration = tuple(map(int, _ITERATION.findall(path)))
-            steps[path] = StepState(name, state, iteration, pods[f"{path}.executor"])
+        if node["name"].endswith(")") or state not in ("RUNNING", *_END_STATES):
+            continue
+        iteration = tuple(map(int, _ITERATION.findall(path)))
+        if task in names:
+            steps[path] = StepState(names[task], state, iteration, pods[f"{path}.executor"])
+        elif task.endswith("-driver") and state == "FAILED":  # the node of its task is omitted
+            key = [part for part in path.split(".") if not part.startswith("iteration-")][-1].removesuffix("-driver")
+            steps[path] = StepState(f"{names.get(key, key)} (driver)", state, iteration)
     return steps
 
 

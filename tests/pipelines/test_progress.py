@@ -118,6 +118,27 @@ def test_a_failed_driver_is_a_failed_step(run):
     assert run.steps() == (StepState("Assign folds (driver)", "FAILED"),)
 
 
+@pytest.mark.parametrize(
+    ("driver", "label"),
+    [
+        ("root-driver", "root (driver)"),
+        ("root.for-loop-2.iteration-driver", "for-loop-2 (driver)"),
+        ("root.for-loop-2.iteration-iterations(1:1).iteration-item-driver", "for-loop-2 (driver) [1]"),
+    ],
+)
+def test_a_failed_driver_of_several_steps_is_named_too(run, driver, label):
+    run.workflow.attempts(f"{ROOT}.{driver}", "Failed")
+    assert [(step.label, step.state) for step in run.steps()] == [(label, "FAILED")]
+
+
+def test_the_state_of_a_step_is_that_of_the_last_attempt_of_what_contains_it(api, package):
+    # A retry strategy for all templates retries the whole pipeline too, once a step's own attempts are lost.
+    run = start(api, package)
+    run.workflow.step(f"{ROOT}(0).root(0).count", "Error", "Error", "Error")
+    run.workflow.step(f"{ROOT}(0).root(1).count", "Succeeded", "Succeeded")
+    assert run.steps() == (StepState("Assign folds", "SUCCEEDED", attempts=3),)
+
+
 def test_a_canceled_run_has_an_end(run):
     run.api.states = [{"state": "CANCELED"}]
     assert run.follow() == [RunEnd(run.run_id, "CANCELED", "")]
