@@ -265,7 +265,8 @@ class _Workflow:
         if policy := task.get("retryPolicy"):
             last = self.run_with_retries(policy, pod, executor)
         else:
-            last = executor | {"type": "Pod"}
+            executor["type"] = "Pod"
+            last = executor
             self.end(pod.run({}), executor)
         self.end(last["phase"], executor)
         if key and last["phase"] == "Succeeded":
