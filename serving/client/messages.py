@@ -1,9 +1,10 @@
 """TF Serving's messages and tensors for a client, without importing TensorFlow (which takes ten seconds).
 
-Names, numbers and types are those of tensorflow/serving/apis/{model,predict,get_model_metadata}.proto and
-tensorflow/core/{framework/tensor,framework/tensor_shape,protobuf/meta_graph}.proto. Three declarations differ, with
-the same bytes on the wire: maps are repeated entries, enums are int32, and the packed number fields of a tensor are
-bytes, which numpy reads without creating a Python float per value.
+Names, numbers and types are those of tensorflow_serving/apis/{model,predict,get_model_metadata,get_model_status,
+model_management}.proto, tensorflow_serving/util/status.proto and
+tensorflow/core/{framework/tensor,framework/tensor_shape,protobuf/meta_graph}.proto. Four declarations differ, with the
+same bytes on the wire: maps are repeated entries, enums are int32, a server's configuration is the bytes of its
+message, and packed number fields of a tensor are bytes, which numpy reads without creating a Python float per value.
 """
 
 import math
@@ -45,6 +46,12 @@ _SCHEMA = {
         "string method_name = 3",
     ],
     "SignatureDefEntry": ["string key = 1", "SignatureDef value = 2"],
+    "StatusProto": ["int32 error_code = 1", "string error_message = 2"],
+    "ModelVersionStatus": ["int64 version = 1", "int32 state = 2", "StatusProto status = 3"],
+    "GetModelStatusRequest": ["ModelSpec model_spec = 1"],
+    "GetModelStatusResponse": ["repeated ModelVersionStatus model_version_status = 1"],
+    "ReloadConfigRequest": ["bytes config = 1"],
+    "ReloadConfigResponse": ["StatusProto status = 1"],
     "SignatureDefMap": ["repeated SignatureDefEntry signature_def = 1"],
 }
 # tensorflow/core/framework/types.proto
@@ -80,6 +87,10 @@ PredictRequest = _messages["PredictRequest"]
 PredictResponse = _messages["PredictResponse"]
 GetModelMetadataRequest = _messages["GetModelMetadataRequest"]
 GetModelMetadataResponse = _messages["GetModelMetadataResponse"]
+GetModelStatusRequest = _messages["GetModelStatusRequest"]
+GetModelStatusResponse = _messages["GetModelStatusResponse"]
+ReloadConfigRequest = _messages["ReloadConfigRequest"]
+ReloadConfigResponse = _messages["ReloadConfigResponse"]
 SignatureDefMap = _messages["SignatureDefMap"]
 
 

@@ -7,28 +7,28 @@ from pathlib import Path
 from typing import NamedTuple
 
 from google.protobuf import text_format
-from tensorflow_serving.apis import get_model_metadata_pb2, get_model_status_pb2, model_management_pb2
-from tensorflow_serving.apis.get_model_status_pb2 import ModelVersionStatus
+from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
 from components.runtime.errors import InputError
+from serving.client import messages
 from serving.client.endpoint import Endpoint, Method
 from serving.tls import ClientTls
 
 _STATUS = Method(
-    "/tensorflow.serving.ModelService/GetModelStatus",
-    get_model_status_pb2.GetModelStatusRequest,
-    get_model_status_pb2.GetModelStatusResponse,
+    "/tensorflow.serving.ModelService/GetModelStatus", messages.GetModelStatusRequest, messages.GetModelStatusResponse
 )
 _METADATA = Method(
     "/tensorflow.serving.PredictionService/GetModelMetadata",
-    get_model_metadata_pb2.GetModelMetadataRequest,
-    get_model_metadata_pb2.GetModelMetadataResponse,
+    messages.GetModelMetadataRequest,
+    messages.GetModelMetadataResponse,
 )
 _RELOAD = Method(
     "/tensorflow.serving.ModelService/HandleReloadConfigRequest",
-    model_management_pb2.ReloadConfigRequest,
-    model_management_pb2.ReloadConfigResponse,
+    messages.ReloadConfigRequest,
+    messages.ReloadConfigResponse,
 )
+# ModelVersionStatus.State of tensorflow_serving/apis/get_model_status.proto
+_STATES = {0: "UNKNOWN", 10: "START", 20: "LOADING", 30: "AVAILABLE", 40: "UNLOADING", 50: "END"}
 _TIMEOUT_S = 5.0  # for one question to one server
 
 
@@ -88,14 +88,14 @@ class Replicas(AbstractContextManager["Replicas"]):
 
 def require_version(endpoint: Endpoint, model: str, version: int) -> None:
     """Raise `InputError` unless a server has loaded a version, `LoadError` if it tried and failed."""
-    request = get_model_status_pb2.GetModelStatusRequest()
+    request = messages.GetModelStatusRequest()
     request.model_spec.name = model
     for entry in endpoint.call(_STATUS, request).model_version_status:
         if entry.version == version:
-            if entry.state == ModelVersionStatus.END and entry.status.error_message:
+            state = _STATES.get(entry.state, "UNKNOWN")
+            if state == "END" and entry.status.error_message:
                 raise LoadError(" ".join(entry.status.error_message.split()))
-            state = ModelVersionStatus.State.Name(entry.state)
-            if entry.state == ModelVersionStatus.AVAILABLE:
+            if state == "AVAILABLE":
                 return
             raise InputError(f"version {version} is {state}")
     raise InputError(f"does not know version {version}")
@@ -104,7 +104,7 @@ def require_version(endpoint: Endpoint, model: str, version: int) -> None:
 def require_label(endpoint: Endpoint, model: str, label: str, version: int) -> None:
     """Raise `InputError` unless a server answers a label with a version."""
     # GetModelStatus ignores labels (tensorflow/serving, model_servers/get_model_status_impl.cc).
-    request = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=["signature_def"])
+    request = messages.GetModelMetadataRequest(metadata_field=["signature_def"])
     request.model_spec.name, request.model_spec.version_label = model, label
     actual = endpoint.call(_METADATA, request).model_spec.version.value
     if actual != version:
@@ -113,9 +113,8 @@ def require_label(endpoint: Endpoint, model: str, label: str, version: int) -> N
 
 def reload(endpoint: Endpoint, config_text: str) -> None:
     """Hand a server the content of a `models.config`; raise `ServingError` with its words if it refuses."""
-    request = model_management_pb2.ReloadConfigRequest()
-    text_format.Parse(config_text, request.config)
-    endpoint.call(_RELOAD, request)
+    config = text_format.Parse(config_text, ModelServerConfig())
+    endpoint.call(_RELOAD, messages.ReloadConfigRequest(config=config.SerializeToString()))
 
 
 def _split(server: str) -> tuple[str, str]:
