@@ -133,7 +133,7 @@ def test_a_version_that_cannot_be_loaded_is_withdrawn_and_the_error_is_the_serve
     damage(base / "12")
     with serving(labels.config_file) as servers:
         replicas = Replicas(addresses(servers))
-        with pytest.raises(InputError, match=r"version 12 cannot be loaded: 127\.0\.0\.1:\d+: version 12 cannot be"):
+        with pytest.raises(InputError, match=r"version 12 cannot be loaded: .*127\.0\.0\.1:\d+: version 12 cannot be"):
             promote(labels, 12, "stable", why="newer", replicas=replicas, timeout_s=30)
         assert (specific(labels), answers(servers), len(labels.changes())) == ((3,), [3, 3], 1)
         shutil.copy(model_folder / "12" / "saved_model.pb", base / "12")
@@ -308,7 +308,7 @@ def test_a_pod_that_is_starting_is_waited_for_and_a_missing_config_map_is_an_err
     starting = {"metadata": {"name": "starting"}, "spec": {"nodeName": "node"}, "status": {"phase": "Pending"}}
     (tmp_path / "state" / "pods.json").write_text(json.dumps({"items": [*pods["items"], starting]}))
     with ClusterReplicas("serving") as replicas:
-        with pytest.raises(InputError, match=r"not loaded on every server after 1 s: starting: .*UNAVAILABLE"):
+        with pytest.raises(InputError, match=r"not loaded on every server after 1 s: .*starting: .*UNAVAILABLE"):
             promote(labels, 12, "stable", why="newer", replicas=replicas, timeout_s=1)
         (tmp_path / "state" / "models.config").write_text("")
         with pytest.raises(InputError, match=r"ConfigMap lung-infection-models: .*make deploy"):
