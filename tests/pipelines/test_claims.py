@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -112,11 +113,15 @@ def test_the_job_runs_as_the_user_and_group_of_the_images():
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="changes owners")
-def test_the_job_proves_that_the_volume_is_writable(tmp_path):
+def test_the_job_proves_that_the_volume_is_writable():
     """The owner and mode that the kubelet sets: pkg/volume/volume_linux.go, changeFilePermission."""
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(0o755)
-    volume = tmp_path / "volume"
+    with tempfile.TemporaryDirectory() as folder:  # pytest's folders are closed to other users
+        Path(folder).chmod(0o755)
+        prove_that_the_volume_is_writable(Path(folder))
+
+
+def prove_that_the_volume_is_writable(folder):
+    volume = folder / "volume"
     volume.mkdir(mode=0o755)
 
     def run_job():
