@@ -16,9 +16,9 @@ import yaml  # type: ignore[import-untyped]
 
 from components.runtime.errors import InputError
 from components.runtime.files import atomic_write
+from components.runtime.programs import log_command, read_output, run
 from pipelines.deploy.deployment import Deployment
 from pipelines.deploy.serving_manifests import validate_schemas
-from pipelines.deploy.shell import log_command, read_output, run
 
 USER = 10001  # user and group of the images (images/Dockerfile) and of the servers
 PREPARED = "lung-ct/writable-by"  # annotation of a prepared claim: a mounted volume may be bound to another node

@@ -11,11 +11,11 @@ import yaml  # type: ignore[import-untyped]
 
 from components.runtime.errors import InputError
 from components.runtime.files import atomic_write
+from components.runtime.programs import log_command, read_output, run
 from pipelines.cluster.runs import package_version, upload
 from pipelines.deploy.claims import prepare_claims
 from pipelines.deploy.deployment import STAGES, Deployment, Stage
 from pipelines.deploy.serving_manifests import SERVED_CLAIM, removable_objects, render, validate_schemas
-from pipelines.deploy.shell import log_command, read_output, run
 from pipelines.parameters import PIPELINES
 
 _log = logging.getLogger(__name__)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
 from components.runtime.errors import InputError
-from pipelines.deploy.shell import read_output
+from components.runtime.programs import read_output
 
 if TYPE_CHECKING:
     from pipelines.cluster.connection import Cluster

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from components.runtime.errors import InputError
+from components.runtime.programs import read_output
 from pipelines.cluster.connection import check_api
 from pipelines.deploy.deployment import Deployment, Engine
-from pipelines.deploy.shell import read_output
 
 _MIN_KUBECTL = (1, 27)  # includes kustomize 5, which the manifests' components need
 _TIMEOUT_S = 10

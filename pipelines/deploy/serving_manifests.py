@@ -11,8 +11,8 @@ from typing import Any
 import yaml  # type: ignore[import-untyped]
 
 from components.runtime.files import atomic_write
+from components.runtime.programs import ROOT, read_output
 from pipelines.deploy.deployment import NAMESPACE, Deployment
-from pipelines.deploy.shell import ROOT, read_output
 
 _SCHEMAS = "1.33"  # Kubernetes version that objects are validated against
 SERVED_CLAIM = "lung-infection-models"  # of overlays/local

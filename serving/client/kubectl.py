@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 import subprocess
 import tempfile
 import time
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from components.runtime.errors import InputError
+from components.runtime.programs import read_output
 from serving.client.replicas import Address, Replicas
 from serving.tls import ClientTls
 from serving.versions.model_config import ModelConfig, format_model_config, parse_model_config, read_model_config
@@ -100,17 +100,8 @@ class ClusterReplicas(Replicas):
         return match[1]
 
     def _kubectl(self, *arguments: str, stdin: str = "") -> str:
-        if shutil.which("kubectl") is None:
-            raise InputError("kubectl is not installed; `make doctor` explains how to install it")
         command = ["kubectl", f"--namespace={self._namespace}", *arguments]
-        try:
-            done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
-        except subprocess.TimeoutExpired as error:
-            raise InputError(f"{' '.join(command)}: no answer within {_TIMEOUT_S:g} s") from error
-        if done.returncode:
-            lines = done.stderr.strip().splitlines()
-            raise InputError(f"{' '.join(command)}: {lines[-1] if lines else f'exited with {done.returncode}'}")
-        return done.stdout
+        return read_output(command, timeout_s=_TIMEOUT_S, stdin=stdin)
 
 
 def _is_live(pod: dict[str, Any]) -> bool:

@@ -9,9 +9,9 @@ import yaml
 from kfp import compiler, dsl, local
 
 from components.runtime.errors import InputError
+from components.runtime.programs import ROOT
 from pipelines.batch_prediction import batch_prediction
 from pipelines.cluster.compile_options import ClusterOptions, for_cluster
-from pipelines.deploy.shell import ROOT
 from pipelines.parameters import PIPELINES
 from pipelines.training import training
 

@@ -14,11 +14,11 @@ from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
 from components import images
 from components.runtime.errors import InputError
+from components.runtime.programs import ROOT
 from pipelines.cli import main
 from pipelines.deploy.deploy import build_commands, compile_command, deploy, undeploy
 from pipelines.deploy.deployment import STAGES, Deployment
 from pipelines.deploy.serving_manifests import build_kustomization, removable_objects, render, validate_schemas
-from pipelines.deploy.shell import ROOT
 from pipelines.parameters import PIPELINES
 from serving.versions.model_config import from_message, read_model_config, write_model_config
 from tests.pipelines.deploy_programs import KUBECTL, recorded_state

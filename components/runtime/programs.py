@@ -30,14 +30,24 @@ def run(command: list[str], environment: Mapping[str, str] | None = None) -> Non
 
 
 def read_output(
-    command: list[str], environment: Mapping[str, str] | None = None, timeout_s: float | None = None
+    command: list[str],
+    environment: Mapping[str, str] | None = None,
+    timeout_s: float | None = None,
+    stdin: str | None = None,
 ) -> str:
     """Run a command and return what it prints; raise `InputError` if it is missing, fails or times out."""
     require_program(command[0])
     environment = {**os.environ, **(environment or {})}
     try:
         result = subprocess.run(
-            command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=timeout_s
+            command,
+            cwd=ROOT,
+            env=environment,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=timeout_s,
         )
     except subprocess.TimeoutExpired as error:
         raise InputError(f"{shlex.join(command)}: no answer within {timeout_s:g} s") from error
