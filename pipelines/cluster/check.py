@@ -10,6 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
+from components.report.page import MAX_PAGE_BYTES
 from components.runtime.errors import InputError
 from components.storage.gcs import delete_prefix
 from components.storage.gcs_uri import is_gcs_uri
@@ -17,7 +18,7 @@ from pipelines.cluster.check_pipeline import FAILING_STEP, compile_failing_pipel
 from pipelines.cluster.check_serving import ServedModel, Servers
 from pipelines.cluster.compile_options import ClusterOptions
 from pipelines.cluster.connection import Cluster, check_api
-from pipelines.cluster.progress import RunEnd, StepState, follow, read_artifact, read_steps
+from pipelines.cluster.progress import RunEnd, StepState, follow, read_artifact
 from pipelines.cluster.runs import (
     RunSettings,
     UploadedVersion,
@@ -33,7 +34,6 @@ from pipelines.cluster.runs import (
 _MODEL = "lung-infection-check"
 _PHANTOM = {"source": "phantom:4", "image_size": 32, "epochs": 2}
 _FOLDS = 3
-_MAX_REPORT_BYTES = 5_000_000  # the UI loads a report whole
 _REPORTS = ("Validate cohort", "Evaluate on native grids")
 _RETRY_POLICY = (
     "no second attempt: the workflow controller's retryPolicy is OnError, the default of Kubeflow 2.17.0; to retry "
@@ -127,12 +127,11 @@ class _Session:
     def succeed(self, name: str) -> tuple[StepState, ...]:
         """Wait for a run and return its steps; raise `InputError` with the failed ones unless it succeeds."""
         end = self.wait(name)
-        steps = read_steps(self.cluster, end.run_id)
         if end.state != "SUCCEEDED":
-            failed = ", ".join(dict.fromkeys(step.name for step in steps if step.state == "FAILED"))
+            failed = ", ".join(dict.fromkeys(step.name for step in end.steps if step.state == "FAILED"))
             link = run_link(self.cluster, end.run_id)
             raise InputError(f"{end.state}{f' in {failed}' if failed else ''}: {end.reason or link}")
-        return steps
+        return end.steps
 
 
 def _find_api(session: _Session) -> str:
@@ -171,8 +170,7 @@ def _require(steps: tuple[StepState, ...], expected: Mapping[str, bool]) -> str:
 
 def _retry(session: _Session) -> str:
     end = session.wait("retry")
-    steps = read_steps(session.cluster, end.run_id)
-    attempts = next((step.attempts for step in steps if step.name == FAILING_STEP), 0)
+    attempts = next((step.attempts for step in end.steps if step.name == FAILING_STEP), 0)
     if attempts == 1:
         if end.state == "SUCCEEDED":
             raise Note("the step did not fail: this backend has no KFP_RETRY_INDEX, it is older than 2.17")
@@ -193,7 +191,7 @@ def _read_reports(session: _Session) -> str:
     sizes = []
     for step in _REPORTS:
         page = read_artifact(session.cluster, session.runs["training"], step, "report")
-        if b"<html" not in page[:1000].lower() or len(page) > _MAX_REPORT_BYTES:
+        if b"<html" not in page[:1000].lower() or len(page) > MAX_PAGE_BYTES:
             raise InputError(f"{step}: {len(page):,} bytes, starting with {page[:20]!r}; expected HTML of at most 5 MB")
         sizes.append(f"{step} {len(page) / 1000:,.0f} kB")
     return ", ".join(sizes)

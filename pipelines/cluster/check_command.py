@@ -15,7 +15,7 @@ def add_to(commands: Any) -> None:
         "check-cluster",
         help="check a cluster with small runs of what was deployed, and delete them",
         description="Run the deployed pipelines on synthetic scans beside the real model, serve the result, and delete "
-        "everything again. Exits with 1 if a check failed; a note is no failure.",
+        "everything again. Exits with 1 if a check failed; a note is not a failure.",
     )
     add = parser.add_argument
     add("--host", help="Kubeflow Pipelines API address (default: in-cluster or kubectl's context)")

@@ -1,6 +1,5 @@
 """The servers' part of a cluster check: a model beside the real one, its predictions, its labels, and its removal."""
 
-import time
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,18 +11,17 @@ from components.ct.grid import axial_slices
 from components.ct.phantom.cohort import write_cohort
 from components.ct.volume import read_volume
 from components.runtime.errors import InputError
+from components.runtime.programs import read_output
 from components.storage.gcs_uri import is_gcs_uri
-from pipelines.deploy.shell import read_output
 from serving.client.kubectl import ClusterReplicas
-from serving.client.promotion import promote, rollback
-from serving.client.replicas import LoadError, reload, require_version
+from serving.client.promotion import promote, rollback, wait_for
+from serving.client.replicas import reload, require_version
 from serving.client.segmentation import SegmentationClient
 from serving.tls import ClientTls
 from serving.versions.labels import VersionLabels
 from serving.versions.model_config import ModelConfig, write_model_config
 
 _WHY = "check-cluster"
-_POLL_S = 1.0
 _SLICES = 4
 
 
@@ -57,13 +55,13 @@ class ServedModel(AbstractContextManager["ServedModel"]):
         others = [config for config in self._replicas.fetch() if config.name != self._model]
         write_model_config(self._config_file, [*others, ModelConfig(self._model, self._base, (version,))])
         text = self._replicas.publish(self._config_file)
-        deadline = time.monotonic() + self._servers.timeout_s
-        while failures := self._replicas.failures(lambda server: require_version(server, self._model, version)):
-            if any(isinstance(error, LoadError) for error in failures.values()) or time.monotonic() > deadline:
-                refusals = self._replicas.failures(lambda server: reload(server, text))
-                reasons = "; ".join(f"{name}: {refusals.get(name, error)}" for name, error in failures.items())
-                raise InputError(f"version {version} is not available: {reasons}")
-            time.sleep(_POLL_S)
+        failures = wait_for(
+            self._replicas, lambda server: require_version(server, self._model, version), self._servers.timeout_s
+        )
+        if failures:
+            refusals = self._replicas.failures(lambda server: reload(server, text))
+            reasons = "; ".join(f"{name}: {refusals.get(name, error)}" for name, error in failures.items())
+            raise InputError(f"version {version} is not available: {reasons}")
         return f"version {version} answers on {self.predict(version)} servers with finite probabilities"
 
     def move_labels(self, first: int, second: int) -> str:

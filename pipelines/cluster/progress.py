@@ -26,7 +26,6 @@ _END_STATES = ("SUCCEEDED", "FAILED", "SKIPPED", "CANCELED")  # kfp's own wait n
 _MAX_FAILED_POLLS = 5  # a restart of the API or of the port forwarding does not end the wait
 _UI_SOURCES = {"gs": "gcs", "minio": "minio", "s3": "s3"}  # frontend/server/handlers/artifacts.ts
 _ATTEMPT = re.compile(r"\(\d+\)")
-_ITERATION = re.compile(r"\((\d+):")
 
 
 @dataclass(frozen=True)
@@ -51,11 +50,12 @@ class StepState:
 
 @dataclass(frozen=True)
 class RunEnd:
-    """End of a run: its id, its state (SUCCEEDED, FAILED, SKIPPED or CANCELED) and the cluster's reason."""
+    """End of a run: its id, its state (SUCCEEDED, FAILED, SKIPPED or CANCELED), the cluster's reason and the steps."""
 
     run_id: str
     state: str
     reason: str
+    steps: tuple[StepState, ...] = ()  # in order of their start
 
 
 def follow(cluster: Cluster, run_id: str, *, timeout_s: float, poll_s: float = 10.0) -> Iterator[StepState | RunEnd]:
@@ -86,17 +86,11 @@ def follow(cluster: Cluster, run_id: str, *, timeout_s: float, poll_s: float = 1
                 printed[path] = step.state
                 yield step
         if run.state in _END_STATES:
-            yield RunEnd(run_id, run.state, (run.error.message if run.error else "") or "")
+            yield RunEnd(run_id, run.state, (run.error.message if run.error else "") or "", tuple(steps.values()))
             return
         if time.monotonic() > deadline:
             raise InputError(f"run {run_id} is still running after {timeout_s:g} s; follow it at {link}")
         time.sleep(poll_s)
-
-
-def read_steps(cluster: Cluster, run_id: str) -> tuple[StepState, ...]:
-    """Read the steps of a run, in order of their start; raise `InputError` if the API has no such run."""
-    names = _step_names(_pipeline_spec(cluster, _get_run(cluster, run_id)))
-    return tuple(_step_states(names, _read_nodes(cluster, run_id)).values())
 
 
 def read_artifact(cluster: Cluster, run_id: str, step: str, artifact: str, iteration: tuple[int, ...] = ()) -> bytes:
@@ -169,13 +163,18 @@ def _step_states(names: Mapping[str, str], nodes: Sequence[Mapping[str, Any]]) -
         task = path.rpartition(".")[2]
         if node["name"].endswith(")") or state not in ("RUNNING", *_END_STATES):
             continue
-        iteration = tuple(map(int, _ITERATION.findall(path)))
+        iteration = _iteration(path)
         if task in names:
             steps[path] = StepState(names[task], state, iteration, pods[f"{path}.executor"])
         elif task.endswith("-driver") and state == "FAILED":  # the node of its task is omitted
             key = [part for part in path.split(".") if not part.startswith("iteration-")][-1].removesuffix("-driver")
             steps[path] = StepState(f"{names.get(key, key)} (driver)", state, iteration)
     return steps
+
+
+def _iteration(path: str) -> tuple[int, ...]:
+    """The index in each enclosing loop, from the path of a node."""
+    return tuple(map(int, re.findall(r"\((\d+):", path)))
 
 
 def _step_names(spec: dict[str, Any]) -> dict[str, str]:
@@ -198,7 +197,7 @@ def _artifact_uri(nodes: list[dict[str, Any]], step: str, artifact: str, iterati
             for side in ("inputs", "outputs")
         )
         name = (json.loads(inputs.get("task") or "{}").get("taskInfo") or {}).get("name")
-        if name != step or iteration != tuple(int(index) for index in re.findall(r"\((\d+):", node["name"])):
+        if name != step or iteration != _iteration(node["name"]):
             continue
         found = True
         if patch := outputs.get("pod-spec-patch"):

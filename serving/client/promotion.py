@@ -107,7 +107,7 @@ class _Move:
         earlier = _load_errors(replicas.failures(check))  # of an earlier attempt: the server keeps them
         added = labels.add(version)
         text = replicas.publish(labels.config_file)
-        failures = _wait(replicas, check, timeout_s, earlier if added else set())
+        failures = wait_for(replicas, check, timeout_s, earlier if added else set())
         if _load_errors(failures) and (timeout_s or not added):
             labels.prune()  # a server that starts with a version that cannot be loaded may not start at all
             replicas.publish(labels.config_file)
@@ -130,7 +130,7 @@ class _Move:
         """Return whether every replica answers the label with the version."""
         labels, label, version = self.labels, self.label, self.version
         text = replicas.publish(labels.config_file)
-        failures = _wait(replicas, lambda server: require_label(server, labels.model, label, version), timeout_s)
+        failures = wait_for(replicas, lambda server: require_label(server, labels.model, label, version), timeout_s)
         if not failures:
             say(f"every server answers {label} with version {version}")
             return True
@@ -144,10 +144,10 @@ class _Move:
         return False
 
 
-def _wait(
+def wait_for(
     replicas: Replicas, check: Callable[[Endpoint], None], timeout_s: float, earlier: Set[str] = frozenset()
 ) -> dict[str, InputError]:
-    """Wait until every replica passes a check, one fails to load, or the time is up; return what the others say.
+    """Wait until every replica passes a check, one fails to load, or the time is up; return the errors by replica.
 
     `earlier` names the replicas whose load error is of an earlier attempt, until they report something else.
     """

@@ -1,8 +1,8 @@
-"""The nodes of Argo's workflow of a run, and how the Kubeflow Pipelines API lists them.
+"""The nodes of Argo's workflow of a run, which version 1 of the Kubeflow Pipelines API returns.
 
 Sources: argo-workflows pkg/apis/workflow/v1alpha1/workflow_types.go (`NodeID`), workflow/controller/operator.go
 (display names, attempts); kubeflow/pipelines backend/src/v2/compiler/argocompiler/dag.go and container.go (the nodes
-of a task), backend/src/apiserver/server/api_converter.go (`toModelTask`, `toApiPipelineTaskDetail`).
+of a task), backend/src/apiserver/server/api_converter.go (`toApiRunDetailV1`).
 """
 
 import base64
@@ -13,9 +13,6 @@ import re
 from typing import Any
 
 ROOT = "counting-x7k2p"  # the workflow's name
-# RuntimeState.ToV2 in backend/src/apiserver/model/run.go; "Omitted" is not in it.
-_STATES = {"Running": "RUNNING", "Pending": "PENDING", "Succeeded": "SUCCEEDED", "Skipped": "SKIPPED"}
-_STATES |= {"Failed": "FAILED", "Error": "FAILED"}
 
 
 def node_id(path: str) -> str:
@@ -96,23 +93,9 @@ class Workflow:
             result.append(node | {"name": name, "displayName": last})
         return [node | {"id": node_id(node["name"])} for node in result]
 
-    def task_details(self) -> list[dict[str, Any]]:
-        """The API's list: a new id for each node, neither its path nor Argo's id, and its children by Argo's ids."""
-        return [
-            {
-                "task_id": f"task-{number}",
-                "display_name": node["displayName"],
-                "start_time": f"2026-01-01T00:00:{number % 60:02}Z",
-                "state": _STATES.get(node["phase"], "RUNTIME_STATE_UNSPECIFIED"),
-                "child_tasks": [{"pod_name": child} for child in node["children"]],
-            }
-            for number, node in enumerate([] if self.compressed else self.all_nodes())
-        ]
-
     def run(self, state: str) -> dict[str, Any]:
-        """What the API returns of a run in this state."""
-        details = {"task_details": self.task_details()}
-        return {"state": state, "run_details": details, "workflow": self.manifest()}
+        """The state of the run, and the workflow that the API then returns."""
+        return {"state": state, "workflow": self.manifest()}
 
     def manifest(self) -> str:
         """The workflow as version 1 of the API returns it."""

@@ -46,7 +46,6 @@ from tests.pipelines.driver import (
 
 RetryPolicy = Literal["Always", "OnFailure", "OnError"]
 End = tuple[str, list[Json]]  # phase of a node, and the nodes that precede those of the next task
-_STATES = ("Pending", "Running", "Succeeded", "Skipped", "Failed")  # Omitted has none in the API
 
 
 @dataclass
@@ -144,7 +143,6 @@ class _Workflow:
     def end(self, phase: str, *nodes: Json) -> None:
         for node in nodes:
             node["phase"] = phase
-        self.run["run_details"] = {"task_details": [_task_detail(node) for node in [*self.nodes.values()]]}
         self.run["state"] = "RUNNING"
 
     def run_dag(self, dag: Execution, node: Json) -> End:
@@ -357,18 +355,6 @@ class _Pod:
 def _kill(process: "subprocess.Popen[str]") -> None:
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-
-
-def _task_detail(node: Json) -> Json:
-    state = node["phase"].upper() if node["phase"] in _STATES else "RUNTIME_STATE_UNSPECIFIED"
-    children = [{"pod_name": child} for child in node["children"]]
-    detail = {
-        "task_id": str(uuid.uuid5(uuid.NAMESPACE_URL, node["name"])),
-        "display_name": node["displayName"],
-        "state": state,
-        "child_tasks": children,
-    }
-    return detail | {"create_time": node["startedAt"], "start_time": node["startedAt"]}
 
 
 def _node_id(workflow: str, path: str) -> str:

@@ -1,7 +1,6 @@
 """`lung-ct check-cluster` against a server of the API, a stand-in for the backend, and embedded servers as pods."""
 
 import json
-import os
 import re
 import signal
 import subprocess
@@ -18,7 +17,7 @@ from serving.versions.manifest import write_manifest
 from serving.versions.model_config import ModelConfig, read_model_config, write_model_config
 from tests.pipelines.backend import Backend, StoredFiles
 from tests.pipelines.kfp_server import run_kfp_server
-from tests.serving.test_replicas import KUBECTL, serving
+from tests.serving.test_replicas import install_kubectl, serving
 from tests.serving.toy import save_toy_model
 
 ROW = re.compile(r"(?P<name>[\w -]+?) {2,}(?P<expected>.+?) {2,}(?P<seconds>\d+)  (?P<outcome>\w[\w ]*): (?P<seen>.*)")
@@ -45,14 +44,7 @@ def api(tmp_path, monkeypatch):
 @pytest.fixture
 def pods(tmp_path, monkeypatch):
     """A function that makes servers' ports those of pods behind a stand-in for kubectl."""
-    programs, state = tmp_path / "bin", tmp_path / "state"
-    programs.mkdir()
-    state.mkdir()
-    (programs / "kubectl").write_text(KUBECTL)
-    (programs / "kubectl").chmod(0o755)
-    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
-    monkeypatch.setenv("KUBECTL_STATE", str(state))
-    monkeypatch.setenv("MOUNTED_CONFIG", str(tmp_path / "mounted.config"))
+    state = install_kubectl(tmp_path, monkeypatch)
 
     def name(addresses):
         ports = {f"pod-{number}": address.rpartition(":")[2] for number, address in enumerate(addresses)}

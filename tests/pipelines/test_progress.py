@@ -7,7 +7,7 @@ from kfp import compiler, dsl
 
 from components.runtime.errors import InputError
 from pipelines.cluster.connection import Cluster
-from pipelines.cluster.progress import RunEnd, StepState, follow, read_artifact, read_steps
+from pipelines.cluster.progress import RunEnd, StepState, follow, read_artifact
 from pipelines.cluster.runs import RunSettings, submit, upload
 from tests.pipelines.argo_workflow import ROOT, Workflow, driver_fields, node_id
 from tests.pipelines.kfp_server import KfpServer, run_kfp_server
@@ -33,9 +33,9 @@ class Run(NamedTuple):
         return list(follow(self.cluster, self.run_id, timeout_s=30, poll_s=0))
 
     def steps(self):
-        """The steps that have ended."""
-        self.api.workflow = self.workflow.manifest()
-        return read_steps(self.cluster, self.run_id)
+        """The steps at the end of the run."""
+        self.show("SUCCEEDED")
+        return self.follow()[-1].steps
 
 
 @pytest.fixture
@@ -81,9 +81,8 @@ def test_following_a_run_yields_each_change_of_a_step_and_the_end(run):
     assert run.follow() == [
         StepState("Assign folds", "RUNNING", attempts=1),
         StepState("Assign folds", "FAILED", attempts=2),
-        RunEnd(run.run_id, "FAILED", ""),
+        RunEnd(run.run_id, "FAILED", "", (StepState("Assign folds", "FAILED", attempts=2),)),
     ]
-    assert run.steps() == (StepState("Assign folds", "FAILED", attempts=2),)
 
 
 def test_the_steps_of_a_loop_have_the_number_of_their_iteration(run):
@@ -114,8 +113,8 @@ def test_a_failed_driver_is_a_failed_step(run):
     run.workflow.attempts(f"{TOP}.count-driver", "Failed")
     run.workflow.add(f"{TOP}.count", "Omitted", parent=f"{TOP}.count-driver")
     run.show("FAILED")
-    assert run.follow() == [StepState("Assign folds (driver)", "FAILED"), RunEnd(run.run_id, "FAILED", "")]
-    assert run.steps() == (StepState("Assign folds (driver)", "FAILED"),)
+    failed = StepState("Assign folds (driver)", "FAILED")
+    assert run.follow() == [failed, RunEnd(run.run_id, "FAILED", "", (failed,))]
 
 
 @pytest.mark.parametrize(

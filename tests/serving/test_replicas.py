@@ -256,9 +256,8 @@ else:
 """
 
 
-@pytest.fixture
-def cluster(labels, tmp_path, monkeypatch):
-    """Two servers as pods, behind a stand-in for kubectl; the ConfigMap has another base than the operator's file."""
+def install_kubectl(tmp_path, monkeypatch):
+    """Put the stand-in for kubectl first on the PATH; return the folder of its state."""
     programs, state = tmp_path / "bin", tmp_path / "state"
     programs.mkdir()
     state.mkdir()
@@ -267,6 +266,13 @@ def cluster(labels, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
     monkeypatch.setenv("KUBECTL_STATE", str(state))
     monkeypatch.setenv("MOUNTED_CONFIG", str(tmp_path / "mounted.config"))
+    return state
+
+
+@pytest.fixture
+def cluster(labels, tmp_path, monkeypatch):
+    """Two servers as pods, behind a stand-in for kubectl; the ConfigMap has another base than the operator's file."""
+    state = install_kubectl(tmp_path, monkeypatch)
     for path in (state / "models.config", tmp_path / "mounted.config"):
         shutil.copy(labels.config_file, path)
     (file_config,) = read_model_config(labels.config_file)
