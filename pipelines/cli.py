@@ -2,12 +2,14 @@
 
 import argparse
 import logging
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
 
 from components import images
+from components.runtime.child_process import exit_with_parent
 from components.runtime.errors import exit_on_input_error
 from components.runtime.step import configure_logging
 from pipelines import PipelineName, RunnerName
@@ -24,12 +26,14 @@ _log = logging.getLogger("pipelines.cli")  # __main__ with python -m
 def main(argv: Sequence[str] | None = None) -> None:
     """Run a subcommand; an input error exits with one line and status 1."""
     arguments = _parser().parse_args(argv)
+    exit_with_parent()
     configure_logging()
     try:
         with exit_on_input_error():
             arguments.run(arguments)
-    except KeyboardInterrupt:
-        sys.exit(130)  # 128 + SIGINT, as shells report it
+    except KeyboardInterrupt as error:
+        # As shells report it; local runs state the signal's number.
+        sys.exit(128 + (error.args[0] if error.args else signal.SIGINT))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -55,12 +59,8 @@ def _run(arguments: argparse.Namespace) -> None:
     from pipelines.parameters import parse_parameters
 
     parameters = parse_parameters(arguments.pipeline, arguments.parameters)
-    try:
-        summary = run_pipeline(arguments.pipeline, arguments.runs, parameters, arguments.runner)
-    except KeyboardInterrupt:
-        print("interrupted: no version was published; the run folder keeps the finished steps", file=sys.stderr)
-        raise
-    print("\n" + _format_summary(summary | {"summary": arguments.runs.absolute() / "latest" / "summary.json"}))
+    summary = run_pipeline(arguments.pipeline, arguments.runs, parameters, arguments.runner)
+    print("\n" + _format_summary(summary))
 
 
 def _format_summary(summary: dict[str, Any]) -> str:

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from components.runtime.child_process import exit_with_parent
 from components.runtime.errors import exit_on_input_error
 
 _PACKAGES = ("components", "pipelines", "serving")
@@ -27,7 +28,8 @@ def configure_logging() -> None:
 
 @contextmanager
 def step_process() -> Iterator[None]:
-    """Configure logging and run a step under `exit_on_input_error`."""
+    """Configure logging, and run a step under `exit_on_input_error` that ends with the process that started it."""
+    exit_with_parent()
     configure_logging()
     with exit_on_input_error():
         yield

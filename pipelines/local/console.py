@@ -22,37 +22,43 @@ _COLOR = re.compile(r"\x1b\[\d+m")
 _STARTED = re.compile(r"Executing task '(?P<step>[^']+)'")
 # Notes on CPUs and GPUs that TensorFlow writes before its log level takes effect.
 _NATIVE_NOTE = re.compile(r"[EIW]\d{4} |WARNING: All log messages before absl|To enable the following instructions")
-_SUCCEEDED = re.compile(r"Task '(?P<step>[^']+)' finished with status SUCCESS")
+_FINISHED = re.compile(r"Task '(?P<step>[^']+)' finished with status (?P<status>SUCCESS|FAILURE)")
 
 
 class StepLog(logging.Filter):
     """A filter on kfp's log that announces and times the steps.
 
+    Args:
+        console: where to announce them.
+        seconds: receives the wall time of each finished step, in the order of their first ends, summed over a loop's
+            iterations.
+
     Attributes:
-        seconds: wall time of each finished step, in the order of their first ends; summed over a loop's iterations.
-        current: the running or failed step; None before the first.
+        failure: the first step that failed and its error, None without a message; None if no step failed.
     """
 
-    def __init__(self, console: "Console"):
+    def __init__(self, console: "Console", seconds: dict[str, float]):
         super().__init__()
-        self.seconds: dict[str, float] = {}
-        self.current: str | None = None
+        self.failure: tuple[str, str | None] | None = None
         self._console = console
-        self._started: dict[tuple[str, int | None], float] = {}  # also by thread: iterations run in parallel
+        self._seconds = seconds
+        self._started: dict[int | None, float] = {}  # by thread: a loop's iterations run in parallel
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Write the record to the log file, show the start and end of steps, and drop it."""
         message = _COLOR.sub("", record.getMessage())
         self._console.log(message)
         if match := _STARTED.search(message):
-            self.current = match["step"]
-            self._started[self.current, record.thread] = time.monotonic()
-            self._console.show(f"── {self.current}")
-        elif match := _SUCCEEDED.search(message):
-            step = match["step"]
-            seconds = time.monotonic() - self._started[step, record.thread]
-            self.seconds[step] = round(self.seconds.get(step, 0) + seconds, 1)
-            self._console.show(f"   {step} took {seconds:.1f} s")
+            self._started[record.thread] = time.monotonic()
+            self._console.show(f"── {match['step']}")
+        elif match := _FINISHED.search(message):
+            step, error = match["step"], self._console.end_step()
+            seconds = time.monotonic() - self._started[record.thread]
+            if match["status"] == "FAILURE":
+                self.failure = self.failure or (step, error)
+            else:
+                self._seconds[step] = round(self._seconds.get(step, 0) + seconds, 1)
+                self._console.show(f"   {step} took {seconds:.1f} s")
         return False
 
 
@@ -60,18 +66,14 @@ class _Output(threading.local):
     """Output state of one thread, because kfp runs a loop's iterations in parallel."""
 
     line = ""  # an incomplete line
+    error: str | None = None  # message of the step's last `error: …` line
     in_executor_input = False
 
 
 class Console(io.TextIOBase):
-    """A stream in place of stdout: writes everything to `log_file`, and the steps' own lines to `terminal`.
-
-    Attributes:
-        error: message of the last `error: …` line, or None.
-    """
+    """A stream in place of stdout: writes everything to `log_file`, and the steps' own lines to `terminal`."""
 
     def __init__(self, terminal: TextIO, log_file: TextIO):
-        self.error: str | None = None
         self._terminal = terminal
         self._log_file = log_file
         self._output = _Output()
@@ -93,6 +95,13 @@ class Console(io.TextIOBase):
         """Write a line to the log file."""
         print(line, file=self._log_file, flush=True)
 
+    def end_step(self) -> str | None:
+        """Complete the last line of this thread's step, and return the message of its last `error: …` line."""
+        if self._output.line:
+            self.write("\n")
+        error, self._output.error = self._output.error, None
+        return error
+
     def _is_from_step(self, line: str) -> bool:
         """Whether a step printed the line; kfp prints rules, blank lines and a dump of the inputs."""
         if self._output.in_executor_input:
@@ -103,14 +112,14 @@ class Console(io.TextIOBase):
             self._output.in_executor_input = line.endswith("Got executor_input:")
             return False
         if line.startswith("error: "):
-            self.error = line.removeprefix("error: ")
+            self._output.error = line.removeprefix("error: ")
             return False
         return bool(line.strip("-")) and not _NATIVE_NOTE.match(line)
 
 
 @contextlib.contextmanager
-def capture_output(log_path: Path) -> Iterator[tuple[Console, StepLog]]:
-    """Capture stdout and kfp's log during a run; yield the console and the step log."""
+def capture_output(log_path: Path, seconds: dict[str, float]) -> Iterator[StepLog]:
+    """Capture stdout and kfp's log during a run; yield the step log, which adds to `seconds`."""
     root = logging.getLogger()
     with (
         log_path.open("w") as log_file,
@@ -118,9 +127,9 @@ def capture_output(log_path: Path) -> Iterator[tuple[Console, StepLog]]:
         # kfp replaces `builtins.print` to indent output, but parallel steps restore it in the wrong order.
         mock.patch.object(logging_utils, "indented_print", contextlib.nullcontext),
     ):
-        steps = StepLog(console)
+        steps = StepLog(console, seconds)
         root.addFilter(steps)
         try:
-            yield console, steps
+            yield steps
         finally:
             root.removeFilter(steps)

@@ -10,6 +10,7 @@ from unittest import mock
 from kfp import local
 
 from components.runtime.errors import InputError
+from pipelines.local.processes import RunningSteps
 
 # Parameters that may name local folders or files, by how containers mount them.
 WRITABLE = ("model_base", "cache", "checkpoint_dir")
@@ -49,8 +50,8 @@ def container_runner(arguments: Mapping[str, Any]) -> local.DockerRunner:
 
 
 @contextlib.contextmanager
-def translate_engine_errors() -> Iterator[None]:
-    """Raise `InputError` if the engine is unreachable, lacks an image, or cannot start a container."""
+def engine_calls(running: RunningSteps) -> Iterator[None]:
+    """Register the containers that kfp starts; raise `InputError` if the engine is unreachable or cannot start one."""
     from docker.errors import DockerException  # type: ignore[import-untyped]
     from docker.models.containers import Container, ContainerCollection  # type: ignore[import-untyped]
 
@@ -58,10 +59,13 @@ def translate_engine_errors() -> Iterator[None]:
 
     def run_without_removal(containers: ContainerCollection, **options: Any) -> Container:
         # A container that removes itself may be gone before kfp has read its log and status.
-        return run(containers, **options | {"auto_remove": False})
+        container = run(containers, **options | {"auto_remove": False})
+        running.add(container.id, lambda: container.remove(force=True))
+        return container
 
     def wait_and_remove(container: Container) -> dict[str, Any]:
         status = wait(container)
+        running.remove(container.id)
         container.remove()
         return status
 

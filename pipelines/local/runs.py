@@ -5,24 +5,28 @@ import json
 import logging
 import os
 import shutil
-import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from kfp import local
+from kfp.local import subprocess_task_handler
 
 from components.ct.cases import read_cases
 from components.evaluate.verdict import read_verdict
+from components.runtime.child_process import start_child
 from components.runtime.errors import InputError
 from components.runtime.files import atomic_write
 from components.summarize_folds.fold_scores import TABLE_FILE
 from pipelines import PipelineName, RunnerName
 from pipelines.local.console import capture_output
-from pipelines.local.containers import READABLE, WRITABLE, container_runner, translate_engine_errors, unfinished_steps
+from pipelines.local.containers import READABLE, WRITABLE, container_runner, engine_calls, unfinished_steps
+from pipelines.local.processes import RunningSteps
 from pipelines.parameters import PIPELINES, default_parameters
 from serving.client.scans import SUMMARY_FILE
 from serving.server.process import server_process
@@ -39,15 +43,16 @@ def run_pipeline(
 
     Args:
         name: the pipeline.
-        runs: folder of all runs; this run gets a folder named by the time, and the link `latest`.
+        runs: folder of all runs; this run gets a folder named by the time, and the link `latest` once it is complete.
         parameters: the pipeline's parameters; training's `model_base` defaults to a folder of the run.
         runner: where the steps run.
 
     Returns:
-        The summary, as written to `summary.json` in the run's folder.
+        The summary, as written to `summary.json` in the run's folder; a run that fails or is interrupted has one too.
 
     Raises:
         InputError: a step rejects its input or fails; the message names the step.
+        KeyboardInterrupt: SIGINT or SIGTERM arrived, its argument is the number; no step is running anymore.
     """
     arguments = {**default_parameters(name), **parameters}
     if "source" not in arguments:
@@ -55,19 +60,37 @@ def run_pipeline(
     run = _create_run(runs)
     if name == "training":
         arguments.setdefault("model_base", str(run / "models" / arguments["model_name"]))
-    steps, seconds = _run_steps(name, run, arguments, runner)
-    summary: Summary = {"source": arguments["source"]}
-    match name:
-        case "training":
-            summary |= _summarize_training(run, steps, arguments["model_name"], seconds)
-        case "cross-validation":
-            summary |= _summarize_cross_validation(run, steps)
-        case "batch-prediction":
-            summary |= _summarize_batch_prediction(run, steps)
-    summary["seconds"] = seconds
-    with atomic_write(run / "summary.json") as temporary:
-        temporary.write_text(json.dumps(summary, indent=2) + "\n")
-    return summary
+    summary: Summary = {"status": "complete", "source": arguments["source"]}
+    seconds: dict[str, float] = {}
+    try:
+        with tempfile.TemporaryDirectory(prefix="lung-ct-") as temporary:
+            running = RunningSteps(temporary)
+            with running.end_on_signal():
+                steps = _run_steps(name, run, arguments, runner, running, seconds)
+                match name:
+                    case "training":
+                        summary |= _summarize_training(run, steps, arguments["model_name"], seconds)
+                    case "cross-validation":
+                        summary |= _summarize_cross_validation(run, steps)
+                    case "batch-prediction":
+                        summary |= _summarize_batch_prediction(run, steps)
+    except InputError as error:
+        summary |= {"status": "failed", "error": str(error)}
+        if version := _published_version(run):
+            summary["model_version_dir"] = version
+            raise InputError(f"{error}; version {version} is published") from error
+        raise
+    except KeyboardInterrupt:
+        version = _published_version(run)
+        summary |= {"status": "interrupted", "model_version_dir": version}
+        published = f"version {version} is published" if version else "no version was published"
+        print(f"interrupted: {published}; {run} keeps the finished steps", file=sys.stderr)
+        raise
+    finally:
+        with atomic_write(run / "summary.json") as temporary_file:
+            temporary_file.write_text(json.dumps(summary | {"seconds": seconds}, indent=2) + "\n")
+    _link_latest(run)
+    return {**summary, "seconds": seconds, "summary": str(run / "summary.json")}
 
 
 def _summarize_training(run: Path, steps: Path, model_name: str, seconds: dict[str, float]) -> Summary:
@@ -107,7 +130,7 @@ def _summarize_batch_prediction(run: Path, steps: Path) -> Summary:
 
 
 def _create_run(runs: Path) -> Path:
-    """Create a folder named by the time, and point `latest` to it."""
+    """Create a folder named by the time."""
     runs.mkdir(parents=True, exist_ok=True)
     name = datetime.now().strftime("%Y%m%d-%H%M%S")
     for suffix in ("", *(f"-{n}" for n in range(2, 100))):
@@ -115,17 +138,26 @@ def _create_run(runs: Path) -> Path:
         with contextlib.suppress(FileExistsError):
             run.mkdir()
             break
-    link = runs / f".latest.{os.getpid()}"
-    link.symlink_to(run.name)
-    link.replace(runs / "latest")
     _log.info("run %s", run)
     return run
 
 
+def _link_latest(run: Path) -> None:
+    """Point the link `latest` to a complete run."""
+    link = run.with_name(f".latest.{os.getpid()}")
+    link.symlink_to(run.name)
+    link.replace(run.with_name("latest"))
+
+
 def _run_steps(
-    name: PipelineName, run: Path, arguments: Mapping[str, Any], runner: RunnerName
-) -> tuple[Path, dict[str, float]]:
-    """Run the steps and copy their reports; return the folder of the steps, and the seconds of each."""
+    name: PipelineName,
+    run: Path,
+    arguments: Mapping[str, Any],
+    runner: RunnerName,
+    running: RunningSteps,
+    seconds: dict[str, float],
+) -> Path:
+    """Run the steps and copy their reports; return the folder of the steps, and add the seconds of each."""
     root = run / "artifacts"
     root.mkdir()
     paths = WRITABLE + READABLE
@@ -133,21 +165,36 @@ def _run_steps(
     in_containers = runner == "docker"
     kfp_runner = container_runner(arguments) if in_containers else local.SubprocessRunner(use_venv=False)
     local.init(runner=kfp_runner, pipeline_root=str(root))
-    engine_errors = translate_engine_errors() if in_containers else contextlib.nullcontext()
-    with capture_output(run / "run.log") as (console, steps), engine_errors:
-        failure: Exception | None = None
+    with (
+        engine_calls(running) if in_containers else contextlib.nullcontext(),
+        mock.patch.object(subprocess_task_handler, "run_local_subprocess", running.run),
+        capture_output(run / "run.log", seconds) as steps,
+    ):
+        error: Exception | None = None
         try:
             PIPELINES[name](**arguments)
-        except (RuntimeError, ValueError) as error:  # kfp raises these if a step exits with an error
-            failure = error
+        except (RuntimeError, ValueError) as kfp_error:  # kfp raises these if a step exits with an error
+            error = kfp_error
     reports = _copy_reports(root, run / "reports")
     unfinished = [step for folder in root.iterdir() for step in unfinished_steps(folder)]
-    if failure or unfinished:
-        reason = console.error or f"left no result; its output is above and in {run / 'run.log'}"
+    if error or unfinished:
+        step, reason = steps.failure or (unfinished[0] if unfinished else name, None)
         written = f"; reports so far: {', '.join(reports)}" if reports else ""
-        raise InputError(f"{steps.current or unfinished[0]}: {reason}{written}") from failure
+        raise InputError(f"{step}: {reason or _unexplained(error, run)}{written}") from error
     (pipeline_run,) = root.iterdir()
-    return pipeline_run, steps.seconds
+    return pipeline_run
+
+
+def _unexplained(error: Exception | None, run: Path) -> str:
+    """Describe a failure without an error message of a step."""
+    return f"failed without a message{f' ({error})' if error else ''}; its output is above and in {run / 'run.log'}"
+
+
+def _published_version(run: Path) -> str | None:
+    """Location of the version that the run exported, or None."""
+    for output in run.glob("artifacts/*/export/executor_output.json"):
+        return str(_output_parameters(output.parent)["version_dir"])
+    return None
 
 
 def _absolute_path(value: str) -> str:
@@ -171,7 +218,10 @@ def _predict_test_case(cases: Path, case_id: str, mask: Path, model_base: Path, 
     (case,) = (case for case in read_cases(cases) if case.case_id == case_id)
     mask.parent.mkdir()
     _log.info("── predict\n    %s, over gRPC", case_id)
-    with server_process(model_base, model_name) as address:
-        command = [sys.executable, "-m", "pipelines.cli", "predict", str(case.verified_scan(cases)), "-o", str(mask)]
-        if subprocess.run([*command, "--server", address, "--model", model_name]).returncode:
+    command = [sys.executable, "-m", "pipelines.cli", "predict", str(case.verified_scan(cases)), "-o", str(mask)]
+    with (
+        server_process(model_base, model_name) as address,
+        start_child([*command, "--server", address, "--model", model_name]) as predict,
+    ):
+        if predict.wait():
             raise InputError(f"predict: {case_id}: the served model returned no mask; its error is above")

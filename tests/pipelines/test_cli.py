@@ -134,15 +134,11 @@ def test_help_imports_no_heavy_library():
     assert subprocess.run([sys.executable, "-c", code], stdout=subprocess.DEVNULL).returncode == 0
 
 
-@pytest.mark.parametrize(("command", "message"), [("run", "no version was published"), ("upload", "")])
-def test_an_interrupt_exits_with_130(command, message, monkeypatch, capsys, tmp_path):
+def test_an_interrupt_exits_with_130(monkeypatch):
     def interrupt(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("pipelines.local.runs.PIPELINES", {"training": interrupt})
     monkeypatch.setattr("pipelines.cluster.runs.package_version", interrupt)
-    arguments = ["--runs", str(tmp_path), "source=phantom:4", "model_base=m"] if command == "run" else []
     with pytest.raises(SystemExit) as exit_:
-        main([command, *arguments])
+        main(["upload"])
     assert exit_.value.code == 130
-    assert message in capsys.readouterr().err
