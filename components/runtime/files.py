@@ -1,11 +1,16 @@
 """Atomic writes and digests of files."""
 
+import errno
 import hashlib
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from components.runtime.errors import InputError
+
+_DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # raised by writes, without a file name
 
 
 @contextmanager
@@ -13,16 +18,38 @@ def atomic_write(path: Path) -> Iterator[Path]:
     """Yield a temporary path next to `path`, a file or a folder; rename it on success, remove it on failure.
 
     An existing file at `path` is replaced; an existing folder is removed just before the rename. The temporary name
-    starts with a dot and is neither a number nor a `.nii.gz`: searches for versions or volumes never match it.
+    starts with a dot and is neither a number nor a `.nii.gz`: searches for versions or volumes never match it. Its
+    length does not depend on that of `path`, which may be the longest that the file system takes.
+
+    Raises:
+        InputError: `path` cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    _remove(temporary)  # from a killed process; process ids repeat in containers
+    temporary = _temporary(path)
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _remove(temporary)  # from a killed process; process ids repeat in containers
         yield temporary
         if temporary.is_dir() and path.is_dir():
             _remove(path)
         os.replace(temporary, path)
+    except OSError as error:
+        if not _is_write_error(error, temporary):
+            raise
+        raise _unwritable(path, error) from error
+    finally:
+        _remove(temporary)
+
+
+def check_writable(path: Path) -> None:
+    """Raise `InputError` if `atomic_write` cannot write a file at `path`; create its folder."""
+    temporary = _temporary(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.touch()
+        with suppress(FileNotFoundError):
+            path.lstat()  # fails for a name that is too long
+    except OSError as error:
+        raise _unwritable(path, error) from error
     finally:
         _remove(temporary)
 
@@ -41,8 +68,26 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def _temporary(path: Path) -> Path:
+    digest = hashlib.sha256(os.fsencode(path.name)).hexdigest()
+    return path.with_name(f".{digest[:12]}.{os.getpid()}.partial")
+
+
+def _unwritable(path: Path, error: OSError) -> InputError:
+    return InputError(f"{path}: cannot be written ({error.strerror}); choose another name or folder")
+
+
+def _is_write_error(error: OSError, temporary: Path) -> bool:
+    """Whether an error is of the temporary file, of a folder that should hold it, or of a full disk."""
+    if error.filename is None:
+        return error.errno in _DISK_FULL
+    path = Path(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes | os.PathLike) else None
+    return path is not None and (temporary in (path, *path.parents) or path in temporary.parents)
+
+
 def _remove(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
-        path.unlink(missing_ok=True)
+        with suppress(OSError):  # of a folder that cannot be written, where nothing is to remove
+            path.unlink()
