@@ -13,8 +13,24 @@ PARAMETERS := MODEL_BASE MODEL_NAME SOURCE MASKS LABEL ON_INVALID PSEUDONYM_KEY_
               MIN_DICE MIN_DICE_CI MIN_CASE_DICE MIN_SITE_DICE MAX_FALSE_POSITIVE_ML MAX_REGRESSION HARD_CASES \
               DATA_LICENSE VIEW_3D SIGNING_KEY_FILE MODEL_REGISTRY SEED FOLDS FOLDS_FILE SERVER MODEL VERSION_LABEL \
               PARTS MIN_LESION_ML
-parameters = $(foreach name,$(PARAMETERS),$(if $($(name)),'$(name)=$($(name))'))
-RUN = $(LUNG_CT) run $(if $(RUNNER),--runner $(RUNNER))
+# Settings of the other targets, and of the tools they call.
+SETTINGS := RUNNER ENGINE REGISTRY REVISION NAMESPACE OVERLAY OPTIONS GPUS HOST KFP_NAMESPACE TOKEN_FILE KFP_USERNAME \
+            PASSWORD_FILE CA_FILE IMAGE_PULL_SECRET GCP_SERVICE_ACCOUNT SERVING_DIGEST MODEL_CLAIM CHECKPOINT_CLAIM \
+            DATA_CLAIM COMPILE_WITH PYTHON_IMAGE DRY_RUN SKIP PIPELINE_ROOT SERVICE_ACCOUNT BENCH
+
+# Both are taken from the command line alone: shells and CI systems have variables such as HOST and MODEL of their own.
+$(foreach name,$(PARAMETERS) $(SETTINGS),$(if $(filter environment%,$(origin $(name))),$(eval undefine $(name))))
+unknown := $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),\
+  $(filter-out $(PARAMETERS) $(SETTINGS),$(name))))
+$(if $(strip $(unknown)),$(error $(strip $(unknown)): unknown setting; `make help` and docs/parameters.md list them))
+
+# The words NAME=value and --option value, quoted for the shell.
+quote = '$(subst ','\'',$(1))'
+assignment = $(if $($(1)),$(call quote,$(1)=$(value $(1))))
+option = $(if $($(2)),$(1) $(call quote,$(value $(2))))
+
+parameters = $(foreach name,$(PARAMETERS),$(call assignment,$(name)))
+RUN = $(LUNG_CT) run $(call option,--runner,RUNNER)
 
 .PHONY: help
 help: ## Show the targets
@@ -59,17 +75,17 @@ docs: setup ## Generate the components' READMEs and docs/parameters.md
 
 # Images and deployment. OVERLAY: local, gcs, gpu or kserve. OPTIONS: any of tls, monitoring, batching.
 engine = $(or $(ENGINE),$(if $(shell docker info >/dev/null 2>&1 && echo yes),docker,podman))
-connection = $(if $(HOST),--host '$(HOST)') $(if $(KFP_NAMESPACE),--kfp-namespace '$(KFP_NAMESPACE)') \
-  $(if $(TOKEN_FILE),--token-file '$(TOKEN_FILE)') $(if $(KFP_USERNAME),--username '$(KFP_USERNAME)') \
-  $(if $(PASSWORD_FILE),--password-file '$(PASSWORD_FILE)') $(if $(CA_FILE),--ca-file '$(CA_FILE)')
-common = $(connection) $(if $(NAMESPACE),--namespace '$(NAMESPACE)') $(if $(MODEL_BASE),--model-base '$(MODEL_BASE)') \
-  $(if $(IMAGE_PULL_SECRET),--image-pull-secret '$(IMAGE_PULL_SECRET)')
-deployment = --engine $(engine) $(if $(REGISTRY),--registry '$(REGISTRY)') $(if $(REVISION),--revision '$(REVISION)') \
-  $(common) $(if $(OVERLAY),--overlay $(OVERLAY)) $(if $(OPTIONS),--options $(OPTIONS)) $(if $(GPUS),--gpus $(GPUS)) \
-  $(if $(GCP_SERVICE_ACCOUNT),--gcp-service-account '$(GCP_SERVICE_ACCOUNT)') \
-  $(if $(SERVING_DIGEST),--serving-digest '$(SERVING_DIGEST)') $(if $(MODEL_CLAIM),--model-claim '$(MODEL_CLAIM)') \
-  $(if $(CHECKPOINT_CLAIM),--checkpoint-claim '$(CHECKPOINT_CLAIM)') $(if $(DATA_CLAIM),--data-claim '$(DATA_CLAIM)') \
-  $(if $(COMPILE_WITH),--compile-with='$(COMPILE_WITH)') $(if $(PYTHON_IMAGE),--python-image '$(PYTHON_IMAGE)')
+connection = $(call option,--host,HOST) $(call option,--kfp-namespace,KFP_NAMESPACE) \
+  $(call option,--token-file,TOKEN_FILE) $(call option,--username,KFP_USERNAME) \
+  $(call option,--password-file,PASSWORD_FILE) $(call option,--ca-file,CA_FILE)
+common = $(connection) $(call option,--namespace,NAMESPACE) $(call option,--model-base,MODEL_BASE) \
+  $(call option,--image-pull-secret,IMAGE_PULL_SECRET)
+deployment = --engine $(engine) $(call option,--registry,REGISTRY) $(call option,--revision,REVISION) $(common) \
+  $(call option,--overlay,OVERLAY) $(if $(OPTIONS),--options $(OPTIONS)) $(call option,--gpus,GPUS) \
+  $(call option,--gcp-service-account,GCP_SERVICE_ACCOUNT) $(call option,--serving-digest,SERVING_DIGEST) \
+  $(call option,--model-claim,MODEL_CLAIM) $(call option,--checkpoint-claim,CHECKPOINT_CLAIM) \
+  $(call option,--data-claim,DATA_CLAIM) $(if $(COMPILE_WITH),--compile-with=$(call quote,$(value COMPILE_WITH))) \
+  $(call option,--python-image,PYTHON_IMAGE)
 dry_run = $(if $(DRY_RUN),--dry-run)
 stages := build push compile upload claims serving
 
@@ -100,9 +116,8 @@ doctor: setup ## Check tools, credentials and clusters, with a remedy for each t
 
 .PHONY: check-cluster
 check-cluster: setup ## Check a cluster with small runs of what was deployed: HOST=… SERVER=… PIPELINE_ROOT=… SKIP=serving
-	@$(LUNG_CT) check-cluster $(common) $(if $(SERVER),--server $(SERVER)) \
-	  $(if $(PIPELINE_ROOT),--pipeline-root '$(PIPELINE_ROOT)') \
-	  $(if $(SERVICE_ACCOUNT),--service-account '$(SERVICE_ACCOUNT)') $(if $(filter serving,$(SKIP)),--skip serving)
+	@$(LUNG_CT) check-cluster $(common) $(call option,--server,SERVER) $(call option,--pipeline-root,PIPELINE_ROOT) \
+	  $(call option,--service-account,SERVICE_ACCOUNT) $(if $(filter serving,$(SKIP)),--skip serving)
 
 .PHONY: test
 test: setup ## Run the fast tests

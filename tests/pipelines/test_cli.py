@@ -64,14 +64,6 @@ def test_every_pipeline_name_has_a_pipeline():
     assert tuple(PIPELINES) == get_args(PipelineName)
 
 
-def test_make_passes_on_every_parameter_of_every_pipeline():
-    makefile = (ROOT / "Makefile").read_text().replace("\\\n", " ")
-    names = re.search(r"^PARAMETERS := (.*)$", makefile, re.MULTILINE)
-    assert names is not None
-    inputs = {name for pipeline in PIPELINES.values() for name in pipeline.component_spec.inputs}
-    assert sorted(names[1].lower().split()) == sorted(inputs)
-
-
 def test_the_reference_pages_are_up_to_date():
     stale = [str(path) for path, text in generate_pages().items() if not path.is_file() or path.read_text() != text]
     assert stale == [], "run `make docs`"

@@ -45,7 +45,5 @@ def test_the_settings_of_make_exist():
     settings = {name for line in lines for name in re.findall(r"\b([A-Z_]{3,})=", line)}
     settings |= set(re.findall(r"`([A-Z_]{3,}_(?:CLAIM|SECRET|FILE|USERNAME))(?:=\w+)?`", text))
     assert len(settings) > 10
-    known = set(re.findall(r"\$\(([A-Z_]+)\)", makefile)) | set(
-        re.search(r"PARAMETERS := ((?:.*\\\n)*.*)", makefile)[1].split()
-    )
-    assert settings - known == set()
+    known = " ".join(re.findall(r"^(?:PARAMETERS|SETTINGS) := ((?:.*\\\n)*.*)", makefile, re.MULTILINE))
+    assert settings - set(known.split()) == set()
