@@ -1,9 +1,11 @@
 """The case table: one row per scan, passed from step to step."""
 
 import csv
+import logging
 import re
+import unicodedata
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from enum import StrEnum
 from pathlib import Path, PurePosixPath
 
@@ -11,6 +13,8 @@ from components.runtime.errors import CohortError, InputError, VolumeError
 from components.runtime.files import atomic_write, sha256_of
 
 CASES_FILE = "cases.csv"
+SKIPPED_FILE = "skipped.txt"  # beside the table: a line for each case or file that the step left out, with the reason
+_log = logging.getLogger(__name__)
 _CASE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -60,6 +64,17 @@ class Case:
         return path
 
 
+def normalize_name(name: str) -> str:
+    """Return a name with compatible characters (NFKC) and single spaces, without invisible characters."""
+    visible = "".join(character for character in name if unicodedata.category(character) != "Cf")
+    return " ".join(unicodedata.normalize("NFKC", visible).split())
+
+
+def name_key(name: str) -> str:
+    """Return what the spellings of one name share: `normalize_name` without case."""
+    return normalize_name(normalize_name(name).casefold())
+
+
 def write_cases(folder: Path, cases: Iterable[Case]) -> None:
     """Write `cases.csv` into `folder`, sorted by case id."""
     with atomic_write(folder / CASES_FILE) as temporary, temporary.open("w", newline="") as file:
@@ -68,12 +83,28 @@ def write_cases(folder: Path, cases: Iterable[Case]) -> None:
         table.writerows(asdict(case) for case in sorted(cases, key=lambda case: case.case_id))
 
 
+def write_skipped(folder: Path, lines: Iterable[str]) -> None:
+    """Log what a step left out, and write it to `skipped.txt` in `folder` if there is any."""
+    if lines := list(lines):
+        (folder / SKIPPED_FILE).write_text("\n".join(lines) + "\n", encoding="utf-8", errors="surrogateescape")
+    for line in lines:
+        _log.info("%s%s", "" if line.startswith("not used") else "skipped: ", line)
+
+
+def read_skipped(folder: Path) -> list[str]:
+    """Read what a step left out; nothing if there is no file."""
+    path = folder / SKIPPED_FILE
+    return path.read_text(encoding="utf-8", errors="surrogateescape").splitlines() if path.is_file() else []
+
+
 def read_cases(folder: Path) -> list[Case]:
     """Read `cases.csv` of `folder`.
 
     Raises:
         CohortError: no table, other columns, an incomplete row, a duplicate or invalid case id, or a path that leaves
             the folder.
+
+    Spellings of a patient that differ in case, white space or Unicode form become the first one.
     """
     path = folder / CASES_FILE
     if not path.is_file():
@@ -87,7 +118,12 @@ def read_cases(folder: Path) -> list[Case]:
     for line, row in enumerate(rows, start=2):
         if None in row or None in row.values():
             raise CohortError(f"{path}: line {line} has too few or too many columns; run ingest again")
+    spelling: dict[str, str] = {}
     cases = [Case(**row) for row in rows]
+    cases = [
+        replace(case, patient_id=spelling.setdefault(name_key(case.patient_id), normalize_name(case.patient_id)))
+        for case in cases
+    ]
     case_ids: set[str] = set()
     for case in cases:
         if not _CASE_ID.fullmatch(case.case_id):
@@ -95,6 +131,8 @@ def read_cases(folder: Path) -> list[Case]:
         if case.case_id in case_ids:
             raise CohortError(f"{path}: duplicate case id {case.case_id}; expected one row per case")
         case_ids.add(case.case_id)
+        if not case.patient_id:
+            raise CohortError(f"{path}: case {case.case_id} has no patient id; run ingest again")
         for relative in filter(None, (case.scan, case.mask)):
             if PurePosixPath(relative).is_absolute() or ".." in PurePosixPath(relative).parts:
                 raise CohortError(f"{path}: case {case.case_id}: {relative} is outside the artifact's folder")

@@ -5,23 +5,24 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
-from components.ct.cases import CASES_FILE, Case, OnInvalid, write_cases
+from components.ct.cases import CASES_FILE, SKIPPED_FILE, Case, OnInvalid, write_cases, write_skipped
 from components.ct.dicom import read_dicom_series
 from components.ct.intensity import Intensity, detect_intensity
 from components.ct.masks import BINARY_MASK, binarize_lesion
 from components.ct.nifti import mask_like, read_nifti, write_deidentified
 from components.ct.scan_folder import find_nifti_files, find_scans
 from components.ct.volume import write_on_file_grid
-from components.ingest.cohort_folder import assign_patients, find_folders, write_patients
+from components.ingest.cohort_folder import find_folders, find_unused
 from components.ingest.naming import Naming
-from components.ingest.pairing import Pair, pair_by_name
+from components.ingest.pairing import Pair, name_cases, pair_by_name
+from components.ingest.patients import assign_patients, find_patient_table, write_patients
 from components.ingest.sources import Cohort, FetchOptions, fetch_cohort
 from components.runtime.errors import CohortError, InputError, VolumeError, join_problems
 from components.runtime.files import atomic_folder, sha256_of
 from components.runtime.workers import map_cases
 
-SKIPPED_FILE = "skipped.txt"
 _log = logging.getLogger(__name__)
 
 
@@ -72,18 +73,17 @@ def ingest(
     with tempfile.TemporaryDirectory(prefix=".ingest-", dir=output.parent) as scratch:
         with naming.redact_object_names(source):
             cohort = fetch_cohort(source, Path(scratch), masks=masks, seed=seed, options=options or FetchOptions())
-        pairs, problems = _pair_files(cohort.folder, masks, naming)
-        patients = assign_patients((pair.case_id for pair in pairs), cohort.folder, naming.case_names)
+        pairs, problems, patients, unused = _plan(cohort, masks, naming)
         with atomic_folder(output) as artifact:
             copy = partial(_copy, artifact=artifact, label=label, naming=naming, patients=patients, cohort=cohort)
             results = map_cases(copy, pairs, "ingested", workers)
             problems += [result for result in results if isinstance(result, str)]
             cases = sorted((case for case in results if isinstance(case, Case)), key=lambda case: case.case_id)
             if problems and not (skip and cases):
-                raise CohortError(f"{source}: {join_problems(problems)}")
+                raise CohortError(f"{source}: {join_problems(problems)}{unused and f'; {unused}'}")
             if len({case.case_id for case in cases}) < len(cases):
-                raise CohortError(f"{source}: two cases have the same pseudonym; use another key")
-            _write_tables(artifact, cases, problems)
+                raise CohortError(f"{source}: two cases have the same id; rename one, or use another pseudonym key")
+            _write_tables(artifact, cases, [*problems, *([unused] if unused else [])])
             if push_to:
                 from components.storage.gcs import upload_folder  # importing the client takes a second
 
@@ -91,15 +91,37 @@ def ingest(
     return cases
 
 
-def _pair_files(folder: Path, masks: str, naming: Naming) -> tuple[list[Pair], list[str]]:
-    scan_folder, mask_folder = find_folders(folder, masks)
-    scans, mask_files = find_scans(scan_folder, recursive=True), find_nifti_files(mask_folder, recursive=True)
-    naming.register((*scans, *mask_files))
-    pairs, problems = pair_by_name(scans, mask_files)
-    problems = [naming.redact(problem) for problem in problems]
-    if not pairs:
-        raise CohortError(f"{folder}: no scan has a mask of the same name: {join_problems(problems)}")
-    return pairs, problems
+class _Plan(NamedTuple):
+    pairs: list[Pair]
+    problems: list[str]
+    patients: dict[str, str]  # of each case
+    unused: str  # files of the source that are not used, in one line; empty if all are
+
+
+def _plan(cohort: Cohort, masks: str, naming: Naming) -> _Plan:
+    """Pair the files of a cohort by name, without reading them, and assign the patients."""
+    folder = cohort.folder
+    try:
+        scan_folder, mask_folder = find_folders(folder, masks)
+        scans, mask_files = find_scans(scan_folder, recursive=True), find_nifti_files(mask_folder, recursive=True)
+        names = name_cases(scan_folder, scans, mask_files)
+        naming.register(names, folder)
+        table = find_patient_table(str(folder), cohort.files)
+        used = [path.relative_to(folder).as_posix() for path in names] + [table or "", CASES_FILE, SKIPPED_FILE]
+        unused = naming.list_files(find_unused(cohort.files, used))
+        if unused:
+            unused = f"not used: {unused} (scans and masks are .nii, .nii.gz, or a folder of DICOM files for each scan)"
+        pairs, problems = pair_by_name(scans, mask_files, names)
+        problems = [naming.redact(problem) for problem in problems]
+        if not pairs:
+            found = join_problems([*problems, *([unused] if unused else [])])
+            raise CohortError(f"{folder}: no scan has a mask of the same name: {found}")
+        patients = assign_patients(
+            [pair.case_id for pair in pairs], folder / table if table else None, naming.case_names
+        )
+    except InputError as error:
+        raise type(error)(cohort.name_source(str(error))) from None
+    return _Plan(pairs, problems, patients, unused)
 
 
 def _copy(
@@ -114,10 +136,10 @@ def _copy(
     except VolumeError as error:
         for name in (scan, mask):
             (artifact / name).unlink(missing_ok=True)
-        return f"case {case_id}: {naming.redact(str(error))}"
+        return f"case {case_id}: {cohort.name_source(naming.redact(str(error)))}"
     return Case(
         case_id=case_id,
-        patient_id=naming.patient_id(patients[pair.case_id], pair.case_id),
+        patient_id=naming.patient_id(patients[pair.case_id]),
         site=naming.site(pair.case_id, cohort.name),
         scan=scan,
         mask=mask,
@@ -145,10 +167,7 @@ def _copy_mask(source: Path, target: Path, label: int) -> None:
     write_deidentified(target, mask if lesion is None else mask_like(mask, lesion))
 
 
-def _write_tables(artifact: Path, cases: Sequence[Case], problems: Sequence[str]) -> None:
-    if problems:
-        (artifact / SKIPPED_FILE).write_text("\n".join(problems) + "\n")
-    for problem in problems:
-        _log.info("skipped: %s", problem)
+def _write_tables(artifact: Path, cases: Sequence[Case], skipped: Sequence[str]) -> None:
+    write_skipped(artifact, skipped)
     write_cases(artifact, cases)
     write_patients(artifact, {case.case_id: case.patient_id for case in cases})

@@ -8,17 +8,20 @@ parameters appear in logs and artifacts.
 import hashlib
 import hmac
 import re
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Self
 
+from components.ct.cases import name_key
 from components.ingest.pairing import parse_case_id
 from components.runtime.errors import InputError
 
 _KNOWN_SITES = ("coronacases", "radiopaedia")  # the two sites of the 20-case set, as prefixes of its case ids
 _ANONYMOUS_SITE = "cohort"
 _MIN_KEY_BYTES = 16
+_MAX_NAMES = 10  # in a message
 _HASH_DIGITS = 12  # 48 bits: two of a thousand cases share an id once in half a billion cohorts
 
 
@@ -28,7 +31,8 @@ class Naming:
     def __init__(self, key: bytes | None = None):
         self._key = key
         self.case_names: set[str] = set()  # original names of the cases of registered files
-        self._replacements: dict[str, str] = {}  # path or file name -> its replacement in messages
+        self._replacements: dict[str, str] = {}  # path or name -> its replacement in messages
+        self._folders: set[str] = set()  # names of folders in which scans and masks are nested
 
     @classmethod
     def from_key_file(cls, key_file: Path | None) -> Self:
@@ -54,10 +58,8 @@ class Naming:
         """The output id of the case that the source calls `name`."""
         return name if self._key is None else f"case-{self._hash('case', name)}"
 
-    def patient_id(self, patient: str, case: str) -> str:
-        """The output id of a patient; a patient without a name gets the id of its case."""
-        if patient == case:
-            return self.case_id(case)
+    def patient_id(self, patient: str) -> str:
+        """The output id of a patient."""
         return patient if self._key is None else f"patient-{self._hash('patient', patient)}"
 
     def site(self, case: str, cohort: str) -> str:
@@ -65,24 +67,40 @@ class Naming:
         known = next((site for site in _KNOWN_SITES if case.startswith(f"{site}_")), None)
         return known or (cohort if self._key is None else _ANONYMOUS_SITE)
 
-    def register(self, files: Iterable[Path]) -> None:
-        """Record the files of a source, for `case_names` and `redact`."""
-        for path in files:
-            name = parse_case_id(path.name)
-            self.case_names.add(name)
+    def register(self, names: Mapping[Path, str], root: Path) -> None:
+        """Record the scans and masks of a source with the names of their cases, for `case_names` and `redact`.
+
+        Args:
+            names: of the cases, see `name_cases`.
+            root: folder of the source.
+        """
+        for path, name in names.items():
+            case = parse_case_id(name)
+            self.case_names.add(case)
             if self._key is None:
                 continue
-            case_id = self.case_id(name)
-            self._replacements |= {str(path): case_id, path.name: case_id, f"{name}.nii.gz": case_id}
+            case_id = self.case_id(case)
+            self._replacements |= dict.fromkeys((str(path), path.name, name, f"{case}.nii.gz", case), case_id)
+            self._folders |= {*path.relative_to(root).parts[1:-1]} - {name}
             if path.is_dir():
                 self._replacements |= {file.name: "a slice" for file in path.iterdir()}
 
     def redact(self, text: str) -> str:
-        """Replace the names of registered files in a message."""
-        # Longest first: paths before the names in them.
-        for name in sorted(self._replacements, key=len, reverse=True):
-            text = re.sub(rf"(?<![\w-]){re.escape(name)}(?![\w-])", self._replacements[name], text)
+        """Replace the names of registered files and folders in a message."""
+        replacements = dict.fromkeys(self._folders, "a folder") | self._replacements
+        # Longest first: paths before the names in them. A number such as `1` is not replaced: messages hold numbers.
+        for name in sorted(replacements, key=len, reverse=True):
+            if not re.fullmatch(r"\d{0,3}", name):
+                text = re.sub(rf"(?<![\w-]){re.escape(name)}(?![\w-])", replacements[name], text)
         return text
+
+    def list_files(self, names: Sequence[str]) -> str:
+        """Join file names for a message; with pseudonyms, count them by suffix."""
+        if self._key is not None:
+            suffixes = Counter(PurePosixPath(name.partition(" (")[0]).suffix.lower() or "other" for name in names)
+            names = [f"{count} {suffix}" for suffix, count in sorted(suffixes.items())]
+        more = f" and {len(names) - _MAX_NAMES} more" if len(names) > _MAX_NAMES else ""
+        return ", ".join(names[:_MAX_NAMES]) + more
 
     @contextmanager
     def redact_object_names(self, source: str) -> Iterator[None]:
@@ -96,5 +114,5 @@ class Naming:
             raise InputError(re.sub(rf"{prefix}/.+?(?=: )", f"{source}: an object", str(error))) from None
 
     def _hash(self, kind: str, name: str) -> str:
-        message = f"{kind}:{name.casefold()}".encode()
+        message = f"{kind}:{name_key(name)}".encode()
         return hmac.new(self._key or b"", message, hashlib.sha256).hexdigest()[:_HASH_DIGITS]

@@ -1,16 +1,17 @@
 """Fetch a cohort from its source into a local folder, or list the source without fetching it."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 from components.ct.scan_folder import find_nifti_files, find_scans
-from components.ingest.cohort_folder import PATIENTS_FILE, SCAN_FOLDERS, find_folders, normalize_folder_name
+from components.ingest.cohort_folder import find_folders, is_hidden, list_files, match_folders
+from components.ingest.patients import find_patient_table
 from components.ingest.zenodo import COVID_CT_SEG, Record, fetch_record
 from components.runtime.errors import InputError
-from components.storage.gcs_uri import GcsUri
+from components.storage.gcs_uri import GcsUri, is_gcs_uri
 from components.storage.http import RetryPolicy
 
 PHANTOM, ZENODO, GCS = "phantom", "zenodo", "gs"
@@ -26,10 +27,16 @@ class FetchOptions:
 
 
 class Cohort(NamedTuple):
-    """A local folder of scans and masks, with the name of the cohort."""
+    """A source as a local folder of scans and masks."""
 
     folder: Path
     name: str
+    files: list[str]  # all of the source, also those that were not fetched, relative to it
+    address: str  # of the source, for messages
+
+    def name_source(self, message: str) -> str:
+        """Replace the local folder in a message by the address that the user gave."""
+        return message.replace(str(self.folder), self.address)
 
 
 def fetch_cohort(source: str, scratch: Path, *, masks: str, seed: int, options: FetchOptions) -> Cohort:
@@ -51,15 +58,15 @@ def fetch_cohort(source: str, scratch: Path, *, masks: str, seed: int, options: 
         from components.ct.phantom import write_cohort
 
         write_cohort(scratch, _parse_case_count(source, rest), seed)
-        return Cohort(scratch, PHANTOM)
+        return Cohort(scratch, PHANTOM, list_files(scratch), source)
     if kind == ZENODO:
         record = options.record.with_base_url(rest) if rest else options.record
         fetch_record(record, scratch / "cohort", (options.cache or scratch) / ZENODO, masks, options.retry_policy)
-        return Cohort(scratch / "cohort", ZENODO)
+        return Cohort(scratch / "cohort", ZENODO, list_files(scratch / "cohort"), source)
     if kind == GCS:
         return _fetch_bucket(source, scratch, masks, options)
     folder = Path(source).expanduser()
-    return Cohort(folder, _safe_name(folder.resolve().name))
+    return Cohort(folder, _safe_name(folder.resolve().name), list_files(folder), str(folder))
 
 
 def list_cohort(source: str, *, masks: str) -> list[str]:
@@ -80,14 +87,38 @@ def list_cohort(source: str, *, masks: str) -> list[str]:
     if kind == GCS:
         from components.storage.gcs import list_generations  # importing the client takes a second
 
-        return [" ".join(item) for item in list_generations(source, include=_name_filter(masks)).items()]
+        generations = list_generations(source)
+        return [f"{name} {generations[name]}" for name in _select_names(source, generations, masks)]
     return _list_folder(Path(source).expanduser(), masks)
+
+
+def check_source(source: str, masks: str) -> None:
+    """Check the name of a source and the layout of a local one, without any file or server.
+
+    Raises:
+        InputError: the source is invalid or missing; `fetch_cohort` raises the same message.
+    """
+    kind, rest = _split_source(source)
+    if kind == PHANTOM:
+        _parse_case_count(source, rest)
+    elif kind == ZENODO:
+        COVID_CT_SEG.select(masks)
+        if rest and not rest.startswith(("https://", "http://")):
+            raise InputError(f"source {source!r}: expected zenodo, or zenodo:<address> such as zenodo:https://mirror")
+    elif kind == GCS:
+        GcsUri.parse(source)
+    else:
+        find_folders(Path(source), masks)
 
 
 def _split_source(source: str) -> tuple[str, str]:
     if not source:
         raise InputError("source is empty; expected a folder of scans and masks, gs://bucket, zenodo or phantom:12")
     kind, _, rest = source.partition(":")
+    if is_gcs_uri(source):
+        return GCS, rest
+    if "//" in source and kind != ZENODO and re.fullmatch(r"\w{2,}", kind):
+        raise InputError(f"{source}: not a source; expected a folder, gs://bucket/prefix, zenodo or zenodo:<address>")
     return kind, rest
 
 
@@ -98,29 +129,35 @@ def _parse_case_count(source: str, count: str) -> int:
 
 
 def _fetch_bucket(uri: str, scratch: Path, masks: str, options: FetchOptions) -> Cohort:
-    from components.storage.gcs import DEADLINE_S, download_prefix  # importing the client takes a second
+    from components.storage.gcs import DEADLINE_S, download_prefix, list_generations  # the client takes a second
 
     location = GcsUri.parse(uri)
     cache = (options.cache or scratch) / GCS / location.bucket / location.prefix
     deadline_s = options.retry_policy.stall_timeout_s if options.retry_policy else DEADLINE_S
     folder = scratch / "cohort"
+    files = list(list_generations(uri, deadline_s=deadline_s))
+    selected = {*_select_names(uri, files, masks)}
     # Link only the listed objects: the cache may hold others from earlier runs.
-    for name in download_prefix(uri, cache, include=_name_filter(masks), deadline_s=deadline_s):
+    for name in download_prefix(uri, cache, include=selected.__contains__, deadline_s=deadline_s):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).symlink_to((cache / name).absolute())
-    return Cohort(folder, _safe_name(location.prefix.rpartition("/")[2] or location.bucket))
+    name = _safe_name(location.prefix.rpartition("/")[2] or location.bucket)
+    return Cohort(folder, name, [name for name in files if not is_hidden(name)], location.join())
 
 
-def _name_filter(masks: str) -> Callable[[str], bool]:
-    """Return a filter for object names below the prefix: scans, masks and the table of patients."""
-    folders = {normalize_folder_name(name) for name in (*SCAN_FOLDERS, masks)}
-    return lambda name: name == PATIENTS_FILE or normalize_folder_name(name.partition("/")[0]) in folders
+def _select_names(uri: str, names: Iterable[str], masks: str) -> list[str]:
+    """Select the objects to fetch: scans, masks and the table of patients; `CohortError` if a folder is missing."""
+    names = [name for name in names if not is_hidden(name)]
+    folders = match_folders(uri, {name.partition("/")[0] for name in names if "/" in name}, masks)
+    table = find_patient_table(uri, names)
+    return [name for name in names if name == table or name.partition("/")[0] in folders]
 
 
 def _list_folder(folder: Path, masks: str) -> list[str]:
     scan_folder, mask_folder = find_folders(folder, masks)
     scans, mask_files = find_scans(scan_folder, recursive=True), find_nifti_files(mask_folder, recursive=True)
-    paths = [*scans, *mask_files, folder / PATIENTS_FILE]
+    table = find_patient_table(str(folder), list_files(folder))
+    paths = [*scans, *mask_files, *([folder / table] if table else [])]
     files = [file for path in paths for file in (sorted(path.iterdir()) if path.is_dir() else [path])]
     return [f"{file.relative_to(folder)} {_fingerprint(file)}" for file in files if file.is_file()]
 

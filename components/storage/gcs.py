@@ -8,6 +8,7 @@ that server anonymously.
 """
 
 import base64
+import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager, suppress
@@ -60,13 +61,13 @@ def list_times(uri: str, *, deadline_s: float = DEADLINE_S) -> dict[str, datetim
     return {name: blob.updated for name, blob in _list_blobs(GcsUri.parse(uri), deadline_s)}
 
 
-def list_generations(uri: str, *, include: Callable[[str], bool]) -> dict[str, str]:
-    """Map each object that `download_prefix` would fetch to its generation, CRC32C and size.
+def list_generations(uri: str, *, deadline_s: float = DEADLINE_S) -> dict[str, str]:
+    """Map the name of each object below `gs://bucket/prefix`, relative to it, to its generation, CRC32C and size.
 
     Raises:
         InputError: as in `download_prefix`.
     """
-    blobs = _select_blobs(GcsUri.parse(uri), include, DEADLINE_S)
+    blobs = _select_blobs(GcsUri.parse(uri), lambda name: True, deadline_s)
     return {name: f"{blob.generation} {blob.crc32c} {blob.size}" for name, blob in sorted(blobs.items())}
 
 
@@ -130,6 +131,19 @@ def upload_folder(folder: Path, uri: str, *, last: str | None = None, deadline_s
             if _upload(location.join(name), blob, folder / name, deadline_s):
                 written.append(blob)
     return names
+
+
+def check_prefix_writable(uri: str, *, deadline_s: float = 30.0) -> None:
+    """Raise `InputError` unless objects can be created below `gs://bucket/prefix`; none is.
+
+    Cloud Storage checks the permission when a resumable upload begins, and creates the object when it ends. This one is
+    given up (cloud.google.com/storage/docs/resumable-uploads).
+    """
+    location = GcsUri.parse(uri)
+    name = f".writable-{uuid.uuid4().hex}"
+    with _translate_api_errors(location.join()):
+        blob = storage.Client().bucket(location.bucket).blob(location.object_name(name))
+        blob.create_resumable_upload_session(if_generation_match=0, size=0, **_retry_options(deadline_s))
 
 
 def copy_folder(source: str, target: str, *, last: str | None = None, deadline_s: float = DEADLINE_S) -> None:

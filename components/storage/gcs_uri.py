@@ -33,5 +33,5 @@ class GcsUri:
 
 
 def is_gcs_uri(path: str) -> bool:
-    """Whether a path is a Cloud Storage URI."""
-    return path.startswith(_SCHEME)
+    """Whether a path is meant as a Cloud Storage URI; `GcsUri.parse` refuses `GS://bucket` and `gs:/bucket`."""
+    return path[:3].casefold() == "gs:"

@@ -1,8 +1,8 @@
-"""The layout of a cohort's folder: scans, masks and patients."""
+"""The layout of a cohort's folder and the files that are not used."""
 
 import pytest
 
-from components.ingest.cohort_folder import assign_patients, find_folders
+from components.ingest.cohort_folder import find_folders, find_unused
 from components.runtime.errors import CohortError
 
 
@@ -48,31 +48,14 @@ def test_a_missing_source_is_refused_with_the_expected_layout(tmp_path):
         find_folders(tmp_path / "missing", "infection_masks")
 
 
-def test_the_patients_of_the_20_case_set_are_known(tmp_path):
-    cases = ["radiopaedia_10_85902_1", "radiopaedia_10_85902_3", "radiopaedia_29_86490_1", "radiopaedia_29_86491_1"]
-    patients = assign_patients([*cases, "radiopaedia_36_86526_0"], tmp_path)
-    assert patients[cases[0]] == patients[cases[1]] != patients[cases[2]] == patients[cases[3]]
-    assert patients["radiopaedia_36_86526_0"] == "radiopaedia_36_86526_0"
+@pytest.mark.parametrize("masks", ["scans", "Scan"])
+def test_the_folder_of_scans_is_no_folder_of_masks(tmp_path, masks):
+    with pytest.raises(CohortError, match=f"masks '{masks}' is the folder of scans .found infection_masks, scans"):
+        find_folders(make_folders(tmp_path, "scans", "infection_masks"), masks)
 
 
-def test_patients_csv_overrides_known_patients_and_may_name_files(tmp_path):
-    (tmp_path / "patients.csv").write_text(
-        "\ufeffcase_id,patient_id\na,p1\nb_ct.nii.gz,p1\nradiopaedia_10_85902_1,p2\n"
-    )
-    patients = assign_patients(["a", "b", "c", "radiopaedia_10_85902_1"], tmp_path)
-    assert patients == {"a": "p1", "b": "p1", "c": "c", "radiopaedia_10_85902_1": "p2"}
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (b"case_id,patient_id\na,p\nx,p\n", "1 cases.*line 3"),
-        (b"case_id,patient_id\na,\n", ".*case_id.*patient_id"),
-        (b"case,patient\na,p\n", ".*case_id.*patient_id"),
-        (b"\xff\xfe\x00", ".*UTF-8"),
-    ],
-)
-def test_an_invalid_patients_csv_is_refused(tmp_path, content, message):
-    (tmp_path / "patients.csv").write_bytes(content)
-    with pytest.raises(CohortError, match=rf"patients\.csv: {message}"):
-        assign_patients(["a"], tmp_path)
+def test_unused_files_are_listed_and_those_of_a_wholly_unused_folder_counted():
+    names = ["scans/a.nii", "scans/b.mha", "scans/CD/1", "scans/CD/2", "scans/c/DICOM/1", "scans/c/notes/n.txt"]
+    names += ["lung_masks/a.nii", "lung_masks/deep/b.nii", "LICENSE", "masks/a.nii"]
+    unused = find_unused(names, ["scans/a.nii", "scans/c/DICOM", "masks/a.nii"])
+    assert unused == ["LICENSE", "lung_masks/ (2 files)", "scans/CD/ (2 files)", "scans/b.mha", "scans/c/notes/"]

@@ -2,8 +2,8 @@
 
 import pytest
 
-from components.ct.cases import read_cases
-from components.ingest.ingest import SKIPPED_FILE, ingest
+from components.ct.cases import SKIPPED_FILE, read_cases
+from components.ingest.ingest import ingest
 from components.runtime.errors import CohortError, InputError
 from components.storage.gcs import upload_folder
 from tests.ingest.conftest import mask_of
@@ -65,7 +65,7 @@ def test_outputs_and_logs_contain_no_names(named_cohort, key, tmp_path, save, ca
 
 def test_an_error_contains_the_pseudonym_of_the_case_but_not_its_name(named_cohort, key, tmp_path):
     (named_cohort / "scans" / "Doe-Jane.nii.gz").write_bytes(b"<html>")
-    with pytest.raises(CohortError, match=r"case (case-[0-9a-f]{12}): \1: not a gzip file") as error:
+    with pytest.raises(CohortError, match=r"case (case-[0-9a-f]{12}): \1: not a (gzip|NIfTI) file") as error:
         ingest(str(named_cohort), tmp_path / "out", pseudonym_key=key)
     assert "Doe" not in str(error.value)
 
