@@ -72,7 +72,8 @@ def normalize_name(name: str) -> str:
 
 def name_key(name: str) -> str:
     """Return what the spellings of one name share: `normalize_name` without case."""
-    return normalize_name(normalize_name(name).casefold())
+    # upper and the dot: IŞIL, Işıl and ışıl are one name, and so are İpek and ipek.
+    return normalize_name(normalize_name(name).upper().casefold().replace("i\u0307", "i"))
 
 
 def write_cases(folder: Path, cases: Iterable[Case]) -> None:

@@ -71,15 +71,14 @@ def find_unused(names: Iterable[str], used: Collection[str]) -> list[str]:
 
     Args:
         names: the source's files, relative to it.
-        used: the files, and the folders of DICOM series, that are used.
+        used: those that are used.
     """
-    used_paths = {PurePosixPath(name) for name in used}
-    used_folders = {parent for path in used_paths for parent in path.parents}
+    used_folders = {parent for name in used for parent in PurePosixPath(name).parents}
     counts: Counter[str] = Counter()
-    for path in map(PurePosixPath, names):
-        if not used_paths & {path, path.parent}:
-            unused_folders = [parent for parent in path.parents if parent not in used_folders]
-            counts[f"{unused_folders[-1]}/" if unused_folders else str(path)] += 1
+    for name in names:
+        if name not in used:
+            unused_folders = [parent for parent in PurePosixPath(name).parents if parent not in used_folders]
+            counts[f"{unused_folders[-1]}/" if unused_folders else name] += 1
     return [f"{name} ({count} files)" if count > 1 else name for name, count in sorted(counts.items())]
 
 

@@ -12,11 +12,11 @@ from components.ct.dicom import read_dicom_series
 from components.ct.intensity import Intensity, detect_intensity
 from components.ct.masks import BINARY_MASK, binarize_lesion
 from components.ct.nifti import mask_like, read_nifti, write_deidentified
-from components.ct.scan_folder import find_nifti_files, find_scans
+from components.ct.scan_folder import find_nifti_files, find_scans, series_files
 from components.ct.volume import write_on_file_grid
 from components.ingest.cohort_folder import find_folders, find_unused
 from components.ingest.naming import Naming
-from components.ingest.pairing import Pair, name_cases, pair_by_name
+from components.ingest.pairing import Pair, pair_by_name
 from components.ingest.patients import assign_patients, find_patient_table, write_patients
 from components.ingest.sources import Cohort, FetchOptions, fetch_cohort
 from components.runtime.errors import CohortError, InputError, VolumeError, join_problems
@@ -104,14 +104,14 @@ def _plan(cohort: Cohort, masks: str, naming: Naming) -> _Plan:
     try:
         scan_folder, mask_folder = find_folders(folder, masks)
         scans, mask_files = find_scans(scan_folder, recursive=True), find_nifti_files(mask_folder, recursive=True)
-        names = name_cases(scan_folder, scans, mask_files)
-        naming.register(names, folder)
+        naming.register([*scans, *mask_files], folder)
         table = find_patient_table(str(folder), cohort.files)
-        used = [path.relative_to(folder).as_posix() for path in names] + [table or "", CASES_FILE, SKIPPED_FILE]
+        files = [file for path in (*scans, *mask_files) for file in (series_files(path) if path.is_dir() else [path])]
+        used = {file.relative_to(folder).as_posix() for file in files} | {table or "", CASES_FILE, SKIPPED_FILE}
         unused = naming.list_files(find_unused(cohort.files, used))
         if unused:
             unused = f"not used: {unused} (scans and masks are .nii, .nii.gz, or a folder of DICOM files for each scan)"
-        pairs, problems = pair_by_name(scans, mask_files, names)
+        pairs, problems = pair_by_name(scans, mask_files)
         problems = [naming.redact(problem) for problem in problems]
         if not pairs:
             found = join_problems([*problems, *([unused] if unused else [])])

@@ -9,12 +9,13 @@ import hashlib
 import hmac
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Self
 
 from components.ct.cases import name_key
+from components.ct.scan_folder import series_files
 from components.ingest.pairing import parse_case_id
 from components.runtime.errors import InputError
 
@@ -32,7 +33,6 @@ class Naming:
         self._key = key
         self.case_names: set[str] = set()  # original names of the cases of registered files
         self._replacements: dict[str, str] = {}  # path or name -> its replacement in messages
-        self._folders: set[str] = set()  # names of folders in which scans and masks are nested
 
     @classmethod
     def from_key_file(cls, key_file: Path | None) -> Self:
@@ -67,32 +67,26 @@ class Naming:
         known = next((site for site in _KNOWN_SITES if case.startswith(f"{site}_")), None)
         return known or (cohort if self._key is None else _ANONYMOUS_SITE)
 
-    def register(self, names: Mapping[Path, str], root: Path) -> None:
-        """Record the scans and masks of a source with the names of their cases, for `case_names` and `redact`.
-
-        Args:
-            names: of the cases, see `name_cases`.
-            root: folder of the source.
-        """
-        for path, name in names.items():
-            case = parse_case_id(name)
+    def register(self, files: Iterable[Path], root: Path) -> None:
+        """Record the scans and masks of a source in the folder `root`, for `case_names` and `redact`."""
+        for path in files:
+            case = parse_case_id(path.name)
             self.case_names.add(case)
             if self._key is None:
                 continue
-            case_id = self.case_id(case)
-            self._replacements |= dict.fromkeys((str(path), path.name, name, f"{case}.nii.gz", case), case_id)
-            self._folders |= {*path.relative_to(root).parts[1:-1]} - {name}
-            if path.is_dir():
-                self._replacements |= {file.name: "a slice" for file in path.iterdir()}
+            slices = series_files(path) if path.is_dir() else []
+            folders = [folder for file in (path, *slices) for folder in file.parent.relative_to(root).parts[1:]]
+            self._replacements |= dict.fromkeys(folders, "a folder") | {file.name: "a slice" for file in slices}
+            self._replacements |= dict.fromkeys((str(path), path.name, f"{case}.nii.gz", case), self.case_id(case))
 
     def redact(self, text: str) -> str:
         """Replace the names of registered files and folders in a message."""
-        replacements = dict.fromkeys(self._folders, "a folder") | self._replacements
         # Longest first: paths before the names in them. A number such as `1` is not replaced: messages hold numbers.
-        for name in sorted(replacements, key=len, reverse=True):
-            if not re.fullmatch(r"\d{0,3}", name):
-                text = re.sub(rf"(?<![\w-]){re.escape(name)}(?![\w-])", replacements[name], text)
-        return text
+        names = [name for name in self._replacements if not re.fullmatch(r"\d{0,3}", name)]
+        if not names:
+            return text
+        pattern = "|".join(map(re.escape, sorted(names, key=len, reverse=True)))
+        return re.sub(rf"(?<![\w-])({pattern})(?![\w-])", lambda match: self._replacements[match[0]], text)
 
     def list_files(self, names: Sequence[str]) -> str:
         """Join file names for a message; with pseudonyms, count them by suffix."""

@@ -4,7 +4,7 @@ import hashlib
 import os
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,56 +47,33 @@ def parse_case_id(file_name: str) -> str:
     return f"{case_id or 'case'}-{digest[:_DIGEST_DIGITS]}"
 
 
-def name_cases(root: Path, scans: Iterable[Path], masks: Iterable[Path]) -> dict[Path, str]:
-    """Return the name of each scan and mask: of a file its own.
-
-    A nested DICOM series, as on a CD, is named after the outermost of its folders below `root` that a mask names.
-    """
-    masks = list(masks)
-    keys = {parse_case_id(mask.name).casefold() for mask in masks}
-    names = {path: path.name for path in (*scans, *masks)}
-    for path in names:
-        folders = path.relative_to(root).parts if path.is_dir() else ()
-        named = [folder for folder in folders if parse_case_id(folder).casefold() in keys]
-        names[path] = next(iter((*named, *folders)), path.name)
-    return names
-
-
-def pair_by_name(
-    scans: Iterable[Path], masks: Iterable[Path], names: Mapping[Path, str] | None = None
-) -> tuple[list[Pair], list[str]]:
+def pair_by_name(scans: Iterable[Path], masks: Iterable[Path]) -> tuple[list[Pair], list[str]]:
     """Pair scans with masks.
-
-    Args:
-        scans: files, or folders of DICOM series.
-        masks: files.
-        names: of the cases, see `name_cases`; by default those of the files.
 
     Returns:
         The pairs, ordered by case id; and one line for each problem: a scan without a mask, a mask without a scan,
         two files of one case, or a name without a case id.
     """
     problems: list[str] = []
-    files_of = {"scan": list(scans), "mask": list(masks)}
-    names = names or {path: path.name for files in files_of.values() for path in files}
-    by_role = {role: _group_by_case(files, names, role, problems) for role, files in files_of.items()}
+    by_role = {role: _group_by_case(files, role, problems) for role, files in (("scan", scans), ("mask", masks))}
     for role, partner in (("scan", "mask"), ("mask", "scan")):
         for key, file in by_role[role].items():
             if key not in by_role[partner]:
-                name = names[file]
-                problems.append(f"{role} {name} has no {partner}; expected one named {parse_case_id(name)}.nii.gz")
+                problems.append(
+                    f"{role} {file.name} has no {partner}; expected one named {parse_case_id(file.name)}.nii.gz"
+                )
     scan_of, mask_of = by_role["scan"], by_role["mask"]
     shared = sorted(scan_of.keys() & mask_of.keys())
-    return [Pair(parse_case_id(names[scan_of[key]]), scan_of[key], mask_of[key]) for key in shared], problems
+    return [Pair(parse_case_id(scan_of[key].name), scan_of[key], mask_of[key]) for key in shared], problems
 
 
-def _group_by_case(files: Iterable[Path], names: Mapping[Path, str], role: str, problems: list[str]) -> dict[str, Path]:
+def _group_by_case(files: Iterable[Path], role: str, problems: list[str]) -> dict[str, Path]:
     by_case: dict[str, Path] = {}
     for file in files:
         # On some file systems, names that differ only in case would overwrite each other.
-        key = parse_case_id(names[file]).casefold()
+        key = parse_case_id(file.name).casefold()
         if not key:
-            problems.append(f"{names[file]}: the name has no letter or digit for a case id; rename it")
+            problems.append(f"{file.name}: the name has no letter or digit for a case id; rename it")
         elif key in by_case:
             folder = os.path.commonpath([by_case[key].parent, file.parent])
             both = " and ".join(os.path.relpath(path, folder) for path in (by_case[key], file))

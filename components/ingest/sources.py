@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from components.ct.scan_folder import find_nifti_files, find_scans
+from components.ct.scan_folder import find_nifti_files, find_scans, series_files
 from components.ingest.cohort_folder import find_folders, is_hidden, list_files, match_folders
 from components.ingest.patients import find_patient_table
 from components.ingest.zenodo import COVID_CT_SEG, Record, fetch_record
@@ -117,7 +117,7 @@ def _split_source(source: str) -> tuple[str, str]:
     kind, _, rest = source.partition(":")
     if is_gcs_uri(source):
         return GCS, rest
-    if "//" in source and kind != ZENODO and re.fullmatch(r"\w{2,}", kind):
+    if kind != ZENODO and re.match(r"\w[\w+.-]+:/", source):
         raise InputError(f"{source}: not a source; expected a folder, gs://bucket/prefix, zenodo or zenodo:<address>")
     return kind, rest
 
@@ -158,7 +158,7 @@ def _list_folder(folder: Path, masks: str) -> list[str]:
     scans, mask_files = find_scans(scan_folder, recursive=True), find_nifti_files(mask_folder, recursive=True)
     table = find_patient_table(str(folder), list_files(folder))
     paths = [*scans, *mask_files, *([folder / table] if table else [])]
-    files = [file for path in paths for file in (sorted(path.iterdir()) if path.is_dir() else [path])]
+    files = [file for path in paths for file in (series_files(path) if path.is_dir() else [path])]
     return [f"{file.relative_to(folder)} {_fingerprint(file)}" for file in files if file.is_file()]
 
 

@@ -57,5 +57,5 @@ def test_the_folder_of_scans_is_no_folder_of_masks(tmp_path, masks):
 def test_unused_files_are_listed_and_those_of_a_wholly_unused_folder_counted():
     names = ["scans/a.nii", "scans/b.mha", "scans/CD/1", "scans/CD/2", "scans/c/DICOM/1", "scans/c/notes/n.txt"]
     names += ["lung_masks/a.nii", "lung_masks/deep/b.nii", "LICENSE", "masks/a.nii"]
-    unused = find_unused(names, ["scans/a.nii", "scans/c/DICOM", "masks/a.nii"])
+    unused = find_unused(names, ["scans/a.nii", "scans/c/DICOM/1", "masks/a.nii"])
     assert unused == ["LICENSE", "lung_masks/ (2 files)", "scans/CD/ (2 files)", "scans/b.mha", "scans/c/notes/"]

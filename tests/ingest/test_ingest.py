@@ -4,7 +4,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from components.ct.cases import read_cases
+from components.ct.cases import read_cases, read_skipped
 from components.ct.dicom import read_dicom_series
 from components.ct.volume import read_volume
 from components.ingest.ingest import ingest
@@ -149,6 +149,48 @@ def test_a_dicom_series_becomes_a_nifti_scan(tmp_path, save):
     copied = read_volume(case.verified_scan(tmp_path / "out"))
     np.testing.assert_array_equal(copied.voxels, volume.voxels)
     np.testing.assert_allclose(copied.file_grid.affine, volume.file_grid.affine, atol=1e-5)
+
+
+def test_nested_dicom_and_dicom_without_preamble_are_scans(tmp_path, save):
+    hu = np.random.default_rng(0).integers(-1000, 1000, (4, 5, 6))
+    for name, folder in (("cd", "cd/DICOM/PA0/SE0"), ("bare", "bare")):
+        series = write_series(tmp_path / "in" / "scans" / folder, hu)
+        volume = read_dicom_series(series)
+        save(tmp_path / "in" / "infection_masks" / f"{name}.nii", np.ones(volume.file_grid.shape, np.uint8))
+        for file in series.iterdir() if name == "bare" else ():
+            file.write_bytes(file.read_bytes()[132:])  # preamble and magic bytes
+    (tmp_path / "in" / "scans" / "cd" / "DICOMDIR").touch()
+    cases = ingest(str(tmp_path / "in"), tmp_path / "out")
+    assert [case.case_id for case in cases] == ["bare", "cd"]
+    for case in cases:
+        np.testing.assert_array_equal(read_volume(tmp_path / "out" / case.scan).voxels, volume.voxels)
+
+
+UNREADABLE = ("d.hdr", "d.img", "e.mha", "f.nrrd", "g.dcm", "h.zip", "notes.txt")
+
+
+def test_every_file_of_the_source_that_is_not_used_is_named(cohort, tmp_path, caplog):
+    for name in [*(f"scans/{name}" for name in UNREADABLE), "lung_masks/a.nii", "lung_masks/b.nii", "case_9.nii.gz"]:
+        (cohort / name).parent.mkdir(exist_ok=True)
+        (cohort / name).touch()
+    (cohort / "patients.csv").write_text("case_id,patient_id\ncase_0,p\n")
+    ingest(str(cohort), tmp_path / "out")
+    listed = "case_9.nii.gz, lung_masks/ (2 files), " + ", ".join(f"scans/{name}" for name in UNREADABLE)
+    (line,) = read_skipped(tmp_path / "out")
+    assert line.startswith(f"not used: {listed} (")
+    assert "folder of DICOM files" in line
+    assert line in caplog.messages
+    caplog.clear()
+    ingest(str(tmp_path / "out"), tmp_path / "again", masks="masks")  # an output is a source without other files
+    assert "not used" not in caplog.text
+
+
+@pytest.mark.parametrize("name", ["scans/v.dcm", "scans/v.zip", "scans/v.mha"])
+def test_an_error_mentions_the_files_that_are_not_used(cohort, tmp_path, save, name):
+    save(cohort / "infection_masks" / "v.nii.gz", mask_of(1))
+    (cohort / name).touch()
+    with pytest.raises(CohortError, match=rf"mask v\.nii\.gz has no scan.*; not used: {name} .*folder of DICOM"):
+        ingest(str(cohort), tmp_path / "out")
 
 
 def test_skip_leaves_out_and_lists_invalid_cases(cohort, tmp_path, caplog):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from components.ingest.pairing import name_cases, pair_by_name, parse_case_id
+from components.ingest.pairing import pair_by_name, parse_case_id
 
 KAGGLE = {
     "coronacases_org_001.nii": "coronacases_001.nii",
@@ -67,19 +67,6 @@ def test_names_that_differ_in_letters_beyond_ascii_are_different_cases():
 def test_two_nested_scans_of_one_name_are_reported_with_their_folders():
     _, problems = pair_by_name([Path("in/p1/scan.nii.gz"), Path("in/p2/scan.nii.gz")], [Path("m/scan.nii.gz")])
     assert problems == ["p1/scan.nii.gz and p2/scan.nii.gz are two scans of one case; keep one, or rename one"]
-
-
-def test_a_nested_series_is_named_after_the_outermost_folder_that_a_mask_names(tmp_path):
-    root = tmp_path / "scans"
-    series = [root / name for name in ("cd_1/DICOM/ST0/SE0", "site/case_2/SE0", "plain", "alone/SE1")]
-    for folder in series:
-        folder.mkdir(parents=True)
-    masks = [tmp_path / "masks" / f"{name}.nii" for name in ("cd_1", "CASE_2", "plain")]
-    names = name_cases(root, series, masks)
-    assert [names[folder] for folder in series] == ["cd_1", "case_2", "plain", "alone"]
-    pairs, problems = pair_by_name(series, masks, names)
-    assert [pair.scan for pair in pairs] == [series[1], series[0], series[2]]
-    assert problems == ["scan alone has no mask; expected one named alone.nii.gz"]
 
 
 def test_a_name_without_letters_or_digits_is_reported():

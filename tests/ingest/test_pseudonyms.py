@@ -1,9 +1,11 @@
 """Names that identify a person never leave ingest."""
 
+import numpy as np
 import pytest
 
 from components.ct.cases import SKIPPED_FILE, read_cases
 from components.ingest.ingest import ingest
+from components.ingest.naming import Naming
 from components.runtime.errors import CohortError, InputError
 from components.storage.gcs import upload_folder
 from tests.ingest.conftest import mask_of
@@ -68,6 +70,25 @@ def test_an_error_contains_the_pseudonym_of_the_case_but_not_its_name(named_coho
     with pytest.raises(CohortError, match=r"case (case-[0-9a-f]{12}): \1: not a (gzip|NIfTI) file") as error:
         ingest(str(named_cohort), tmp_path / "out", pseudonym_key=key)
     assert "Doe" not in str(error.value)
+
+
+def test_names_of_cases_and_of_nested_folders_are_replaced_without_their_suffix_too(tmp_path):
+    naming = Naming(b"0123456789abcdef")
+    write_series(tmp_path / "scans" / "Meier" / "Hans 1950" / "CT", np.zeros((2, 2, 2)))
+    naming.register([tmp_path / "scans/Meier", tmp_path / "scans/Doe/Jane_1.nii", tmp_path / "scans/12.nii"], tmp_path)
+    message = naming.redact(f"{tmp_path}/scans/Meier/Hans 1950/CT/000_0: Meier and Jane_1; see Doe/x; 12 of Jane_12")
+    assert message == (
+        f"{naming.case_id('Meier')}/a folder/a folder/a slice: {naming.case_id('Meier')} and "
+        f"{naming.case_id('Jane_1')}; see a folder/x; 12 of Jane_12"
+    )
+
+
+def test_unused_files_are_counted_without_their_names(named_cohort, key, tmp_path, caplog):
+    for name in ("Weiss_Eva.mha", "Weiss_Eva.MHA", "Weiss.zip"):
+        (named_cohort / "scans" / name).touch()
+    ingest(str(named_cohort), tmp_path / "out", pseudonym_key=key)
+    assert "not used: 2 .mha, 1 .zip (" in caplog.text
+    assert "Weiss" not in caplog.text + read_text(tmp_path / "out")
 
 
 def test_an_error_from_a_bucket_contains_no_object_name(named_cohort, key, tmp_path, gcs):

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import shutil
 import zipfile
 from dataclasses import replace
 
@@ -105,6 +106,66 @@ def test_a_bucket_gives_the_same_cohort_as_a_folder(gcs, cohort, tmp_path):
     assert {case.site for case in from_bucket} == {"covid"}
     assert len(gcs.downloads()) == 9  # four pairs and patients.csv
     assert from_bucket[0].patient_id == from_bucket[1].patient_id == "p"
+
+
+@pytest.mark.parametrize("masks", ["lesions", "scans"])
+def test_wrong_masks_are_refused_with_the_folders_of_the_bucket_before_any_download(gcs, cohort, tmp_path, masks):
+    upload_folder(cohort, URI)
+    gcs.requests.clear()
+    with pytest.raises(InputError, match=rf"^{URI}: .*{masks}.*found infection_masks, scans"):
+        ingest(URI, tmp_path / "out", masks=masks)
+    assert gcs.downloads() == []
+
+
+def damage_scan(cohort):
+    (cohort / "scans" / "case_1.nii.gz").write_bytes(b"damaged")
+
+
+def misspell_patients(cohort):
+    (cohort / "patients.csv").write_text("case_id,patient_id\nmissing,p\n")
+
+
+def remove_scans(cohort):
+    shutil.rmtree(cohort / "scans")
+    (cohort / "scans").mkdir()
+    (cohort / "scans" / "a.png").touch()
+
+
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [(damage_scan, "/scans/case_1.nii.gz"), (misspell_patients, "/patients.csv"), (remove_scans, "/scans")],
+)
+def test_an_error_names_the_file_as_the_user_knows_it(gcs, cohort, tmp_path, caplog, change, name):
+    change(cohort)
+    upload_folder(cohort, URI)
+    with pytest.raises(InputError, match=f"{URI}{name}: ") as error:
+        ingest(f"{URI}/", tmp_path / "out")
+    assert str(tmp_path) not in str(error.value)
+    if change is damage_scan:
+        ingest(URI, tmp_path / "out", on_invalid="skip")
+        assert f"skipped: case case_1: {URI}{name}: " in caplog.text
+
+
+def test_an_error_in_an_archive_names_the_source(mirror, file_server, tmp_path):
+    archive = zip_bytes({"coronacases_001.nii": b"damaged"})
+    file_server.files["Infection_Mask.zip"] = archive
+    digests = {**mirror.record.sha256, "Infection_Mask.zip": hashlib.sha256(archive).hexdigest()}
+    options = replace(mirror, record=replace(mirror.record, sha256=digests))
+    with pytest.raises(InputError, match=r"zenodo/infection_masks/coronacases_001\.nii: ") as error:
+        ingest("zenodo", tmp_path / "out", options=options)
+    assert str(tmp_path) not in str(error.value)
+
+
+@pytest.mark.parametrize("source", ["https://zenodo.org/records/3757476", "s3://bucket/x", "http:/host/x", "file:///x"])
+def test_another_address_is_refused_as_given_with_the_sources(tmp_path, source):
+    with pytest.raises(InputError, match=f"^{source}: .*gs://.*zenodo:<address>"):
+        ingest(source, tmp_path / "out")
+
+
+@pytest.mark.parametrize("source", ["GS://hospital/covid", "gs:/hospital/covid", "gs:hospital", "Gs://hospital"])
+def test_a_misspelled_scheme_is_not_taken_for_a_folder(tmp_path, source):
+    with pytest.raises(InputError, match="expected gs://bucket/prefix"):
+        ingest(source, tmp_path / "out")
 
 
 def test_a_second_run_uses_the_cache_without_deleted_objects(gcs, cohort, tmp_path):
