@@ -1,8 +1,11 @@
 """The process of a step: logging to stdout, and one-line errors."""
 
 import logging
+import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from components.runtime.child_process import exit_with_parent
 from components.runtime.errors import exit_on_input_error
@@ -26,10 +29,19 @@ def configure_logging() -> None:
         logger.propagate = False
 
 
+def _ensure_home() -> None:
+    """Set HOME for a user without an entry in passwd, as in pods with an arbitrary uid; libraries look it up."""
+    try:
+        Path.home()
+    except RuntimeError:
+        os.environ["HOME"] = tempfile.gettempdir()
+
+
 @contextmanager
 def step_process() -> Iterator[None]:
     """Configure logging, and run a step under `exit_on_input_error` that ends with the process that started it."""
     exit_with_parent()
+    _ensure_home()
     configure_logging()
     with exit_on_input_error():
         yield

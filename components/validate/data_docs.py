@@ -11,6 +11,7 @@ from great_expectations.core import ExpectationSuite
 from great_expectations.core.expectation_validation_result import ExpectationSuiteValidationResult
 from great_expectations.render.renderer.page_renderer import ExpectationSuitePageRenderer, ValidationResultsPageRenderer
 from great_expectations.render.view import DefaultJinjaPageView
+from great_expectations.util import convert_to_json_serializable
 
 SUITE, RESULT_PAGE, SUITE_PAGE = "suite.json", "result.html", "suite.html"
 _EXTERNAL_ELEMENTS = re.compile(
@@ -40,6 +41,9 @@ h5 { font-size: 1.1rem; margin: 1.5rem 0 0; } h6, .h6 { font-size: 1rem; font-we
 def write_data_docs(folder: Path, suite: ExpectationSuite, validation: ExpectationSuiteValidationResult) -> None:
     """Write `suite.json` and the pages of suite and result into an existing folder."""
     (folder / SUITE).write_text(json.dumps(suite.to_json_dict(), indent=2) + "\n")
+    for result in validation.results:
+        # The renderers fail on scalars of NumPy 2, whose repr is np.float64(…).
+        result.result = json.loads(json.dumps(convert_to_json_serializable(result.result)))
     view = DefaultJinjaPageView()
     (folder / SUITE_PAGE).write_text(_strip_external(view.render(ExpectationSuitePageRenderer().render(suite))))
     (folder / RESULT_PAGE).write_text(_strip_external(view.render(ValidationResultsPageRenderer().render(validation))))

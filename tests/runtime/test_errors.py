@@ -2,11 +2,18 @@
 
 import errno
 import logging
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from components.runtime.errors import InputError, exit_on_input_error, join_problems
 from components.runtime.step import step_process
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_problems_are_joined_into_one_line_with_a_count():
@@ -35,3 +42,17 @@ def test_a_step_logs_to_stdout_and_marks_warnings(capsys):
         logging.getLogger("components.x").info("1 case")
         logging.getLogger("serving.x").warning("no GPU")
     assert capsys.readouterr().out == "1 case\nwarning: no GPU\n"
+
+
+def test_a_step_runs_as_a_user_without_an_entry_and_a_home():
+    as_unknown_user = ["unshare", "--user", "--map-user=23456"]
+    if shutil.which("unshare") is None or subprocess.run([*as_unknown_user, "true"], capture_output=True).returncode:
+        pytest.skip("this system has no user namespaces")
+    code = """from components.runtime.step import step_process
+with step_process():
+    import components.validate.data_docs  # Altair, in Great Expectations, looks up a home folder on import
+    import matplotlib.pyplot"""
+    environment = {name: value for name, value in os.environ.items() if name != "HOME"}
+    command = [*as_unknown_user, sys.executable, "-c", code]
+    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -148,6 +148,18 @@ def test_the_suite_is_written_with_self_contained_pages(run, tmp_path):
         assert re.findall(r"""<script|<link|<img|(?:src|href)=["'][^#]|@import|url\(|\son\w+=""", page) == []
 
 
+def test_the_result_page_shows_the_values_found(small_cohort, run, tmp_path, write_case, caplog):
+    labels = np.zeros(SHAPE)
+    labels[4:30, 4:25] = 3
+    rewrite(small_cohort, "case_1", write_case, mask=labels)
+    assert re.search(r"case_1.* 0 3;", run().refusal)
+    # The library logs tracebacks of values that it cannot render.
+    assert [record for record in caplog.records if record.name.startswith("great_expectations")] == []
+    page = (tmp_path / "data_docs" / RESULT_PAGE).read_text()
+    row = re.search(r"maximum value must be.*?</tr>", page, re.DOTALL)[0]
+    assert re.sub(r"<[^>]*>|\s", "", row).endswith("1.0.480")  # the limit, a stop, and the most lesion voxels of a case
+
+
 def test_drift_from_a_reference_profile_is_a_warning(small_cohort, run, tmp_path, write_case):
     run()
     reference = Profile.read(tmp_path / "profile")
