@@ -11,7 +11,7 @@ import numpy as np
 from components.ct.cases import Case, read_cases
 from components.runtime.errors import CohortError, join_problems
 from components.runtime.files import atomic_folder
-from components.slice.split import SPLITS, Split, group_by_patient, require_patients_apart
+from components.slice.split import SPLITS, Split, group_by_patient, require_lesions, require_patients_apart
 
 _log = logging.getLogger(__name__)
 MIN_FOLDS = 3  # one for test, one for epoch and threshold, one or more for training
@@ -34,10 +34,8 @@ def write_folds(
     Returns:
         The case ids of each fold.
     """
-    cases = read_cases(accepted)
-    folds = (
-        read_folds(folds_file, cases) if folds_file else draw_folds(cases, measure_lesion_burden(shards), count, seed)
-    )
+    cases, burden = read_cases(accepted), measure_lesion_burden(shards)
+    folds = read_folds(folds_file, cases, burden) if folds_file else draw_folds(cases, burden, count, seed)
     with atomic_folder(output) as temporary:
         (temporary / FOLDS_FILE).write_text(json.dumps(folds, indent=2) + "\n")
     for number, fold in enumerate(folds, 1):
@@ -46,9 +44,10 @@ def write_folds(
 
 
 def draw_folds(cases: Iterable[Case], burden: Mapping[str, float], count: int, seed: int) -> list[list[str]]:
-    """Assign patients to folds, with low and high lesion burdens in each fold.
+    """Assign patients to folds, with low and high lesion burdens and a patient with lesion in each fold.
 
     The patients, ordered by burden, form strata of `count`; the seed assigns one patient of each stratum to each fold.
+    Only the stratum of the lowest burdens may be smaller.
 
     Args:
         cases: the cohort.
@@ -60,39 +59,55 @@ def draw_folds(cases: Iterable[Case], burden: Mapping[str, float], count: int, s
         The sorted case ids of each fold.
 
     Raises:
-        CohortError: fewer than three folds, or fewer patients than folds.
+        CohortError: fewer than three folds, or fewer patients, or patients with lesion, than folds.
     """
     scans = group_by_patient(cases, burden)
     if not MIN_FOLDS <= count <= len(scans):
         raise CohortError(
             f"{count} folds of {len(scans)} patients; expected {MIN_FOLDS} folds or more, and a patient for each fold"
         )
-    patients, draw = list(scans), np.random.default_rng(seed)
-    order: list[str] = []
-    for start in range(0, len(patients), count):
-        order.extend(draw.permutation(np.array(patients[start : start + count], dtype=object)))
-    return [sorted(case for patient in order[fold::count] for case in scans[patient]) for fold in range(count)]
+    require_lesions(scans, burden, count, f"{count} folds")
+    patients, draw = np.array(list(scans), dtype=object), np.random.default_rng(seed)
+    folds: list[list[str]] = [[] for _ in range(count)]
+    for stratum in np.split(patients, range(len(patients) % count, len(patients), count)):
+        for fold, patient in zip(folds, draw.permutation(stratum), strict=False):
+            fold.extend(scans[patient])
+    return [sorted(fold) for fold in folds]
 
 
-def read_folds(path: Path, cases: Sequence[Case]) -> list[list[str]]:
+def read_folds(path: Path, cases: Sequence[Case], burden: Mapping[str, float]) -> list[list[str]]:
     """Read folds from a JSON list of lists of case ids, such as a benchmark's official folds.
 
     Raises:
-        CohortError: invalid file, missing, unknown or repeated case, or a patient in two folds.
+        CohortError: invalid file, missing, unknown or repeated case, a fold without lesion, or a patient in two folds.
     """
-    try:
-        folds = [sorted(map(str, fold)) for fold in json.loads(path.read_text())]
-    except (OSError, ValueError, TypeError) as error:
-        raise CohortError(f"{path}: cannot be read ({error}); expected a JSON list of lists of case ids") from error
+    folds = parse_folds(path)
     listed_ids, cohort_ids = [case for fold in folds for case in fold], {case.case_id for case in cases}
     problems = [f"{case} is not a case of the cohort" for case in sorted(set(listed_ids) - cohort_ids)]
     problems += [f"{case} is missing" for case in sorted(cohort_ids - set(listed_ids))]
     problems += [f"{case} is listed more than once" for case in sorted(cohort_ids) if listed_ids.count(case) > 1]
-    problems += [f"{len(folds)} folds; expected {MIN_FOLDS} or more"] if len(folds) < MIN_FOLDS else []
+    problems += [
+        f"fold {number} has no case with lesion; expected one or more, to score and validate with"
+        for number, fold in enumerate(folds, 1)
+        if not any(burden.get(case, 0) > 0 for case in fold)
+    ]
     if problems:
         raise CohortError(f"{path}: {join_problems(problems)}")
     require_patients_apart(cases, {f"fold {number}": fold for number, fold in enumerate(folds, 1)})
     return folds
+
+
+def parse_folds(path: Path) -> list[list[str]]:
+    """Read a JSON list of lists of case ids; raise `CohortError` for an invalid file, or fewer than three folds."""
+    try:
+        folds = json.loads(path.read_text())
+        if not isinstance(folds, list) or not all(isinstance(case_id, str) for fold in folds for case_id in fold):
+            raise ValueError("other values")
+    except (OSError, ValueError, TypeError) as error:
+        raise CohortError(f"{path}: cannot be read ({error}); expected a JSON list of lists of case ids") from error
+    if len(folds) < MIN_FOLDS:
+        raise CohortError(f"{path}: {len(folds)} folds; expected {MIN_FOLDS} or more")
+    return [sorted(fold) for fold in folds]
 
 
 def measure_lesion_burden(shards: Path) -> dict[str, float]:

@@ -8,6 +8,9 @@ from components.ct.inference import Network
 from components.runtime.errors import InputError
 from serving.versions.layout import ASSETS_EXTRA, VERDICT_FILE
 
+# A rollback only moves a version label: the newest version of the model base remains the champion.
+REMEDY = "restore its files, or move its folder out of the model base to compare with the version before it"
+
 
 @dataclass(frozen=True)
 class Champion:
@@ -33,9 +36,7 @@ class Champion:
             size, threshold = model.image_size, model.threshold
         except Exception as error:  # TensorFlow's type depends on the damage: unknown ops, another Keras, broken files
             reason = " ".join(f"{type(error).__name__}: {error}".split())[:160]
-            raise InputError(
-                f"{name}: cannot be loaded for comparison ({reason}); roll back to a version that loads"
-            ) from error
+            raise InputError(f"{name}: cannot be loaded for comparison ({reason}); {REMEDY}") from error
         return cls(name, model.lesion_probability, size, threshold, _read_tested_scans(version))
 
 

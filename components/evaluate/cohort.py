@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import mannwhitneyu
 
-from components.evaluate.champion import Champion
-from components.evaluate.scores import CaseScore
+from components.evaluate.scores import CaseScore, GateCase, with_lesion
 
 RESAMPLES = 2000
 CONFIDENCE = 0.95
 _SEED = 0  # fixed: the same scores always give the same verdict
+_DRAWN_AT_ONCE = 1_000_000  # patients, to bound the memory: 24 bytes for each
 
 
 @dataclass(frozen=True)
@@ -38,15 +38,21 @@ def mean_interval(patients: Sequence[str], values: Sequence[float]) -> Interval 
     if len(sums) < 2 or not np.isfinite(values).all():
         return None
     by_patient = np.array([sums[patient] for patient in sorted(sums)])
-    draws = np.random.default_rng(_SEED).integers(len(by_patient), size=(RESAMPLES, len(by_patient)))
-    totals = by_patient[draws].sum(axis=1)
+    generator, count = np.random.default_rng(_SEED), len(by_patient)
+    rows = max(1, _DRAWN_AT_ONCE // count)
+    totals = np.concatenate(
+        [
+            by_patient[generator.integers(count, size=(min(rows, RESAMPLES - start), count))].sum(axis=1)
+            for start in range(0, RESAMPLES, rows)
+        ]
+    )
     low, high = np.quantile(totals[:, 0] / totals[:, 1], [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return Interval(float(low), float(high))
 
 
 @dataclass(frozen=True)
 class Group:
-    """Dice statistics of a group of test cases."""
+    """Dice statistics of a group of test cases with lesion."""
 
     name: str
     cases: int
@@ -72,10 +78,11 @@ class Group:
 
 
 def group_scores(scores: Sequence[CaseScore], hard_cases: Collection[str] = ()) -> list[Group]:
-    """Summarize all cases, all but the hard ones, and each site, intensity and third by lesion volume."""
+    """Summarize the cases with lesion: all, all but the hard, and each site, intensity and third by lesion volume."""
+    scores = with_lesion(scores)
     if not scores:
         return []
-    groups = {"all test cases": list(scores)}
+    groups = {"all test cases with lesion": scores}
     easy_scores = [row for row in scores if row.case_id not in hard_cases]
     hard_count = len(scores) - len(easy_scores)
     if easy_scores and hard_count:
@@ -104,23 +111,27 @@ def slice_auc(has_lesion: NDArray[np.bool_], peak: NDArray[np.floating]) -> floa
 
 @dataclass(frozen=True)
 class Comparison:
-    """A new model against the champion, paired by case."""
+    """A new model against the champion, paired by case, over the cases with lesion."""
 
     name: str  # of the champion
-    mean_change: float | None  # in Dice, positive where the new model is better; None fails the gate
-    interval: Interval | None = None  # 95 % interval of the mean change, over patients
+    problem: str | None = None  # why the champion has no scores, as a verb phrase
     unknown_cases: int = 0  # test cases the champion was not tested on and may have been trained on
-    problem: str | None = None  # why there is no mean change, as a verb phrase
+    mean_change: float | None = None  # in Dice, positive where the new model is better; None fails the gate
+    interval: Interval | None = None  # 95 % interval of the mean change, over patients
 
     @classmethod
-    def from_scores(cls, champion: Champion, scores: Sequence[CaseScore]) -> "Comparison":
+    def from_scores(
+        cls, scores: Sequence[GateCase], name: str, problem: str | None = None, unknown_cases: int = 0
+    ) -> "Comparison":
         """Pair the scores of the new model with the champion's."""
-        changes = [row.dice - row.champion_dice for row in scores if row.champion_dice is not None]
-        if not scores or len(changes) < len(scores):
-            return cls(champion.name, None, problem="could not be scored on every test case")
-        unknown = sum(row.sha256_scan not in champion.test_scan_digests for row in scores)
-        interval = mean_interval([row.patient_id for row in scores], changes)
-        return cls(champion.name, fmean(changes), interval, unknown)
+        if problem is None and any(row.champion_dice is None or not math.isfinite(row.champion_dice) for row in scores):
+            problem = "could not be scored on every test case"
+        rows = with_lesion(scores)
+        changes = [row.dice - row.champion_dice for row in rows if row.champion_dice is not None]
+        if problem or not changes:
+            return cls(name, problem, unknown_cases)
+        interval = mean_interval([row.patient_id for row in rows], changes)
+        return cls(name, None, unknown_cases, fmean(changes), interval)
 
 
 def _lesion_volume_thirds(scores: Sequence[CaseScore]) -> Iterator[tuple[str, list[CaseScore]]]:

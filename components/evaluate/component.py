@@ -26,7 +26,7 @@ def evaluate(
     champion: Optional[str] = None,  # noqa: UP045 - kfp reads no other spelling
     hard_cases: list[str] = [],  # noqa: B006 - kfp copies a default into each run
     data_license: str = "not stated",
-) -> NamedTuple("Outputs", verdict=str, test_dice=float):  # type: ignore[valid-type]
+) -> NamedTuple("Outputs", verdict=str, test_dice=float, verdict_sha256=str):  # type: ignore[valid-type]
     """Evaluate a trained model on the test cases of its split, on the scans' own voxels, and apply the gate.
 
     Args:
@@ -38,7 +38,7 @@ def evaluate(
         classification: ROC curve and confusion matrix of the test cases' voxels.
         report: HTML page with the verdict, the table, overlays and plots.
         model_card: Intended use, data, metrics with intervals, caveats and digests.
-        min_dice: Minimum mean Dice of the test cases, 0 to 1; a value equal to it passes.
+        min_dice: Minimum mean Dice of the test cases with lesion, 0 to 1; a value equal to it passes.
         min_dice_ci: Minimum lower end of that mean's 95 % interval; 0 disables the rule.
         min_case_dice: Minimum Dice of the worst case with 0.5 mL of lesion or more; 0 disables the rule.
         min_site_dice: Minimum mean Dice of each site; 0 disables the rule.
@@ -51,7 +51,8 @@ def evaluate(
 
     Returns:
         verdict: "pass" or "fail".
-        test_dice: Mean Dice of the test cases.
+        test_dice: Mean Dice of the test cases with lesion; 0 without any.
+        verdict_sha256: SHA-256 of verdict.json, for export.
     """
     from pathlib import Path
 
@@ -59,7 +60,7 @@ def evaluate(
 
     with step_process():
         from components.evaluate.evaluate import Inputs, Outputs, evaluate_model
-        from components.evaluate.rules import GateLimits
+        from components.evaluate.limits import GateLimits
 
         limits = GateLimits(
             min_dice=min_dice,
@@ -87,4 +88,4 @@ def evaluate(
         ["lesion", "background"],
         [[voxels.true_positive, voxels.false_negative], [voxels.false_positive, voxels.true_negative]],
     )
-    return result.verdict.verdict, result.verdict.test_dice
+    return result.verdict.verdict, result.verdict.test_dice, result.verdict.sha256

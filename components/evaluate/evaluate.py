@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,11 @@ from components.evaluate.cohort import Comparison, group_scores, slice_auc
 from components.evaluate.evaluation import Evaluation
 from components.evaluate.labeled_scan import SplitCases
 from components.evaluate.levels import LevelCounts, choose_threshold
+from components.evaluate.limits import GateLimits
 from components.evaluate.model_card import write_model_card
 from components.evaluate.report import write_report
-from components.evaluate.rules import GateLimits, apply_rules
-from components.evaluate.scores import CaseResult, count_levels, score_case, write_scores
-from components.evaluate.verdict import build_verdict
+from components.evaluate.scores import CaseResult, CaseScore, count_levels, score_case, with_lesion, write_scores
+from components.evaluate.verdict import judge
 from components.runtime.errors import InputError
 from components.runtime.files import atomic_folder, sha256_of
 from components.train import MODEL_FILE, TRAINING_FILE
@@ -80,10 +80,10 @@ def evaluate_model(
             _log.info("test case %s: Dice %.3f", case.case_id, result.score.dice)
             results.append(result)
         scores = [result.score for result in results]
-        comparison = Comparison.from_scores(champion, scores) if champion else failed_comparison
-        gate, model_sha256 = apply_rules(scores, limits, comparison), sha256_of(inputs.model / MODEL_FILE)
+        comparison = _compare(champion, scores) if champion else failed_comparison
+        model_sha256 = sha256_of(inputs.model / MODEL_FILE)
         evaluation = Evaluation(
-            verdict=build_verdict(gate, scores, model_sha256=model_sha256, threshold=choice.threshold),
+            verdict=judge(scores, limits, comparison, model_sha256=model_sha256, threshold=choice.threshold),
             scores=scores,
             threshold_choice=choice,
             counts=LevelCounts.pool(result.counts for result in results),
@@ -120,7 +120,12 @@ def _load_champion(base: str | None) -> tuple[Champion | None, Comparison | None
             return Champion.load(folder, name), None
         except InputError as error:
             _log.warning("%s", error)
-            return None, Comparison(name, None, problem="cannot be loaded (roll back to a version that loads)")
+            return None, Comparison(name, problem="cannot be loaded")
+
+
+def _compare(champion: Champion, scores: Sequence[CaseScore]) -> Comparison:
+    unknown = sum(row.sha256_scan not in champion.test_scan_digests for row in with_lesion(scores))
+    return Comparison.from_scores(scores, champion.name, unknown_cases=unknown)
 
 
 def _read_training(model: Path) -> Mapping[str, Any]:

@@ -114,18 +114,21 @@ class ThresholdChoice:
     """The threshold chosen on the validation cases."""
 
     threshold: float  # one of `THRESHOLDS`, exact in float32; probabilities at or above it are lesion
-    validation_dice: float  # mean Dice of the validation cases at the threshold
+    validation_dice: float  # mean Dice of the validation cases with lesion at the threshold
     curve: NDArray[np.float64]  # (255,) the same at each of `THRESHOLDS`
 
 
 def choose_threshold(cases: Sequence[LevelCounts]) -> ThresholdChoice:
-    """Choose the threshold with the highest mean Dice over cases; of several, the closest to 0.5.
+    """Choose the threshold with the highest mean Dice over the cases with lesion; of several, the closest to 0.5.
 
     Raises:
-        CohortError: there are no cases.
+        CohortError: no case has lesion.
     """
+    count, cases = len(cases), [case for case in cases if case.lesion.any()]
     if not cases:
-        raise CohortError("the validation split is empty; expected a case to choose the threshold on; add scans")
+        raise CohortError(
+            f"no validation case of {count} has lesion; expected one to choose the threshold on; add scans with lesion"
+        )
     curve = np.mean([[case.confusion(threshold).dice for threshold in THRESHOLDS] for case in cases], axis=0)
     index = min(np.flatnonzero(curve == curve.max()), key=lambda candidate: abs(THRESHOLDS[candidate] - 0.5))
     return ThresholdChoice(float(THRESHOLDS[index]), float(curve[index]), curve)

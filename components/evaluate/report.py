@@ -3,7 +3,6 @@
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import fmean
 from typing import NamedTuple
 
 import numpy as np
@@ -40,8 +39,7 @@ def write_report(path: Path, evaluation: Evaluation, overlays: Path) -> None:
         choice=evaluation.threshold_choice,
         scores=scores,
         metrics=evaluation.summary(),
-        mean=lambda name: fmean(getattr(row, name) for row in scores),
-        pictures=_worst_median_best(scores, overlays),
+        pictures=_worst_median_best(worst_first(evaluation.with_lesion) or scores, overlays),
         threshold_plot=plot_threshold(evaluation.threshold_choice),
         volume_plot=plot_dice_by_volume(scores) if scores else None,
         bland_altman_plot=plot_bland_altman(scores) if scores else None,

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,24 +30,35 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class CaseScore:
-    """The metrics of one case on the scan's own voxels. Rates run from 0 to 1, volumes are in milliliters.
-
-    `round_trip_dice` is that of `components.ct.round_trip`, `champion_dice` that of the served version, None without
-    one. `all_background_*` score a prediction without any lesion, to show why no rule uses accuracy.
-    """
+class GateCase:
+    """What the gate's rules read of a test case. Dice runs from 0 to 1, volumes are in milliliters."""
 
     case_id: str
     patient_id: str
     site: str
-    intensity: str
-    slices: int
     lesion_ml: float
     predicted_ml: float
+    dice: float  # without lesion a convention, 1 or 0, which enters no mean
+    champion_dice: float | None  # of the served version, None without one
+    sha256_scan: str
+    sha256_mask: str
+
+
+Row = TypeVar("Row", bound=GateCase)
+
+
+@dataclass(frozen=True)
+class CaseScore(GateCase):
+    """All metrics of one case on the scan's own voxels. Rates run from 0 to 1, volumes are in milliliters.
+
+    `round_trip_dice` is that of `components.ct.round_trip`. `all_background_*` score a prediction without any lesion,
+    to show why no rule uses accuracy.
+    """
+
+    intensity: str
+    slices: int
     volume_error_ml: float
-    dice: float
     round_trip_dice: float
-    champion_dice: float | None
     surface_dice: float
     hd95_mm: float
     iou: float
@@ -59,8 +71,6 @@ class CaseScore:
     accuracy: float
     all_background_dice: float
     all_background_accuracy: float
-    sha256_scan: str
-    sha256_mask: str
 
 
 @dataclass(frozen=True)
@@ -129,6 +139,11 @@ def write_scores(folder: Path, scores: Sequence[CaseScore]) -> None:
         table = csv.DictWriter(file, [field.name for field in fields(CaseScore)], lineterminator="\n")
         table.writeheader()
         table.writerows(asdict(row) for row in worst_first(scores))
+
+
+def with_lesion(scores: Sequence[Row]) -> list[Row]:
+    """Select the cases with lesion, the only ones whose Dice measures a model; a volume of NaN counts as lesion."""
+    return [row for row in scores if row.lesion_ml != 0]
 
 
 def worst_first(scores: Sequence[CaseScore]) -> list[CaseScore]:

@@ -1,85 +1,57 @@
-"""The gate's verdict as data: rules with values and limits, the judged model, and the scans it was tested on."""
+"""The gate's verdict as data: the scores and limits it rests on, from which everything else follows."""
 
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, fields
+from functools import cached_property
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
 
-from components.evaluate.scores import CaseScore
+from components.evaluate.cohort import Comparison
+from components.evaluate.limits import GateLimits
+from components.evaluate.rules import AppliedRules, Rule, apply_rules
+from components.evaluate.scores import GateCase, with_lesion
 from components.runtime.errors import InputError
 from components.runtime.files import atomic_write
 from serving.versions.layout import VERDICT_FILE
 
 
 @dataclass(frozen=True)
-class Rule:
-    """A condition on one number. It fails closed: it does not hold without a finite value and limit."""
-
-    name: str  # stable, such as "mean_dice"
-    what: str  # description of the number, such as "mean Dice over 10 test cases"
-    value: float | None  # unrounded; None if it cannot be computed
-    limit: float  # a value equal to it passes
-    at_least: bool = True  # whether the limit is a lower bound
-
-    @property
-    def margin(self) -> float | None:
-        """Distance of the value from the limit, negative if the rule fails; None without finite numbers."""
-        if self.value is None or not (math.isfinite(self.value) and math.isfinite(self.limit)):
-            return None
-        return self.value - self.limit if self.at_least else self.limit - self.value
-
-    @property
-    def passed(self) -> bool:
-        """Whether the rule holds."""
-        return self.margin is not None and self.margin >= 0
-
-    @property
-    def reason(self) -> str:
-        """The rule and its outcome as a clause."""
-        if self.value is None or self.margin is None:
-            bound = "at least" if self.at_least else "at most"
-            return f"{self.what}: no finite value; expected {bound} {self.limit:g}"
-        value, limit = _distinct_digits(self.value, self.limit)
-        if self.passed:
-            return f"{self.what} is {value}, which meets the limit of {limit}"
-        return f"{self.what} is {value}, {'below' if self.at_least else 'above'} the limit of {limit}"
-
-
-@dataclass(frozen=True)
-class AppliedRules:
-    """The rules that apply, and remarks on those that do not."""
-
-    rules: list[Rule] = field(default_factory=list)
-    not_applied: list[str] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class VerdictCase:
-    """A test case behind the verdict, with the digests of its files."""
-
-    case_id: str
-    sha256_scan: str
-    sha256_mask: str
-    dice: float
-
-
-@dataclass(frozen=True)
 class Verdict:
-    """Whether a model may be exported."""
+    """Whether a model may be exported. The fields are what the gate judged by; all properties follow from them."""
 
-    rules: tuple[Rule, ...]
     model_sha256: str  # of the judged `model.keras`
     threshold: float  # probability from which a voxel counts as lesion
-    test_dice: float  # mean Dice of the test cases, 0 without any
-    cases: tuple[VerdictCase, ...]
-    not_applied: tuple[str, ...] = ()  # remarks, such as why a rule was not applied
+    limits: GateLimits
+    cases: tuple[GateCase, ...]  # the test cases, with numbers in place of patient ids
+    comparison: Comparison | None = None  # None for a first model
+
+    @cached_property
+    def _applied(self) -> AppliedRules:
+        return apply_rules(self.cases, self.limits, self.comparison)
+
+    @property
+    def rules(self) -> list[Rule]:
+        """The rules that apply."""
+        return self._applied.rules
+
+    @property
+    def not_applied(self) -> list[str]:
+        """Remarks, such as why a rule was not applied."""
+        return self._applied.not_applied
+
+    @property
+    def test_dice(self) -> float:
+        """Mean Dice of the test cases with lesion; 0 without any, or without a finite mean."""
+        value = self.rules[0].value
+        return value if value is not None and math.isfinite(value) else 0.0
 
     @property
     def passed(self) -> bool:
-        """Whether there are cases and rules, and every rule holds."""
-        return bool(self.cases and self.rules) and all(rule.passed for rule in self.rules)
+        """Whether every rule holds; the first one, on the mean Dice, fails without a case with lesion."""
+        return all(rule.passed for rule in self.rules)
 
     @property
     def verdict(self) -> Literal["pass", "fail"]:
@@ -89,11 +61,10 @@ class Verdict:
     @property
     def reasons(self) -> list[str]:
         """The rules that fail; for a pass, all rules."""
-        if not self.rules:
-            return ["no rule was applied"]
-        if not self.cases:
-            return ["no test case was judged"]
-        return [rule.reason for rule in self.rules if rule.passed == self.passed]
+        reasons = [rule.reason for rule in self.rules if rule.passed == self.passed]
+        if with_lesion(self.cases):
+            return reasons
+        return [f"no test case of {len(self.cases)} has lesion, so the model cannot be judged", *reasons]
 
     @property
     def sentence(self) -> str:
@@ -103,87 +74,114 @@ class Verdict:
         also = f" ({rules} also {'met' if self.passed else 'failed'})" if others else ""
         return f"{'Passed' if self.passed else 'Refused'}: {first}{also}."
 
+    @property
+    def text(self) -> str:
+        """The content of `verdict.json`; numbers that are not finite become null."""
+        rules = [{**asdict(rule), "margin": rule.margin, "passed": rule.passed} for rule in self.rules]
+        summary = {"verdict": self.verdict, "reasons": self.reasons, "test_dice": self.test_dice, "rules": rules}
+        content = {**summary, "not_applied": self.not_applied, **asdict(self)}
+        return json.dumps(_nullify(content), indent=2, allow_nan=False) + "\n"
+
+    @property
+    def sha256(self) -> str:
+        """Digest of `verdict.json`, by which export recognizes it."""
+        return sha256(self.text.encode()).hexdigest()
+
     def write(self, folder: Path) -> None:
-        """Write `verdict.json` into `folder`; numbers that are not finite become null."""
-        rules = [
-            {
-                **asdict(rule),
-                "value": rule.value if rule.value is not None and math.isfinite(rule.value) else None,
-                "limit": rule.limit if math.isfinite(rule.limit) else None,
-                "margin": rule.margin,
-                "passed": rule.passed,
-            }
-            for rule in self.rules
-        ]
-        content = {"verdict": self.verdict, "reasons": self.reasons, **asdict(self), "rules": rules}
+        """Write `verdict.json` into `folder`."""
         with atomic_write(folder / VERDICT_FILE) as temporary:
-            temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
+            temporary.write_text(self.text)
 
 
-def build_verdict(gate: AppliedRules, scores: Sequence[CaseScore], *, model_sha256: str, threshold: float) -> Verdict:
-    """Bind rules to the model and the test cases they were computed from."""
-    cases = tuple(VerdictCase(row.case_id, row.sha256_scan, row.sha256_mask, row.dice) for row in scores)
-    test_dice = math.fsum(case.dice for case in cases) / len(cases) if cases else 0.0
-    return Verdict(tuple(gate.rules), model_sha256, threshold, test_dice, cases, tuple(gate.not_applied))
+def judge(
+    scores: Sequence[GateCase],
+    limits: GateLimits,
+    comparison: Comparison | None = None,
+    *,
+    model_sha256: str,
+    threshold: float,
+) -> Verdict:
+    """Apply the gate to the test cases' scores. An exported version has the verdict, so it names no patient."""
+    numbers = {patient: f"{number:06}" for number, patient in enumerate(sorted({row.patient_id for row in scores}), 1)}
+    names = [field.name for field in fields(GateCase)]
+    cases = tuple(
+        GateCase(**{name: getattr(row, name) for name in names} | {"patient_id": numbers[row.patient_id]})
+        for row in scores
+    )
+    return Verdict(model_sha256, threshold, limits, cases, comparison)
 
 
 def read_verdict(path: Path) -> Verdict:
-    """Read `verdict.json` and apply its rules again.
+    """Read `verdict.json` and judge its scores by its limits again.
 
     Raises:
-        InputError: the file is missing or malformed, or its rules contradict the verdict it states.
+        InputError: the file is missing or malformed, or states anything that does not follow from its scores.
     """
     try:
         content = json.loads(path.read_text())
         verdict = _parse(content)
-        recorded = content["verdict"]
+        expected = json.loads(verdict.text)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); run the evaluate step first") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (InputError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path}: not a verdict ({type(error).__name__}: {error}); run evaluate again") from error
-    if recorded != verdict.verdict:
-        raise InputError(f"{path}: states {recorded!r}, but its rules give {verdict.verdict!r}; run evaluate again")
+    edited = sorted(name for name in expected.keys() | content.keys() if expected.get(name) != content.get(name))
+    if edited:
+        raise InputError(
+            f"{path}: {', '.join(edited)} stated otherwise than its scores and limits give, {verdict.verdict!r}; "
+            "expected the file as evaluate wrote it; run evaluate again"
+        )
     return verdict
 
 
-def require_pass(path: Path, model_sha256: str) -> Verdict:
-    """Read the verdict and require that it passes the model with this digest.
+def require_pass(path: Path, *, model_sha256: str, verdict_sha256: str) -> Verdict:
+    """Read the verdict and require that it passes the model.
+
+    Args:
+        path: the `verdict.json` of evaluate.
+        model_sha256: digest of the model to export.
+        verdict_sha256: digest of the file when evaluate wrote it.
 
     Raises:
-        InputError: there is no valid verdict, it is on another model, or it refuses this one.
+        InputError: there is no valid verdict, it was edited, it is on another model, or it refuses this one.
     """
     verdict = read_verdict(path)
-    if not model_sha256 or verdict.model_sha256 != model_sha256:
+    if verdict.model_sha256 != model_sha256:
         raise InputError(
             f"{path}: verdict on model {verdict.model_sha256[:12]}…; expected {model_sha256[:12]}…; "
             "evaluate the model to be exported"
         )
     if not verdict.passed:
         raise InputError(f"{path}: the gate refuses this model: {'; '.join(verdict.reasons)}")
+    if sha256(path.read_bytes()).hexdigest() != verdict_sha256:
+        raise InputError(
+            f"{path}: has another SHA-256 than evaluate returned ({verdict_sha256[:12]}…): it was edited or is of "
+            "another evaluation; run evaluate again"
+        )
     return verdict
 
 
 def _parse(content: dict[str, Any]) -> Verdict:
-    rules = []
-    for row in content["rules"]:
-        value = None if row["value"] is None else float(row["value"])
-        limit = math.nan if row["limit"] is None else float(row["limit"])
-        if not isinstance(row["at_least"], bool):
-            raise TypeError(f"at_least is {row['at_least']!r}")
-        rules.append(Rule(str(row["name"]), str(row["what"]), value, limit, row["at_least"]))
-    return Verdict(
-        tuple(rules),
-        str(content["model_sha256"]),
-        float(content["threshold"]),
-        float(content["test_dice"]),
-        tuple(VerdictCase(**row) for row in content["cases"]),
-        tuple(str(line) for line in content.get("not_applied", [])),
+    """Build the verdict from its fields; the caller compares the rest."""
+    threshold, limits, comparison = content["threshold"], content["limits"], content["comparison"]
+    if not 0 < threshold < 1:
+        raise ValueError(f"threshold is {threshold}; expected a number between 0 and 1")
+    volumes_and_dice = ("lesion_ml", "predicted_ml", "dice")
+    cases = tuple(
+        GateCase(**{**row, **{name: math.nan for name in volumes_and_dice if row[name] is None}})
+        for row in content["cases"]
     )
+    if comparison is not None:
+        champion = {name: comparison[name] for name in ("name", "problem", "unknown_cases")}
+        comparison = Comparison.from_scores(cases, **champion)
+    limits = GateLimits(**{**limits, "hard_cases": tuple(limits["hard_cases"])})
+    return Verdict(str(content["model_sha256"]), threshold, limits, cases, comparison)
 
 
-def _distinct_digits(value: float, limit: float) -> tuple[str, str]:
-    """Format both with four digits, or with all digits where four would hide a difference."""
-    short = f"{value:.4f}", f"{limit:g}"
-    if float(short[0]) == float(short[1]) and value != limit:
-        return repr(value), repr(limit)
-    return short
+def _nullify(value: Any) -> Any:
+    """Replace numbers that are not finite, at any depth, by None."""
+    if isinstance(value, dict):
+        return {name: _nullify(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_nullify(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -14,13 +14,14 @@ def export(
     shards: dsl.Input[dsl.Dataset],
     version: dsl.Output[dsl.Model],
     model_base: str,
+    verdict_sha256: str,
     model_name: str = "lung-infection",
     signing_key_file: Optional[str] = None,  # noqa: UP045 - kfp reads no other spelling
 ) -> NamedTuple("Outputs", version_dir=str, manifest_sha256=str):  # type: ignore[valid-type]
     """Publish the model as the next version for TensorFlow Serving.
 
-    Refuses unless the evaluation holds a passing verdict on this model, and the exported files return the model's own
-    numbers.
+    Refuses unless the evaluation holds a passing verdict on this model, as evaluate wrote it, and the exported files
+    return the model's own numbers.
 
     Args:
         model: The trained model.
@@ -30,6 +31,7 @@ def export(
             the version folder; KFP records no gs:// URI outside the run's own folder, so see `location` for those.
         model_base: Folder of the model's versions, such as a mounted volume's /models/lung-infection, or
             gs://bucket/prefix.
+        verdict_sha256: SHA-256 of verdict.json, from evaluate; an edited verdict is refused.
         model_name: Name under which the model is served.
         signing_key_file: PEM of an elliptic curve key, such as a mounted secret, to sign with; None leaves the
             version unsigned.
@@ -50,6 +52,7 @@ def export(
             evaluation=Path(evaluation.path),
             shards=Path(shards.path),
             model_base=model_base,
+            verdict_sha256=verdict_sha256,
             model_name=model_name,
             signing_key=Path(signing_key_file) if signing_key_file else None,
         )

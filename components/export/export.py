@@ -48,7 +48,14 @@ class ExportedVersion:
 
 
 def export_version(
-    *, model: Path, evaluation: Path, shards: Path, model_base: str, model_name: str, signing_key: Path | None = None
+    *,
+    model: Path,
+    evaluation: Path,
+    shards: Path,
+    model_base: str,
+    verdict_sha256: str,
+    model_name: str,
+    signing_key: Path | None = None,
 ) -> ExportedVersion:
     """Publish a trained model as the next version under `model_base`.
 
@@ -57,14 +64,15 @@ def export_version(
         evaluation: output of evaluate, with the verdict on this model.
         shards: output of slice, whose test slices the parity check uses.
         model_base: folder of the model's versions, or `gs://bucket/prefix`.
+        verdict_sha256: digest of `verdict.json` when evaluate wrote it.
         model_name: name under which the model is served.
         signing_key: PEM of an elliptic curve key to sign the version with; None leaves it unsigned.
 
     Raises:
-        InputError: there is no passing verdict on this model, or the parity check fails.
+        InputError: there is no passing verdict on this model as evaluate wrote it, or the parity check fails.
     """
     weights = model / MODEL_FILE
-    verdict = require_pass(evaluation / VERDICT_FILE, sha256_of(weights))
+    verdict = require_pass(evaluation / VERDICT_FILE, model_sha256=sha256_of(weights), verdict_sha256=verdict_sha256)
     network = load_model(weights)
     size = Split.read(shards).image_size
     slices_hu = np.stack([record["slice_hu"] for record in islice(read_split(shards, "test", size), _PARITY_SLICES)])

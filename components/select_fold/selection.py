@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from components.assign_folds.folds import FOLDS_FILE
+from components.runtime.errors import InputError
 from components.runtime.files import atomic_folder
 from components.slice.split import SPLITS, Split
 
@@ -18,8 +19,13 @@ def select_fold(shards: Path, assignment: Path, output: Path, *, number: int) ->
         assignment: output of assign_folds.
         output: folder, written atomically.
         number: of the fold, from 1.
+
+    Raises:
+        InputError: there is no fold of this number.
     """
     folds = json.loads((assignment / FOLDS_FILE).read_text())
+    if not 1 <= number <= len(folds):
+        raise InputError(f"number is {number}; expected a fold from 1 to {len(folds)}")
     test, validation = number - 1, number % len(folds)
     cases = {
         "train": sorted(case for index, fold in enumerate(folds) if index not in (test, validation) for case in fold),

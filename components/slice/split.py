@@ -1,4 +1,4 @@
-"""The split of a cohort into train, validation and test: by patient, stratified by lesion burden."""
+"""The split of a cohort into train, validation and test: by patient, stratified by lesion burden, lesion in each."""
 
 import json
 from collections import defaultdict
@@ -42,10 +42,10 @@ class Split:
 
 
 def split_by_patient(cases: Iterable[Case], burden: Mapping[str, float], seed: int) -> dict[str, list[str]]:
-    """Split cases 60/20/20 by patient, with low and high lesion burdens in each split.
+    """Split cases 60/20/20 by patient, with low and high lesion burdens and a patient with lesion in each split.
 
     The patients, ordered by burden, form as many strata as there are patients to hold out. The seed draws one patient
-    of each stratum for validation and another for test.
+    of each stratum for validation and another for test; of the last stratum, patients with lesion.
 
     Args:
         cases: the cohort.
@@ -53,7 +53,7 @@ def split_by_patient(cases: Iterable[Case], burden: Mapping[str, float], seed: i
         seed: of the draw.
 
     Raises:
-        CohortError: fewer than three patients.
+        CohortError: fewer than three patients, or fewer with lesion.
     """
     scans = group_by_patient(cases, burden)
     if len(scans) < len(SPLITS):
@@ -61,10 +61,15 @@ def split_by_patient(cases: Iterable[Case], burden: Mapping[str, float], seed: i
             f"{len(scans)} patients ({', '.join(sorted(scans)) or 'none'}); expected at least {len(SPLITS)} for train, "
             "validation and test; add scans"
         )
+    affected = require_lesions(scans, burden, len(SPLITS), "train, validation and test")
     draw = np.random.default_rng(seed)
     patients: dict[str, list[str]] = {name: [] for name in SPLITS}
-    for stratum in np.array_split(np.array(list(scans), dtype=object), max(1, round(_HELD_OUT * len(scans)))):
-        validation, test, *train = draw.permutation(stratum)
+    strata = np.array_split(np.array(list(scans), dtype=object), max(1, round(_HELD_OUT * len(scans))))
+    for stratum in strata:
+        order = list(draw.permutation(stratum))
+        if stratum is strata[-1]:
+            order.sort(key=lambda patient: patient not in affected)  # stable: the draw decides among equals
+        validation, test, *train = order
         patients["validation"].append(validation)
         patients["test"].append(test)
         patients["train"].extend(train)
@@ -77,6 +82,17 @@ def group_by_patient(cases: Iterable[Case], burden: Mapping[str, float]) -> dict
     for case in cases:
         scans[case.patient_id].append(case.case_id)
     return dict(sorted(scans.items(), key=lambda item: (np.mean([burden.get(case, 0) for case in item[1]]), item[0])))
+
+
+def require_lesions(scans: Mapping[str, list[str]], burden: Mapping[str, float], count: int, parts: str) -> set[str]:
+    """Return the patients with lesion; raise `CohortError` if there are fewer than `count`, one for each of `parts`."""
+    affected = {patient for patient, case_ids in scans.items() if any(burden.get(case, 0) > 0 for case in case_ids)}
+    if len(affected) < count:
+        raise CohortError(
+            f"{len(affected)} of {len(scans)} patients with lesion ({', '.join(sorted(affected)) or 'none'}); expected "
+            f"one or more in each of {parts}; check the masks, or add scans with lesion"
+        )
+    return affected
 
 
 def require_patients_apart(cases: Iterable[Case], parts: Mapping[str, Iterable[str]]) -> None:

@@ -22,7 +22,7 @@ def summarize_folds(
         evaluations: Output of evaluate for each fold, in any order.
         table: cases.csv, every case of the cohort with its fold and scores.
         report: HTML page with the folds, the mean with its interval, and every case.
-        metrics: Mean over folds with standard deviation, and mean over cases with interval.
+        metrics: Mean over folds with standard deviation, and mean over cases with interval, of the cases with lesion.
 
     Returns:
         mean_dice: Mean of the folds' mean Dice.

@@ -27,10 +27,20 @@ class FoldScores:
     rows: list[dict[str, str]]  # of the evaluations' score tables, with `fold` as the first column
 
     @property
+    def with_lesion(self) -> list[dict[str, str]]:
+        """The cases with lesion, the only ones whose Dice measures a network."""
+        return [row for row in self.rows if float(row["lesion_ml"]) != 0]
+
+    @property
+    def without_lesion(self) -> list[dict[str, str]]:
+        """The cases without lesion."""
+        return [row for row in self.rows if float(row["lesion_ml"]) == 0]
+
+    @property
     def folds(self) -> dict[str, list[float]]:
-        """The Dice of each case, by fold."""
+        """The Dice of each case with lesion, by fold."""
         folds: dict[str, list[float]] = {}
-        for row in self.rows:
+        for row in self.with_lesion:
             folds.setdefault(row["fold"], []).append(float(row["dice"]))
         return folds
 
@@ -47,17 +57,26 @@ class FoldScores:
 
     @property
     def case_mean(self) -> float:
-        """The mean Dice of all cases."""
-        return fmean(float(row["dice"]) for row in self.rows)
+        """The mean Dice of all cases with lesion."""
+        return fmean(float(row["dice"]) for row in self.with_lesion)
 
     @property
     def interval(self) -> Interval | None:
         """The 95 % interval of `case_mean`, by bootstrap over patients; None for fewer than two."""
-        return mean_interval([row["patient_id"] for row in self.rows], [float(row["dice"]) for row in self.rows])
+        rows = self.with_lesion
+        return mean_interval([row["patient_id"] for row in rows], [float(row["dice"]) for row in rows])
+
+    @property
+    def false_positive_ml(self) -> float | None:
+        """The largest volume predicted in a case without lesion; None if all have lesion."""
+        return max((float(row["predicted_ml"]) for row in self.without_lesion), default=None)
 
     def summary(self) -> dict[str, float]:
         """The step's metrics."""
         metrics = {"mean_dice": self.mean, "sd_dice": self.sd, "case_mean_dice": self.case_mean}
+        metrics |= {"cases": len(self.rows), "cases_with_lesion": len(self.with_lesion)}
+        if self.false_positive_ml is not None:
+            metrics["false_positive_ml"] = self.false_positive_ml
         if self.interval:
             metrics |= {"dice_low_95": self.interval.low, "dice_high_95": self.interval.high}
         return metrics
@@ -71,7 +90,7 @@ def read_fold_scores(assignment: Path, evaluations: Sequence[Path]) -> FoldScore
         evaluations: output of evaluate for each fold.
 
     Raises:
-        InputError: an evaluation is missing, or a case is not in one test fold.
+        InputError: an evaluation is missing, a case is not in one test fold, or a fold has no case with lesion.
     """
     folds = json.loads((assignment / FOLDS_FILE).read_text())
     fold_of_case = {case: str(number) for number, fold in enumerate(folds, 1) for case in fold}
@@ -93,7 +112,11 @@ def read_fold_scores(assignment: Path, evaluations: Sequence[Path]) -> FoldScore
     if duplicates or not rows:
         problem = f"{', '.join(duplicates)} tested twice" if duplicates else "no case tested"
         raise InputError(f"cross-validation: {problem}; expected every case in one test fold; check the folds")
-    return FoldScores(sorted(rows, key=lambda row: (int(row["fold"]), row["case_id"])))
+    fold_scores = FoldScores(sorted(rows, key=lambda row: (int(row["fold"]), row["case_id"])))
+    without = sorted({row["fold"] for row in rows} - fold_scores.folds.keys(), key=int)
+    if without:
+        raise InputError(f"cross-validation: fold {', '.join(without)} has no case with lesion; expected one or more")
+    return fold_scores
 
 
 def write_fold_scores(fold_scores: FoldScores, table: Path, report: Path) -> None:
@@ -107,5 +130,5 @@ def write_fold_scores(fold_scores: FoldScores, table: Path, report: Path) -> Non
     template = Path(__file__).parent / "report.html.jinja"
     write_page(report, template, scores=fold_scores, folds=folds, worst_first=worst_first)
     for fold, (mean, *_, count) in folds.items():
-        _log.info("fold %s: mean Dice %.3f of %d cases", fold, mean, count)
+        _log.info("fold %s: mean Dice %.3f of %d cases with lesion", fold, mean, count)
     _log.info("mean over folds %.3f ± %.3f", fold_scores.mean, fold_scores.sd)

@@ -1,5 +1,6 @@
 """Statistics over test cases: groups, the worst decile, intervals over patients, and the slice AUC."""
 
+import tracemalloc
 from itertools import product
 from statistics import fmean, median
 
@@ -29,10 +30,12 @@ def test_the_groups_are_all_easy_sites_intensities_and_thirds():
         case_score(0.5, "x", site="a", lesion_ml=1.0),
         case_score(0.6, "y", site="a", intensity="windowed", lesion_ml=2.0),
         case_score(0.8, "z", site="b", lesion_ml=30.0),
+        case_score(1.0, "healthy", site="b", lesion_ml=0.0),
+        case_score(1.0, "other", site="c", lesion_ml=0.0),
     ]
     by_name = {group.name: group for group in group_scores(scores, hard_cases=["hard"])}
     assert list(by_name) == [
-        "all test cases",
+        "all test cases with lesion",
         "without 1 hard case",
         "site a",
         "site b",
@@ -42,19 +45,19 @@ def test_the_groups_are_all_easy_sites_intensities_and_thirds():
         "middle lesion (2 to 2 mL)",
         "most lesion (30 to 30 mL)",
     ]
-    assert by_name["all test cases"].mean == pytest.approx(0.5)
+    assert by_name["all test cases with lesion"].mean == pytest.approx(0.5)
     assert by_name["without 1 hard case"].mean == pytest.approx(fmean([0.5, 0.6, 0.8]))
     assert by_name["site b"].mean == pytest.approx(0.45)
     assert by_name["least lesion (0.1 to 1 mL)"].cases == 2
 
 
-def test_an_empty_cohort_has_no_groups():
-    assert group_scores([]) == []
+def test_a_cohort_without_lesion_has_no_groups():
+    assert group_scores([]) == group_scores([case_score(1.0, lesion_ml=0.0)]) == []
 
 
 def test_a_hard_case_outside_the_test_cases_changes_nothing():
     names = [group.name for group in group_scores([case_score(0.5)], hard_cases=["elsewhere"])]
-    assert names[0] == "all test cases"
+    assert names[0] == "all test cases with lesion"
     assert not any("hard" in name for name in names)
 
 
@@ -85,6 +88,19 @@ def test_the_interval_is_reproducible_and_independent_of_the_order():
     first = mean_interval(["a", "b", "c"], [0.1, 0.5, 0.7])
     assert first == mean_interval(["a", "b", "c"], [0.1, 0.5, 0.7])
     assert first == mean_interval(["c", "a", "b"], [0.7, 0.1, 0.5])
+
+
+def test_the_interval_of_many_patients_needs_little_memory_and_has_the_numbers_of_one_draw():
+    count = 10_000
+    values = np.random.default_rng(0).uniform(0, 1, count)
+    tracemalloc.start()
+    interval = mean_interval([f"{index:05}" for index in range(count)], list(values))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 50e6
+    draws = np.random.default_rng(0).integers(count, size=(2000, count))
+    low, high = np.quantile(values[draws].mean(axis=1), [0.025, 0.975])
+    assert (interval.low, interval.high) == (pytest.approx(low, abs=1e-12), pytest.approx(high, abs=1e-12))
 
 
 @pytest.mark.parametrize("patients", [[], ["one"], ["one", "one"]])

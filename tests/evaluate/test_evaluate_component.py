@@ -2,12 +2,14 @@
 
 import json
 from dataclasses import fields
+from pathlib import Path
 
 import pytest
 from kfp import dsl
 
 from components.evaluate.component import evaluate
-from components.evaluate.rules import GateLimits
+from components.evaluate.limits import GateLimits
+from components.runtime.files import sha256_of
 
 
 @pytest.fixture
@@ -23,8 +25,9 @@ def run(cohort, tmp_path):
 
 
 def test_the_outputs_are_finite_metrics_a_curve_a_confusion_matrix_and_two_pages(run):
-    (verdict, test_dice), outputs = run()
+    (verdict, test_dice, verdict_sha256), outputs = run()
     assert (verdict, test_dice) == ("pass", 1.0)
+    assert verdict_sha256 == sha256_of(Path(outputs["evaluation"].path) / "verdict.json")
     assert outputs["metrics"].metadata["test_dice"] == 1.0
     json.dumps(outputs["metrics"].metadata, allow_nan=False)
     classification = outputs["classification"].metadata

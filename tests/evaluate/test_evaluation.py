@@ -14,7 +14,7 @@ from components.ct.inference import keras_network
 from components.evaluate.evaluate import Inputs, Outputs, evaluate_model
 from components.evaluate.evaluation import Evaluation
 from components.evaluate.labeled_scan import SplitCases
-from components.evaluate.rules import GateLimits
+from components.evaluate.limits import GateLimits
 from components.evaluate.scores import count_levels, score_case
 from components.evaluate.verdict import require_pass
 from components.runtime.errors import CohortError, InputError, VolumeError
@@ -39,14 +39,16 @@ def test_a_network_that_predicts_the_lesion_passes_and_may_be_exported(cohort):
     assert evaluation.verdict.verdict == "pass"
     assert evaluation.verdict.test_dice > 0.9
     path = cohort.cases.parent / "evaluation" / "verdict.json"
-    assert require_pass(path, sha256_of(cohort.model / "model.keras")) == evaluation.verdict
+    model_sha256 = sha256_of(cohort.model / "model.keras")
+    verdict = require_pass(path, model_sha256=model_sha256, verdict_sha256=evaluation.verdict.sha256)
+    assert verdict == evaluation.verdict
 
 
 def test_a_network_that_predicts_no_lesion_fails_despite_high_accuracy(cohort):
     step_network(at_hu=5000).save(cohort.model / "model.keras")
     evaluation = evaluate(cohort)
     assert evaluation.verdict.verdict == "fail"
-    assert evaluation.verdict.test_dice == pytest.approx(1 / 3)  # only the healthy case scores 1
+    assert evaluation.verdict.test_dice == 0.0  # the healthy case, which scores 1, does not count
     assert min(row.accuracy for row in evaluation.scores) > 0.85
     assert all(row.dice == row.all_background_dice for row in evaluation.scores)
 
@@ -90,7 +92,29 @@ def test_metrics_are_finite_with_and_without_test_cases(cohort):
     evaluation = evaluate(cohort)
     assert evaluation.verdict.verdict == "fail"
     assert all(math.isfinite(value) for value in evaluation.summary().values())
-    assert "no test case was judged" in (cohort.cases.parent / "report.html").read_text()
+    assert "no test case of 0 has lesion" in (cohort.cases.parent / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("test", "reason"),
+    [
+        (["test_healthy"], "no test case of 1 has lesion"),
+        (["test_1", "test_healthy"], "mean Dice over 1 test case with lesion is 0.0000"),
+    ],
+)
+def test_a_network_that_predicts_nothing_is_refused_whatever_share_of_test_cases_is_empty(cohort, test, reason):
+    step_network(at_hu=5000).save(cohort.model / "model.keras")
+    Split({"train": ["train_1"], "validation": ["validation_1"], "test": test}, 32, 0).write(cohort.shards)
+    evaluation = evaluate(cohort)
+    assert (evaluation.verdict.verdict, evaluation.verdict.test_dice) == ("fail", 0.0)
+    assert reason in evaluation.verdict.sentence
+    metrics = evaluation.summary()
+    assert (metrics["test_cases"], metrics["test_cases_with_lesion"]) == (len(test), len(test) - 1)
+    assert metrics["test_false_positive_ml"] == 0
+    assert not {1.0} & {value for name, value in metrics.items() if "dice" in name and "round_trip" not in name}
+    report, card = ((cohort.cases.parent / name).read_text() for name in ("report.html", "model_card.md"))
+    assert "in 1 test case without lesion" in report
+    assert f"{len(test) - 1} of {len(test)} test cases have lesion" in card
 
 
 def test_the_same_inputs_give_identical_files(cohort):
@@ -128,11 +152,11 @@ def test_the_report_is_self_contained(cohort):
     evaluate(cohort)
     text = (cohort.cases.parent / "report.html").read_text()
     page = _Page(text)
-    # Three overlays, each repeated without outlines, and seven plots.
-    assert sum(link.startswith("data:image/png") for link in page.links) == 3
-    assert sum(link.startswith("#scan-") for link in page.links) == 3
+    # Overlays of the two cases with lesion, each repeated without outlines, and seven plots.
+    assert sum(link.startswith("data:image/png") for link in page.links) == 2
+    assert sum(link.startswith("#scan-") for link in page.links) == 2
     assert sum(link.startswith("data:image/svg") for link in page.links) == 7
-    assert len(page.links) == 13
+    assert len(page.links) == 11
     assert len(page.alternatives) == 7
     assert all(page.alternatives)
     assert len(text) < 5_000_000
@@ -142,7 +166,7 @@ def test_the_report_starts_with_the_verdict_and_compares_accuracy_with_all_backg
     step_network(at_hu=5000).save(cohort.model / "model.keras")
     evaluate(cohort)
     text = " ".join((cohort.cases.parent / "report.html").read_text().split())
-    assert text.index("Refused: mean Dice over 3 test cases is 0.3333") < text.index("<table")
+    assert text.index("Refused: mean Dice over 2 test cases with lesion is 0.0000") < text.index("<table")
     assert "below the limit of 0.5" in text
     assert "All background" in text
     for case_id in ("test_1", "test_2", "test_healthy"):

@@ -10,10 +10,10 @@ from components.evaluate.cohort import Comparison, Interval, group_scores
 from components.evaluate.evaluation import Evaluation
 from components.evaluate.labeled_scan import SplitCases
 from components.evaluate.levels import LevelCounts, choose_threshold
+from components.evaluate.limits import GateLimits
 from components.evaluate.model_card import write_model_card
 from components.evaluate.report import write_report
-from components.evaluate.rules import GateLimits, apply_rules
-from components.evaluate.verdict import build_verdict
+from components.evaluate.verdict import judge
 from components.report.slice_image import overlay_svg
 from tests.evaluate.synthetic_scores import case_score
 from tests.report.browser import DESKTOP, PHONE, chromium, render_page
@@ -43,11 +43,10 @@ def synthetic_evaluation(**limits: float) -> Evaluation:
     draw, counts = np.random.default_rng(0), LevelCounts()
     truth = draw.random((2, 64, 64)) < 0.2
     counts.add(np.clip(0.5 * truth + 0.5 * draw.random(truth.shape), 0, 1).astype(np.float32), truth)
-    comparison = Comparison("version 3", 0.12, Interval(-0.01, 0.3), 2)
-    gate = apply_rules(scores, GateLimits(**limits), comparison)
+    comparison = Comparison("version 3", None, 2, 0.12, Interval(-0.01, 0.3))
     cases = [Case(row.case_id, row.patient_id, row.site, "s", "m", "hu", "b" * 64, "c" * 64) for row in scores]
     return Evaluation(
-        verdict=build_verdict(gate, scores, model_sha256=DIGEST, threshold=0.5),
+        verdict=judge(scores, GateLimits(**limits), comparison, model_sha256=DIGEST, threshold=0.5),
         scores=scores,
         threshold_choice=choose_threshold([counts]),
         counts=counts,
@@ -86,13 +85,15 @@ def test_the_report_fits_a_phone_and_a_desktop_and_requests_nothing(tmp_path, ov
             assert rendering.overflow_px == 0
             assert rendering.result == [6, 3, True]
             assert rendering.text.startswith(
-                "Passed: mean Dice over 5 test cases is 0.6200, which meets the limit of 0.5"
+                "Passed: mean Dice over 4 test cases with lesion is 0.5250, which meets the limit of 0.5"
             )
             for phrase in (
                 "All background",
                 "Worst case: case_0",
-                "Median case: case_2",
-                "Best case: healthy",
+                "Median case: case_1",
+                "Best case: case_3",
+                "mean Dice of 4 test cases with lesion",
+                "in 1 test case without lesion",
                 "without 1 hard case",
                 "of the 128×128 grid",
                 "change of the mean Dice on the same cases against version 3",

@@ -137,12 +137,11 @@ def test_the_threshold_closest_to_a_half_wins_a_tie():
     assert above.threshold == 180 / 256  # the first above 0.7
 
 
-def test_a_case_without_lesion_raises_the_threshold():
-    lesion, healthy = count([0.9, 0.6], [True, True]), count([0.5, 0.1], [False, False])
-    assert choose_threshold([lesion]).threshold == 0.5
-    assert choose_threshold([lesion, healthy]).threshold > 0.5
-
-
-def test_an_empty_validation_split_is_refused():
-    with pytest.raises(CohortError, match="validation"):
-        choose_threshold([])
+def test_cases_without_lesion_do_not_move_the_threshold_and_cannot_choose_one():
+    lesion, healthy = count([0.9, 0.6, 0.6], [True, True, False]), count([0.7, 0.1], [False, False])
+    alone, among = choose_threshold([lesion]), choose_threshold([lesion, *[healthy] * 9])
+    assert (among.threshold, among.validation_dice) == (alone.threshold, alone.validation_dice)
+    assert among.validation_dice == pytest.approx(0.8)
+    for cases in ([], [healthy]):
+        with pytest.raises(CohortError, match=f"no validation case of {len(cases)} has lesion"):
+            choose_threshold(cases)

@@ -4,10 +4,10 @@ import math
 
 import pytest
 
-from components.evaluate.champion import Champion
 from components.evaluate.cohort import Comparison
-from components.evaluate.rules import TRIVIAL_ML, GateLimits, apply_rules
-from components.evaluate.verdict import build_verdict
+from components.evaluate.limits import GateLimits
+from components.evaluate.rules import TRIVIAL_ML, apply_rules
+from components.evaluate.verdict import judge
 from components.runtime.errors import InputError
 from tests.evaluate.synthetic_scores import case_score
 
@@ -23,13 +23,9 @@ GOOD = (
 )
 
 
-def champion_tested_on(*tested_on: str) -> Champion:
-    return Champion("version 3", lambda slices: slices, 128, 0.5, frozenset(tested_on))
-
-
 def failed_rules(scores, limits=STRICT, champion=True) -> list[str]:
-    comparison = Comparison.from_scores(champion_tested_on("b" * 64), list(scores)) if champion else None
-    verdict = build_verdict(apply_rules(scores, limits, comparison), scores, model_sha256="a" * 64, threshold=0.5)
+    comparison = Comparison.from_scores(scores, "version 3") if champion else None
+    verdict = judge(scores, limits, comparison, model_sha256="a" * 64, threshold=0.5)
     failed = [rule.name for rule in verdict.rules if not rule.passed]
     assert verdict.passed == (not failed)
     return failed
@@ -40,17 +36,66 @@ def replaced(scores, **rows):
 
 
 def test_a_model_that_meets_all_seven_rules_passes():
-    gate = apply_rules(GOOD, STRICT, Comparison("version 3", 0.0, problem="cannot be loaded"))
+    gate = apply_rules(GOOD, STRICT, Comparison("version 3", "cannot be loaded"))
     assert {rule.name: rule.what for rule in gate.rules} == {
-        "mean_dice": "mean Dice over 5 test cases",
-        "mean_dice_low": "lower end of the 95 % interval of the mean Dice over 5 patients",
+        "mean_dice": "mean Dice over 4 test cases with lesion",
+        "mean_dice_low": "lower end of the 95 % interval of the mean Dice over 4 patients with lesion",
         "worst_case_dice": "Dice of the worst case (b_1)",
-        "mean_dice of a": "mean Dice of a over 2 test cases",
-        "mean_dice of b": "mean Dice of b over 3 test cases",
+        "mean_dice of a": "mean Dice of a over 2 test cases with lesion",
+        "mean_dice of b": "mean Dice of b over 2 test cases with lesion",
         "false_positive_ml": "largest volume in mL predicted in 1 scan without lesion",
-        "champion": "change of the mean Dice on the same cases against version 3, which cannot be loaded",
+        "champion": "change of the mean Dice on the same cases against version 3, which cannot be loaded "
+        "(restore its files, or move its folder out of the model base to compare with the version before it)",
     }
     assert failed_rules(GOOD) == []
+
+
+def without_lesion(case_id: str, predicted_ml: float = 0.0, **changes):
+    """The score of a case with an empty mask."""
+    dice = float(predicted_ml == 0)
+    changes = {"champion_dice": dice} | changes
+    return case_score(dice, case_id, lesion_ml=0.0, predicted_ml=predicted_ml, lesions=0, **changes)
+
+
+MISSED = case_score(0.0, "missed", site="b", lesion_ml=9.0, predicted_ml=0.0, champion_dice=0.0)
+
+
+@pytest.mark.parametrize(
+    ("scores", "failed", "test_dice"),
+    [
+        ([without_lesion("e")], ["mean_dice"], 0.0),
+        ([without_lesion(f"e_{index}") for index in range(99)], ["mean_dice"], 0.0),
+        ([without_lesion("e"), MISSED], ["mean_dice", "mean_dice of b"], 0.0),
+        (
+            [*(without_lesion(f"e_{index}", site="b") for index in range(99)), MISSED],
+            ["mean_dice", "mean_dice of b"],
+            0.0,
+        ),
+        ([case_score(1.0, "good", site="a"), without_lesion("e", site="b"), MISSED], ["mean_dice of b"], 0.5),
+        ([case_score(0.9, "good"), without_lesion("e", predicted_ml=60.0)], ["false_positive_ml"], 0.9),
+        ([case_score(0.9, "good"), without_lesion("e", predicted_ml=40.0)], [], 0.9),
+    ],
+    ids=["only empty", "99 empty", "empty and missed", "99 empty and missed", "site", "false positives", "good"],
+)
+def test_cases_without_lesion_are_judged_by_false_positives_and_support_no_dice(scores, failed, test_dice):
+    limits = GateLimits(min_dice=0.5, min_site_dice=0.1)
+    assert failed_rules(scores, limits, champion=False) == failed
+    assert judge(scores, limits, model_sha256="a" * 64, threshold=0.5).test_dice == test_dice
+
+
+def test_cases_without_lesion_change_no_interval_and_no_comparison():
+    scores = [case_score(0.6, "a", champion_dice=0.9), case_score(0.8, "b", champion_dice=0.9)]
+    padded = [*scores, *(without_lesion(f"e_{index}") for index in range(9))]
+    limits, names = GateLimits(min_dice_ci=0.1), ("mean_dice", "mean_dice_low", "champion")
+    gates = [apply_rules(rows, limits, Comparison.from_scores(rows, "version 3")) for rows in (scores, padded)]
+    values = [[rule.value for rule in gate.rules if rule.name in names] for gate in gates]
+    assert values[0] == values[1]
+    assert values[0][2] == pytest.approx(-0.2)
+
+
+def test_a_site_without_lesion_is_a_remark():
+    gate = apply_rules([case_score(0.9, site="a"), without_lesion("e", site="b")], GateLimits(min_site_dice=0.5))
+    assert "no test scan of b has lesion, so its mean Dice was not judged" in gate.not_applied
 
 
 def test_the_mean_alone_can_refuse():
@@ -122,7 +167,8 @@ def test_false_positive_volume_in_a_healthy_scan_alone_can_refuse_just_above_its
 
 def test_the_largest_false_positive_volume_of_all_healthy_scans_counts():
     healthy = [case_score(1.0, f"healthy_{volume}", lesion_ml=0.0, predicted_ml=volume) for volume in (0.0, 3.0, 1.0)]
-    assert failed_rules(healthy, GateLimits(max_false_positive_ml=2.0), champion=False) == ["false_positive_ml"]
+    scores = [case_score(0.9), *healthy]
+    assert failed_rules(scores, GateLimits(max_false_positive_ml=2.0), champion=False) == ["false_positive_ml"]
 
 
 def test_a_cohort_without_healthy_scans_skips_the_false_positive_rule_with_a_remark():
@@ -143,7 +189,7 @@ def test_a_regression_against_the_served_version_alone_can_refuse_just_above_its
 
 def test_the_change_against_the_served_version_is_paired_by_case():
     scores = [case_score(0.9, "x", champion_dice=0.5), case_score(0.5, "y", champion_dice=0.8)]
-    comparison = Comparison.from_scores(champion_tested_on("b" * 64), scores)
+    comparison = Comparison.from_scores(scores, "version 3")
     assert comparison.mean_change == pytest.approx((0.4 - 0.3) / 2)
     assert comparison.interval.low == pytest.approx(-0.3)
     assert comparison.interval.high == pytest.approx(0.4)
@@ -162,7 +208,7 @@ def test_a_first_model_skips_the_comparison_with_a_remark():
 
 def test_a_remark_counts_the_cases_the_served_version_may_have_been_trained_on():
     scores = [case_score(0.9, champion_dice=0.9)]
-    gate = apply_rules(scores, GateLimits(), Comparison.from_scores(champion_tested_on(), scores))
+    gate = apply_rules(scores, GateLimits(), Comparison.from_scores(scores, "version 3", unknown_cases=1))
     assert "version 3 may have been trained on 1 test case, which favors it in the comparison" in gate.not_applied
 
 
@@ -180,7 +226,7 @@ def test_a_number_that_is_not_finite_refuses_in_every_rule(broken):
 
 
 def test_an_empty_cohort_fails_every_rule():
-    gate = apply_rules([], STRICT, Comparison("version 3", None))
+    gate = apply_rules([], STRICT, Comparison("version 3"))
     assert [rule.name for rule in gate.rules] == ["mean_dice", "mean_dice_low", "worst_case_dice", "champion"]
     assert not any(rule.passed for rule in gate.rules)
 

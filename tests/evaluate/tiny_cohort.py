@@ -25,14 +25,14 @@ class Cohort:
 
 
 def write_case(folder: Path, name: str, shape: tuple[int, int, int], lesion: tuple[slice, ...] | None) -> Case:
-    """Write a chest wall around a block of lung with a block of lesion, LAS with 2 × 1 × 5 mm voxels."""
+    """Write a chest wall around a block of lung with a block of lesion, LAS with 2 × 2 × 2.5 mm voxels."""
     scan = np.full(shape, AIR_HU, np.int16)
     scan[2:-2, 2:-2] = WALL_HU
     scan[4:-4, 4:-4] = LUNG_HU
     mask = np.zeros(shape, np.uint8)
     if lesion is not None:
         scan[lesion], mask[lesion] = LESION_HU, 1
-    affine = np.diag([-2.0, 1.0, 5.0, 1.0])
+    affine = np.diag([-2.0, 2.0, 2.5, 1.0])
     for part, voxels in (("scans", scan), ("masks", mask)):
         (folder / part).mkdir(parents=True, exist_ok=True)
         nib.save(nib.Nifti1Image(voxels, affine), folder / part / f"{name}.nii.gz")

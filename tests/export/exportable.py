@@ -7,10 +7,13 @@ import numpy as np
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from components.evaluate.verdict import Rule, Verdict, VerdictCase
+from components.evaluate.limits import GateLimits
+from components.evaluate.verdict import judge
 from components.runtime.files import sha256_of
 from components.slice.shards import write_shard
 from components.slice.split import Split
+from serving.versions.layout import VERDICT_FILE
+from tests.evaluate.synthetic_scores import case_score
 
 SIZE = 32
 
@@ -30,19 +33,23 @@ def small_network(*last: keras.Layer) -> keras.Model:
 
 
 def write_exportable(folder: Path, network: keras.Model, *, value: float = 0.8, limit: float = 0.5) -> dict[str, Path]:
-    """Write model, evaluation and shards; the verdict has one rule, `value` at least `limit`."""
+    """Write model, evaluation and shards; the verdict is on one case with a Dice of `value`, at least `limit`."""
     model, evaluation, shards = folder / "model", folder / "evaluation", folder / "shards"
     for path in (model, evaluation, shards / "test"):
         path.mkdir(parents=True)
     network.save(model / "model.keras")
-    rule = Rule("mean_dice", "mean Dice over 1 test case", value, limit)
-    case = VerdictCase("case", "ab" * 32, "cd" * 32, value)
+    model_sha256 = sha256_of(model / "model.keras")
     (evaluation / "model_card.md").write_text("# Model card\n")
-    Verdict((rule,), sha256_of(model / "model.keras"), 0.4, 0.8, (case,)).write(evaluation)
+    judge([case_score(value)], GateLimits(min_dice=limit), model_sha256=model_sha256, threshold=0.4).write(evaluation)
     Split({"train": ["a"], "validation": ["b"], "test": ["case"]}, SIZE, 0).write(shards)
     slices = np.random.default_rng(0).integers(-1000, 300, (5, SIZE, SIZE)).astype(np.int16)
     write_shard(shards / "test" / "case.tfrecord", "case", np.arange(5), slices, np.zeros(slices.shape, np.uint8))
     return {"model": model, "evaluation": evaluation, "shards": shards}
+
+
+def verdict_digest(inputs: dict[str, Path]) -> str:
+    """Return the digest that evaluate gives of the verdict."""
+    return sha256_of(inputs["evaluation"] / VERDICT_FILE)
 
 
 def write_keys(folder, name):

@@ -9,7 +9,7 @@ from kfp.dsl.types import artifact_types
 
 from components.export.component import export
 from components.runtime.files import sha256_of
-from tests.export.exportable import small_network, write_exportable
+from tests.export.exportable import small_network, verdict_digest, write_exportable
 from tests.storage.gcs_server import BUCKET
 
 # GetPipelineRoot in metadata/client.go: the pipeline root, the pipeline's name and the run's id.
@@ -34,8 +34,9 @@ def test_the_launcher_records_the_version_and_uploads_no_copy(gcs, tmp_path, mon
     artifacts = {name: {"artifacts": [{"name": name, "uri": str(path)}]} for name, path in inputs.items()}
     run_uri = f"{RUN_ROOT}/export/salt/version"
     output = tmp_path / "output_metadata.json"
+    parameters = {"model_base": base, "model_name": "lung", "verdict_sha256": verdict_digest(inputs)}
     executor_input = {
-        "inputs": {"artifacts": artifacts, "parameterValues": {"model_base": base, "model_name": "lung"}},
+        "inputs": {"artifacts": artifacts, "parameterValues": parameters},
         "outputs": {"artifacts": {"version": {"artifacts": [{"uri": run_uri}]}}, "outputFile": str(output)},
     }
     executor.Executor(executor_input, export.python_func).execute()

@@ -21,7 +21,7 @@ from components.runtime.files import sha256_of
 from components.train import MODEL_FILE
 from serving.versions.layout import ASSETS_EXTRA, VERDICT_FILE, complete_local_versions, local_version_folders
 from serving.versions.signing import verify_signature
-from tests.export.exportable import small_network, write_exportable, write_keys
+from tests.export.exportable import small_network, verdict_digest, write_exportable, write_keys
 from tests.serving.conftest import COMMAND
 from tests.storage.gcs_server import BUCKET
 
@@ -32,6 +32,7 @@ def model_base(tmp_path):
 
 
 def export(inputs, model_base, **options) -> str:
+    options = {"verdict_sha256": verdict_digest(inputs), **options}
     return export_version(**inputs, model_base=str(model_base), model_name="lung", **options).location
 
 
@@ -49,26 +50,33 @@ def test_row_37_a_dice_that_is_not_finite_is_refused(tmp_path, model_base, dice)
     inputs = write_exportable(tmp_path, small_network(), value=0.8)
     path = inputs["evaluation"] / VERDICT_FILE
     content = json.loads(path.read_text())
-    content["rules"][0]["value"] = dice  # json writes NaN and Infinity by default
+    content["cases"][0]["dice"] = dice  # json writes NaN and Infinity by default
     path.write_text(json.dumps(content))
-    with pytest.raises(InputError, match=r"'pass'.*'fail'"):
+    with pytest.raises(InputError, match="'fail'"):
         export(inputs, model_base)
-    content["verdict"] = "fail"
-    path.write_text(json.dumps(content))
     with pytest.raises(InputError, match="no finite value"):
-        export(inputs, model_base)
+        export(write_exportable(tmp_path / "nan", small_network(), value=dice), model_base)
+    assert not model_base.exists()
+
+
+def test_an_edited_verdict_is_not_exported(tmp_path, model_base):
+    inputs = write_exportable(tmp_path, small_network())
+    path, digest = inputs["evaluation"] / VERDICT_FILE, verdict_digest(inputs)
+    path.write_text(path.read_text().replace('"threshold": 0.4', '"threshold": 0.01'))
+    with pytest.raises(InputError, match=r"verdict\.json: .*edited"):
+        export(inputs, model_base, verdict_sha256=digest)
     assert not model_base.exists()
 
 
 def test_row_38_a_dice_at_the_limit_passes_and_the_next_smaller_float_fails(tmp_path):
     for name, value in (("at", 0.7), ("below", math.nextafter(0.7, 0))):
         inputs = write_exportable(tmp_path / name, small_network(), value=value, limit=0.7)
-        verdict, digest = inputs["evaluation"] / VERDICT_FILE, sha256_of(inputs["model"] / MODEL_FILE)
+        digests = {"model_sha256": sha256_of(inputs["model"] / MODEL_FILE), "verdict_sha256": verdict_digest(inputs)}
         if name == "at":
-            assert require_pass(verdict, digest).passed
+            assert require_pass(inputs["evaluation"] / VERDICT_FILE, **digests).passed
         else:
             with pytest.raises(InputError, match=r"Dice.* 0\.69999\d+.*\b0\.7\b"):
-                require_pass(verdict, digest)
+                require_pass(inputs["evaluation"] / VERDICT_FILE, **digests)
 
 
 EXPORT = """
@@ -76,13 +84,16 @@ import sys
 from pathlib import Path
 from components.export.export import export_version
 model, evaluation, shards = map(Path, sys.argv[1:4])
-export_version(model=model, evaluation=evaluation, shards=shards, model_base=sys.argv[4], model_name="lung")
+base, digest = sys.argv[4:]
+export_version(
+    model=model, evaluation=evaluation, shards=shards, model_base=base, verdict_sha256=digest, model_name="lung"
+)
 """
 
 
 def test_row_39_a_killed_export_leaves_no_version(tmp_path, model_base):
     inputs = write_exportable(tmp_path, small_network())
-    command = [sys.executable, "-c", EXPORT, *map(str, inputs.values()), str(model_base)]
+    command = [sys.executable, "-c", EXPORT, *map(str, inputs.values()), str(model_base), verdict_digest(inputs)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
     try:
         deadline = time.monotonic() + 120

@@ -20,8 +20,8 @@ from components.evaluate.cohort import Comparison, group_scores
 from components.evaluate.evaluation import Evaluation
 from components.evaluate.labeled_scan import LabeledScan, SplitCases
 from components.evaluate.levels import LevelCounts, choose_threshold
-from components.evaluate.rules import GateLimits, apply_rules
-from components.evaluate.verdict import build_verdict
+from components.evaluate.limits import GateLimits
+from components.evaluate.verdict import judge
 from components.report.slice_image import overlay_svg, preview_png, thumbnail_png
 from components.report_refusal.component import report_refusal
 from components.summarize_folds.fold_scores import read_fold_scores, write_fold_scores
@@ -35,7 +35,8 @@ from components.validate.report import write_report as write_validation_report
 from components.validate.resize_audit import ResizeAudit
 from components.validate.suite import check_facts
 from components.view_3d.view import write_view
-from serving.client.scans import MASK_SUFFIX, SUMMARY_FILE, SummaryRow, write_summary
+from serving.client.scans import MASK_SUFFIX
+from serving.client.summary import SUMMARY_FILE, SummaryRow, write_summary
 from tests.evaluate.synthetic_scores import case_score
 
 SITES = 97
@@ -107,12 +108,12 @@ def _evaluation(count: int) -> Evaluation:
     counts = LevelCounts()
     truth = draw.random((2, 64, 64)) < 0.2
     counts.add(draw.random(truth.shape, np.float32), truth)
-    comparison = Comparison("version 3", 0.12, unknown_cases=count)
-    gate = apply_rules(rows, GateLimits(min_site_dice=0.99, min_case_dice=0.1), comparison)
+    comparison = Comparison.from_scores(rows, "version 3", unknown_cases=count)
+    limits = GateLimits(min_site_dice=0.99, min_case_dice=0.1)
     cases = _cases(count)
     history = {name: draw.random(300).tolist() for name in ("loss", "val_loss", "dice", "val_dice")}
     return Evaluation(
-        verdict=build_verdict(gate, rows, model_sha256=long_id(0), threshold=0.5),
+        verdict=judge(rows, limits, comparison, model_sha256=long_id(0), threshold=0.5),
         scores=rows,
         threshold_choice=choose_threshold([counts]),
         counts=counts,

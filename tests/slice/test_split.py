@@ -23,7 +23,7 @@ def make_cohort(patients: list[int]) -> list[Case]:
 @settings(deadline=None)
 def test_the_scans_of_a_patient_stay_together(patients, seed):
     cases = make_cohort(patients)
-    burden = {case.case_id: index / len(cases) for index, case in enumerate(cases)}
+    burden = {case.case_id: (index + 1) / len(cases) for index, case in enumerate(cases)}
     if len(set(patients)) < 3:
         with pytest.raises(CohortError, match="at least 3"):
             split_by_patient(cases, burden, seed)
@@ -49,6 +49,26 @@ def test_each_held_out_split_has_low_and_high_burdens(seed):
     for held_out in ("validation", "test"):
         # One patient of each quarter of the cohort, ordered by burden.
         assert sorted(int(burden[case_id] * 100) // 5 for case_id in parts[held_out]) == [0, 1, 2, 3]
+
+
+@given(st.integers(3, 40), st.integers(0, 40), st.integers(0, 10_000))
+@settings(deadline=None)
+def test_every_part_has_a_patient_with_lesion_or_the_cohort_is_refused(patients, with_lesion, seed):
+    cases = make_cohort(list(range(patients)))
+    burden = {case.case_id: 0.1 * (index < with_lesion) for index, case in enumerate(cases)}
+    if with_lesion < 3:
+        with pytest.raises(CohortError, match=rf"{with_lesion} of {patients} patients with lesion.*train, validation"):
+            split_by_patient(cases, burden, seed)
+        return
+    for part in split_by_patient(cases, burden, seed).values():
+        assert any(burden[case_id] for case_id in part)
+
+
+def test_cases_without_lesion_reach_the_test_set_of_a_cohort_with_several_test_patients():
+    cases = make_cohort(list(range(20)))
+    burden = {case.case_id: 0.1 * (index < 10) for index, case in enumerate(cases)}
+    for seed in range(20):
+        assert any(not burden[case_id] for case_id in split_by_patient(cases, burden, seed)["test"])
 
 
 def test_the_seed_determines_the_split():

@@ -16,8 +16,10 @@ def write_evaluation(folder, dices):
     folder.mkdir()
     with (folder / scores.SCORES_FILE).open("w", newline="") as file:
         table = csv.writer(file)
-        table.writerow(["case_id", "patient_id", "lesion_ml", "dice"])
-        table.writerows([case, case, 1.5, dice] for case, dice in dices.items())
+        table.writerow(["case_id", "patient_id", "lesion_ml", "predicted_ml", "dice"])
+        for case, dice in dices.items():
+            lesion_ml = 0.0 if case.startswith("empty") else 1.5
+            table.writerow([case, case, lesion_ml, 0.25, dice])
     return folder
 
 
@@ -44,6 +46,28 @@ def test_mean_and_deviation_are_those_of_the_folds_means(assignment, evaluations
     assert summary.sd == pytest.approx(0.1)
     assert summary.case_mean == pytest.approx(3.4 / 5)
     assert 0.5 <= summary.interval.low < summary.case_mean < summary.interval.high <= 0.8
+
+
+def test_cases_without_lesion_count_in_no_mean(tmp_path):
+    dices = [{"a": 0.5, "empty_1": 1.0}, {"b": 0.7, "empty_2": 0.0}]
+    assignment = write_assignment(tmp_path / "folds", [list(fold) for fold in dices])
+    evaluations = [write_evaluation(tmp_path / f"evaluation_{index}", fold) for index, fold in enumerate(dices)]
+    summary = read_fold_scores(assignment, evaluations)
+    assert (summary.mean, summary.case_mean) == (pytest.approx(0.6), pytest.approx(0.6))
+    assert (summary.interval.low, summary.interval.high) == (pytest.approx(0.5), pytest.approx(0.7))
+    metrics = summary.summary()
+    assert (metrics["cases"], metrics["cases_with_lesion"], metrics["false_positive_ml"]) == (4, 2, 0.25)
+    write_fold_scores(summary, tmp_path / "table", tmp_path / "report")
+    page = (tmp_path / "report").read_text()
+    assert "mean of all 2 cases with lesion" in page
+    assert "predicted at most in 2 without lesion" in page
+
+
+def test_a_fold_without_lesion_is_an_error(tmp_path):
+    assignment = write_assignment(tmp_path / "folds", [["a"], ["empty"]])
+    evaluations = [write_evaluation(tmp_path / case, {case: 1.0}) for case in ("a", "empty")]
+    with pytest.raises(InputError, match="fold 2 has no case with lesion"):
+        read_fold_scores(assignment, evaluations)
 
 
 @pytest.mark.parametrize("order", [1, -1])
