@@ -16,8 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
+from components.runtime.errors import VolumeError
+
 # Averages of integer HU often end in .5; this offset makes every implementation round them alike.
 TIE_BREAK_HU = 2**-10
+MAX_EDGE = 4096  # pixels: twice the finest CT matrix (2048); bounds the resampling matrices
 AIR_HU = -1000  # CT numbers are scaled to -1000 for air and 0 for water (Hounsfield, 1973)
 _ROW_PADDING = 16  # pixels: one cache line
 
@@ -59,11 +62,22 @@ def sparse_resampling_matrix(*, n_from: int, n_to: int) -> csr_array:
 
 @dataclass(frozen=True, kw_only=True)
 class GridFit:
-    """Placement of `height`×`width` slices on a `size`×`size` grid: scaled, centered and padded."""
+    """Placement of `height`×`width` slices on a `size`×`size` grid: scaled, centered and padded.
+
+    Raises:
+        VolumeError: an edge of the slices is not 1 to `MAX_EDGE`.
+    """
 
     height: int
     width: int
     size: int
+
+    def __post_init__(self) -> None:  # noqa: D105
+        if not 1 <= min(self.height, self.width) <= max(self.height, self.width) <= MAX_EDGE:
+            raise VolumeError(
+                f"slices of {self.height}×{self.width} pixels; expected 1 to {MAX_EDGE} rows and columns; crop or "
+                "resample the scan"
+            )
 
     @classmethod
     def for_slices(cls, slices: NDArray, size: int) -> Self:

@@ -12,6 +12,9 @@ INPUT = "slices_hu"
 PROBABILITY = "lesion_probability"
 MASK = "lesion_mask"
 THRESHOLD = "threshold"
+# In a request, a smaller slice than the network's grid counted as one grid: 1,024 slices of 512×512. Twice as many
+# would exceed the 2 GiB of a gRPC message in the reply (5 bytes per pixel).
+MAX_PIXELS = 1 << 28
 
 
 def write_contract(saved_model: Path, size: int, threshold: float) -> None:

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from components.ct.grid import (
     AIR_HU,
+    MAX_EDGE,
     GridFit,
     axial_slices,
     fit_hu,
@@ -14,6 +15,7 @@ from components.ct.grid import (
     resampling_matrix,
     volume_from_axial_slices,
 )
+from components.runtime.errors import VolumeError
 
 edges = st.integers(1, 90)
 
@@ -72,6 +74,13 @@ def test_inverse_then_fit_restores_a_grid_whose_cells_are_whole_pixels(factor, s
     fit = GridFit(height=16 * factor, width=16 * factor, size=16)
     back = fit.apply(fit.invert(grid), 0)
     np.testing.assert_allclose(back[:, 1:-1, 1:-1], grid[:, 1:-1, 1:-1], atol=1e-3)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, MAX_EDGE + 1), (1, 4_000_000, 1), (1, 0, 5), (2, 5, 0)])
+def test_slices_that_would_need_huge_matrices_or_have_no_pixels_are_refused(shape):
+    slices = np.broadcast_to(np.int16(0), shape)
+    with pytest.raises(VolumeError, match=f"{shape[1]}×{shape[2]} pixels; expected 1 to {MAX_EDGE}"):
+        fit_hu(slices, 32)
 
 
 def test_padding_is_air():
