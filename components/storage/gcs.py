@@ -17,26 +17,18 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import google_crc32c
-import requests
 from google.api_core import exceptions as api
-from google.auth import exceptions as auth
 from google.cloud import storage
-from google.cloud.storage.exceptions import InvalidResponse
-from google.cloud.storage.retry import DEFAULT_RETRY
 
 from components.runtime.errors import InputError
 from components.runtime.files import atomic_write
+from components.storage.gcs_requests import CONNECT_TIMEOUT_S, CREDENTIALS, retry_options, translate_api_errors
 from components.storage.gcs_uri import GcsUri
 from components.storage.progress import transfer_progress
 
-CONNECT_TIMEOUT_S, READ_TIMEOUT_S = 10, 60
 DEADLINE_S = 180.0  # for the retries of one object
 _WORKERS = 8
 _BLOCK_BYTES = 1 << 20
-_CREDENTIALS = (
-    "check the name, and that the credentials may use it (`gcloud auth application-default login`, "
-    "GOOGLE_APPLICATION_CREDENTIALS, or the pod's workload identity)"
-)
 
 
 class ObjectExistsError(InputError):
@@ -90,13 +82,13 @@ def download_prefix(
     """
     location = GcsUri.parse(uri)
     blobs = _select_blobs(location, include, deadline_s)
-    total_bytes = sum(blob.size for blob in blobs.values())
+    total_bytes, options = sum(blob.size for blob in blobs.values()), retry_options(deadline_s)
     with (
         transfer_progress(f"{uri}: {len(blobs)} objects", total_bytes) as progress,
         ThreadPoolExecutor(workers) as pool,
     ):
         downloads = {
-            pool.submit(_download, location.join(name), blob, folder / name, deadline_s): blob.size
+            pool.submit(_download, location.join(name), blob, folder / name, options): blob.size
             for name, blob in blobs.items()
         }
         try:
@@ -125,10 +117,11 @@ def upload_folder(folder: Path, uri: str, *, last: str | None = None, deadline_s
     if last and last not in names:
         raise ValueError(f"{last} is not in {folder}")
     names.sort(key=lambda name: name == last)  # stable: the others keep their order
+    options = retry_options(deadline_s)
     with _rollback(location) as (bucket, written):
         for name in names:
             blob = bucket.blob(location.object_name(name))
-            if _upload(location.join(name), blob, folder / name, deadline_s):
+            if _upload(location.join(name), blob, folder / name, options):
                 written.append(blob)
     return names
 
@@ -141,9 +134,9 @@ def check_prefix_writable(uri: str, *, deadline_s: float = 30.0) -> None:
     """
     location = GcsUri.parse(uri)
     name = f".writable-{uuid.uuid4().hex}"
-    with _translate_api_errors(location.join()):
+    with translate_api_errors(location.join()):
         blob = storage.Client().bucket(location.bucket).blob(location.object_name(name))
-        blob.create_resumable_upload_session(if_generation_match=0, size=0, **_retry_options(deadline_s))
+        blob.create_resumable_upload_session(if_generation_match=0, size=0, **retry_options(deadline_s))
 
 
 def copy_folder(source: str, target: str, *, last: str | None = None, deadline_s: float = DEADLINE_S) -> None:
@@ -154,11 +147,11 @@ def copy_folder(source: str, target: str, *, last: str | None = None, deadline_s
         InputError: as in `upload_folder`.
     """
     location = GcsUri.parse(target)
-    blobs = dict(_list_blobs(GcsUri.parse(source), deadline_s))
+    blobs, options = dict(_list_blobs(GcsUri.parse(source), deadline_s)), retry_options(deadline_s)
     with _rollback(location) as (bucket, written):
         for name in sorted(blobs, key=lambda name: (name == last, name)):
             blob = bucket.blob(location.object_name(name))
-            if _copy(location.join(name), blobs[name], blob, deadline_s):
+            if _copy(location.join(name), blobs[name], blob, options):
                 written.append(blob)
 
 
@@ -168,8 +161,8 @@ def delete_prefix(uri: str, *, deadline_s: float = DEADLINE_S) -> None:
     if not location.prefix:
         raise InputError(f"{uri}: a whole bucket; expected gs://bucket/prefix to delete")
     for name, blob in list(_list_blobs(location, deadline_s)):
-        with _translate_api_errors(location.join(name)), suppress(api.NotFound):
-            blob.delete(**_retry_options(deadline_s))
+        with translate_api_errors(location.join(name)), suppress(api.NotFound):
+            blob.delete(**retry_options(deadline_s))
 
 
 def crc32c_of(path: Path) -> str:
@@ -183,8 +176,8 @@ def crc32c_of(path: Path) -> str:
 
 def _list_blobs(location: GcsUri, deadline_s: float) -> Iterator[tuple[str, storage.Blob]]:
     prefix = location.object_name("") if location.prefix else ""
-    with _translate_api_errors(location.join()):
-        for blob in storage.Client().list_blobs(location.bucket, prefix=prefix or None, **_retry_options(deadline_s)):
+    with translate_api_errors(location.join()):
+        for blob in storage.Client().list_blobs(location.bucket, prefix=prefix or None, **retry_options(deadline_s)):
             if not blob.name.endswith("/"):  # consoles write such objects for empty folders
                 yield blob.name.removeprefix(prefix), blob
 
@@ -192,19 +185,19 @@ def _list_blobs(location: GcsUri, deadline_s: float) -> Iterator[tuple[str, stor
 def _select_blobs(location: GcsUri, include: Callable[[str], bool], deadline_s: float) -> dict[str, storage.Blob]:
     blobs = {name: blob for name, blob in _list_blobs(location, deadline_s) if include(name)}
     if not blobs:
-        raise InputError(f"{location.join()}: holds no objects to download; {_CREDENTIALS}")
+        raise InputError(f"{location.join()}: holds no objects to download; {CREDENTIALS}")
     for name in blobs:
         if PurePosixPath(name).is_absolute() or {"..", ""} & set(name.split("/")):
             raise InputError(f"{location.join(name)}: a name that leads out of the folder; rename the object")
     return blobs
 
 
-def _download(uri: str, blob: storage.Blob, path: Path, deadline_s: float) -> None:
+def _download(uri: str, blob: storage.Blob, path: Path, options: dict[str, Any]) -> None:
     if path.is_file() and path.stat().st_size == blob.size and crc32c_of(path) == blob.crc32c:
         return
-    with _translate_api_errors(uri), atomic_write(path) as temporary:
+    with translate_api_errors(uri), atomic_write(path) as temporary:
         for _ in range(2):
-            crc32c = _fetch(uri, blob, temporary, deadline_s)
+            crc32c = _fetch(uri, blob, temporary, options)
             if crc32c == blob.crc32c:
                 return
         raise InputError(
@@ -213,7 +206,7 @@ def _download(uri: str, blob: storage.Blob, path: Path, deadline_s: float) -> No
         )
 
 
-def _fetch(uri: str, blob: storage.Blob, path: Path, deadline_s: float) -> str:
+def _fetch(uri: str, blob: storage.Blob, path: Path, options: dict[str, Any]) -> str:
     """Download an object in its listed generation, and return the CRC32C of the file."""
     try:
         blob.download_to_filename(
@@ -221,20 +214,20 @@ def _fetch(uri: str, blob: storage.Blob, path: Path, deadline_s: float) -> str:
             raw_download=True,  # the CRC32C is of the stored bytes, before any decompression
             checksum=None,  # the caller compares: the library skips the check after an interruption
             if_generation_match=blob.generation,
-            **_retry_options(deadline_s),
+            **options,
         )
     except (api.NotFound, api.PreconditionFailed) as error:
         raise InputError(f"{uri}: changed during the download; run again when it no longer changes") from error
     return crc32c_of(path)
 
 
-def _upload(uri: str, blob: storage.Blob, path: Path, deadline_s: float) -> bool:
+def _upload(uri: str, blob: storage.Blob, path: Path, options: dict[str, Any]) -> bool:
     """Write an object; return False if it exists with the same content."""
-    with _translate_api_errors(uri):
+    with translate_api_errors(uri):
         try:
-            blob.upload_from_filename(path, if_generation_match=0, checksum="crc32c", **_retry_options(deadline_s))
+            blob.upload_from_filename(path, if_generation_match=0, checksum="crc32c", **options)
         except api.PreconditionFailed:
-            blob.reload(**_retry_options(deadline_s))
+            blob.reload(**options)
             crc32c = crc32c_of(path)
             if blob.crc32c != crc32c:
                 raise ObjectExistsError(
@@ -245,10 +238,9 @@ def _upload(uri: str, blob: storage.Blob, path: Path, deadline_s: float) -> bool
     return True
 
 
-def _copy(uri: str, source: storage.Blob, blob: storage.Blob, deadline_s: float) -> bool:
+def _copy(uri: str, source: storage.Blob, blob: storage.Blob, options: dict[str, Any]) -> bool:
     """Copy an object; return False if it exists with the same content."""
-    options = _retry_options(deadline_s)
-    with _translate_api_errors(uri):
+    with translate_api_errors(uri):
         try:
             token, _, _ = blob.rewrite(source, if_generation_match=0, **options)
             while token:  # the same bucket and storage class take one request
@@ -264,7 +256,7 @@ def _copy(uri: str, source: storage.Blob, blob: storage.Blob, deadline_s: float)
 @contextmanager
 def _rollback(location: GcsUri) -> Iterator[tuple[storage.Bucket, list[storage.Blob]]]:
     """Yield a bucket and a list for the objects written to it; delete these if the block fails."""
-    with _translate_api_errors(location.join()):
+    with translate_api_errors(location.join()):
         bucket = storage.Client().bucket(location.bucket)
     written: list[storage.Blob] = []
     try:
@@ -274,26 +266,3 @@ def _rollback(location: GcsUri) -> Iterator[tuple[storage.Bucket, list[storage.B
             with suppress(Exception):  # report the original failure
                 blob.delete(if_generation_match=blob.generation, timeout=CONNECT_TIMEOUT_S, retry=None)
         raise
-
-
-def _retry_options(deadline_s: float) -> dict[str, Any]:
-    return {"timeout": (CONNECT_TIMEOUT_S, READ_TIMEOUT_S), "retry": DEFAULT_RETRY.with_timeout(deadline_s)}
-
-
-@contextmanager
-def _translate_api_errors(uri: str) -> Iterator[None]:
-    """Turn errors of the client library into an `InputError` that names the object."""
-    try:
-        yield
-    except (api.NotFound, api.Forbidden, api.Unauthorized) as error:
-        reason = {404: "not found", 403: "not permitted", 401: "not permitted"}[error.code]
-        raise InputError(f"{uri}: {reason} ({error.code:d}); {_CREDENTIALS}") from error
-    except auth.DefaultCredentialsError as error:
-        raise InputError(f"{uri}: no usable Google credentials; {_CREDENTIALS}") from error
-    except (api.GoogleAPICallError, api.RetryError, auth.GoogleAuthError, OSError) as error:
-        if isinstance(error, OSError) and not isinstance(error, requests.RequestException | ConnectionError):
-            raise  # a fault of the local disk
-        cause = error.cause if isinstance(error, api.RetryError) and error.cause else error
-        status = f"it answered {cause.response.status_code}" if isinstance(cause, InvalidResponse) else None
-        reason = status or f"{type(cause).__name__}: {cause}"[:200]
-        raise InputError(f"{uri}: the server keeps failing ({reason}); try again later") from error

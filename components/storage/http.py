@@ -5,6 +5,7 @@ Retries of urllib3 and pooch start at the first byte; 1 GB over an unreliable co
 
 import fcntl
 import logging
+import math
 import os
 import random
 import time
@@ -20,6 +21,7 @@ from tqdm import tqdm
 from components.runtime.errors import InputError
 from components.runtime.files import sha256_of
 from components.storage.progress import transfer_progress
+from components.storage.refusal import REFUSAL_TIMEOUT_S, refusal_reason
 
 _BLOCK_BYTES = 1 << 16
 _TRANSIENT_STATUSES = {408, 425, 429, 500, 502, 503, 504}  # RFC 9110 and 6585
@@ -34,6 +36,7 @@ class RetryPolicy:
     connect_timeout_s: float = 10
     read_timeout_s: float = 60  # between two reads of a response
     stall_timeout_s: float = 120  # without any new byte, over all attempts
+    refusal_timeout_s: float = REFUSAL_TIMEOUT_S  # while it refuses connections
     deadline_s: float = 6 * 3600  # for the whole file
     initial_backoff_s: float = 1  # before the second attempt; doubles with each further one
     max_backoff_s: float = 30
@@ -44,11 +47,17 @@ class RetryPolicy:
 
 
 class TransientError(Exception):
-    """A server failure that a retry may resolve; `retry_after_s` is the delay it requested."""
+    """A server failure that a retry may resolve.
 
-    def __init__(self, reason: str, retry_after_s: float = 0):
+    Attributes:
+        retry_after_s: the delay that the server requested.
+        is_refusal: no server is there.
+    """
+
+    def __init__(self, reason: str, retry_after_s: float = 0, *, is_refusal: bool = False):
         super().__init__(reason)
         self.retry_after_s = retry_after_s
+        self.is_refusal = is_refusal
 
 
 def download(url: str, path: Path, *, sha256: str, retry_policy: RetryPolicy | None = None) -> None:
@@ -90,7 +99,7 @@ def _fetch(url: str, partial: Path, name: str, policy: RetryPolicy) -> None:
     """Complete `partial` in as many requests as necessary."""
     start = last_byte = time.monotonic()
     deadline = start + policy.deadline_s
-    received, attempt = _size(partial), 0
+    received, attempt, refused_since = _size(partial), 0, math.inf
     with transfer_progress(name) as progress, requests.Session() as session:
         progress.update(received)
         while True:
@@ -102,12 +111,15 @@ def _fetch(url: str, partial: Path, name: str, policy: RetryPolicy) -> None:
                     attempt, last_byte = 0, now
                 received = _size(partial)
                 wait_s = max(policy.backoff_s(attempt), min(error.retry_after_s, policy.max_backoff_s))
-                attempt += 1
-                if now + wait_s > min(last_byte + policy.stall_timeout_s, deadline):
+                refused_since = min(refused_since, now) if error.is_refusal else math.inf
+                end = min(last_byte + policy.stall_timeout_s, deadline, refused_since + policy.refusal_timeout_s)
+                if now + wait_s > end:
                     if not received:
                         partial.unlink(missing_ok=True)
                     raise InputError(f"{url}: gave up after {now - start:.0f} s: {error}; try again later") from error
-                _log.info("%s: %s; retrying in %.1f s", name, error, wait_s)
+                if attempt == 0:
+                    _log.info("%s: %s; trying again for up to %.0f s", name, error, end - now)
+                attempt += 1
                 time.sleep(wait_s)
 
 
@@ -123,7 +135,10 @@ def _request_rest(
     except requests.exceptions.SSLError as error:
         raise InputError(f"{url}: untrusted certificate ({error})") from error
     except (requests.ConnectionError, requests.Timeout) as error:
-        raise TransientError(f"no connection ({type(error).__name__})") from error
+        refusal = refusal_reason(error)
+        raise TransientError(
+            refusal or f"no connection ({type(error).__name__})", is_refusal=refusal is not None
+        ) from error
     except requests.RequestException as error:
         raise InputError(f"{url}: cannot be fetched ({error}); check the address") from error
     with closing(response):

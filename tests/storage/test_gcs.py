@@ -1,6 +1,8 @@
 """Cloud Storage, against an emulator."""
 
+import re
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -146,3 +148,27 @@ def test_a_prefix_is_deleted_and_a_whole_bucket_is_not(gcs):
     assert gcs.names() == ["cohort2/c"]
     with pytest.raises(InputError, match="whole bucket"):
         delete_prefix(f"gs://{BUCKET}")
+
+
+@pytest.mark.parametrize(("host", "cause"), [("127.0.0.1:9", "refuses connections"), ("no.invalid:9", "unknown host")])
+def test_a_server_that_is_not_there_is_named_after_the_first_failure_and_given_up_soon(
+    monkeypatch, tmp_path, caplog, host, cause
+):
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://{host}")
+    monkeypatch.setattr("components.storage.gcs_requests.REFUSAL_TIMEOUT_S", 0.2)
+    began = time.monotonic()
+    with pytest.raises(InputError, match=rf"^{URI}: .*{host}.*{cause}.*STORAGE_EMULATOR_HOST"):
+        download_prefix(URI, tmp_path)
+    assert time.monotonic() - began < 30  # a few seconds, not the 180 of other failures
+    (line,) = (line for line in caplog.messages if "trying again" in line)
+    assert re.search(rf"{host}.*{cause}.*0 s", line)
+
+
+def test_a_server_that_answers_503_is_waited_for_and_named_once(gcs, tmp_path, caplog):
+    gcs.put("cohort/Meier", NOISE)
+    gcs.faults.append(Fault("alt=media", status=503, times=3))
+    download_prefix(URI, tmp_path)
+    (line,) = (line for line in caplog.messages if "trying again" in line)
+    assert "503" in line
+    assert "180 s" in line
+    assert "Meier" not in line

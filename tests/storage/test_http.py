@@ -1,6 +1,7 @@
 """HTTP downloads, against a local server."""
 
 import hashlib
+import re
 import time
 
 import numpy as np
@@ -96,9 +97,19 @@ def test_a_silent_server_times_out(fetch, file_server):
         fetch(RetryPolicy(connect_timeout_s=1, read_timeout_s=0.2, stall_timeout_s=0.5, initial_backoff_s=0.01))
 
 
-def test_an_absent_server_times_out(tmp_path):
-    with pytest.raises(InputError, match=r"/scan\.zip: .*\d s.*Connection"):
-        download("http://127.0.0.1:9/scan.zip", tmp_path / "cache" / "scan.zip", sha256=SHA256, retry_policy=HASTY)
+def test_a_server_that_refuses_connections_is_named_after_the_first_failure_and_given_up_soon(tmp_path, caplog):
+    url, policy = "http://127.0.0.1:9/scan.zip", RetryPolicy(refusal_timeout_s=0.3, initial_backoff_s=0.1)
+    with pytest.raises(InputError, match=rf"^{url}: gave up after 0 s: 127\.0\.0\.1:9 refuses connections"):
+        download(url, tmp_path / "cache" / "scan.zip", sha256=SHA256, retry_policy=policy)
+    (line,) = caplog.messages
+    assert re.search(r"127\.0\.0\.1:9 refuses connections; trying again for up to 0 s", line)
+
+
+def test_a_server_that_fails_for_a_while_is_named_once(fetch, file_server, caplog):
+    file_server.faults.append(HttpFault(status=503, times=3))
+    fetch(RetryPolicy(initial_backoff_s=0.01))
+    (line,) = (line for line in caplog.messages if "trying again" in line)
+    assert "503; trying again for up to 120 s" in line
 
 
 def test_repeated_cuts_end_at_the_deadline_and_keep_the_partial_download(fetch, file_server, tmp_path):
