@@ -2,6 +2,7 @@
 
 from kfp import dsl
 
+from components.check_parameters.component import check_parameters
 from components.collect_predictions.component import collect_predictions
 from components.plan_parts.component import plan_parts
 from components.predict.component import predict
@@ -20,7 +21,7 @@ def batch_prediction(
     parts: int = 4,
     min_lesion_ml: float = 0.0,
 ) -> None:
-    """Plan parts of the scans, segment each part, collect the predictions.
+    """Check the parameters, plan parts of the scans, segment each part, collect the predictions.
 
     Args:
         source: Folder of scans (.nii, .nii.gz or folders of DICOM series) that every step can read, or gs://bucket/prefix.
@@ -31,7 +32,9 @@ def batch_prediction(
         parts: Number of parts that run in parallel.
         min_lesion_ml: Minimum volume of a connected lesion in mL; smaller ones are removed from the mask.
     """
-    plan_task = plan_parts(source=source, parts=parts)
+    # First in the function: its parameters are all there is.
+    checked = check_parameters(**locals())
+    plan_task = plan_parts(source=source, parts=parts).after(checked)
     with dsl.ParallelFor(plan_task.outputs["Output"], name="Parts") as part:
         predicted = predict(
             source=source,

@@ -3,6 +3,7 @@
 from kfp import dsl
 
 from components.assign_folds.component import assign_folds
+from components.check_parameters.component import check_parameters
 from components.evaluate.component import evaluate
 from components.identify.component import identify
 from components.ingest.component import ingest
@@ -32,7 +33,7 @@ def cross_validation(
     batch_size: int = 0,
     seed: int = 0,
 ) -> None:
-    """Ingest, validate and slice once; train and evaluate on each fold; summarize the folds.
+    """Check the parameters; ingest, validate and slice once; train and evaluate on each fold; summarize the folds.
 
     Args:
         source: Folder or gs://bucket/prefix with scans and masks; zenodo for the 20-case COVID-19 set;
@@ -49,7 +50,9 @@ def cross_validation(
         batch_size: Slices in a training step; 0 uses the preset's, 8 in all of them.
         seed: Random seed of the synthetic cohort, the folds, the initial weights and the augmentation.
     """
-    identify_task = identify(source=source, masks=masks)
+    # First in the function: its parameters are all there is.
+    checked = check_parameters(**locals())
+    identify_task = identify(source=source, masks=masks).after(checked)
     ingest_task = ingest(
         source=source,
         masks=masks,

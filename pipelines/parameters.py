@@ -1,5 +1,6 @@
 """The pipelines and components by name, and the parameters of pipelines as typed on a command line."""
 
+import contextlib
 import importlib
 import json
 from collections.abc import Sequence
@@ -38,23 +39,23 @@ def default_parameters(pipeline: PipelineName) -> dict[str, Any]:
 def parse_parameters(pipeline: PipelineName, words: Sequence[str]) -> dict[str, Any]:
     """Parse `NAME=VALUE` words to the pipeline's typed parameters; names are case-insensitive.
 
+    A value of another type than the parameter's stays text: `components.check_parameters` reports it with the others.
+
     Raises:
-        InputError: a name is unknown, or a value has the wrong type.
+        InputError: names are unknown.
     """
     inputs = PIPELINES[pipeline].component_spec.inputs
-    parameters = {}
-    for word in words:
-        name, separator, value = word.partition("=")
-        name = name.lower()
-        if not separator or name not in inputs:
-            known = ", ".join(inputs)
-            raise InputError(f"{word}: unknown parameter of {pipeline}; expected NAME=VALUE with one of {known}")
-        parameters[name] = _parse_value(name, inputs[name].type, value)
-    return parameters
+    pairs = {word: word.partition("=")[::2] for word in words}
+    if unknown := [word for word, (name, _) in pairs.items() if "=" not in word or name.lower() not in inputs]:
+        known = ", ".join(inputs)
+        raise InputError(
+            *(f"{word}: unknown parameter of {pipeline}; expected NAME=VALUE with one of {known}" for word in unknown)
+        )
+    return {name.lower(): _parse_value(inputs[name.lower()].type, value) for name, value in pairs.values()}
 
 
-def _parse_value(name: str, kfp_type: str, text: str) -> Any:
-    try:
+def _parse_value(kfp_type: str, text: str) -> Any:
+    with contextlib.suppress(ValueError, KeyError):
         match kfp_type:
             case "Integer":
                 return int(text)
@@ -63,18 +64,7 @@ def _parse_value(name: str, kfp_type: str, text: str) -> Any:
             case "Boolean":
                 return {"true": True, "1": True, "false": False, "0": False}[text.lower()]
             case "Dict":
-                return _parse_object(text)
+                return json.loads(text)
             case "List[String]":
                 return [part.strip() for part in text.split(",") if part.strip()]
-            case _:
-                return text
-    except (ValueError, KeyError):
-        expected = {"Integer": "a whole number", "Boolean": "true or false", "Dict": 'JSON such as {"name": 1}'}
-        raise InputError(f"{name} is {text!r}; expected {expected.get(kfp_type, 'a number')}") from None
-
-
-def _parse_object(text: str) -> dict[str, Any]:
-    parsed = json.loads(text)
-    if not isinstance(parsed, dict):
-        raise ValueError(text)
-    return parsed
+    return text

@@ -2,6 +2,7 @@
 
 from kfp import dsl
 
+from components.check_parameters.component import check_parameters
 from components.evaluate.component import evaluate
 from components.export.component import export
 from components.identify.component import identify
@@ -52,7 +53,7 @@ def training(
     model_registry: str = "",
     seed: int = 0,
 ) -> None:
-    """Ingest, validate, slice, train and evaluate; export the model if it passes the gate.
+    """Check the parameters; ingest, validate, slice, train and evaluate; export the model if it passes the gate.
 
     Args:
         model_base: Folder of the model's versions, such as a mounted volume's path, or gs://bucket/prefix; `make run`
@@ -75,13 +76,13 @@ def training(
         changes: Settings of the recipe that differ from the preset, such as {"learning_rate": 0.001}.
         require_gpu: Fail without a GPU instead of training on the CPU.
         checkpoint_dir: Folder on a persistent volume from which a retried training resumes; empty for none.
-        min_dice: Gate: minimum mean test Dice, computed per case on its native grid.
+        min_dice: Gate: minimum mean Dice of the test cases with lesion, each on its native grid.
         min_dice_ci: Gate: minimum lower bound of the mean's 95 % confidence interval; 0 disables the rule.
         min_case_dice: Gate: minimum Dice of every case with at least 0.5 mL of lesion; 0 disables the rule.
         min_site_dice: Gate: minimum mean Dice of every site; 0 disables the rule.
         max_false_positive_ml: Gate: maximum predicted volume in a test scan without lesions, in mL.
         max_regression: Gate: maximum drop of the mean Dice below the served version's on the same cases.
-        hard_cases: Ids of hard cases; the mean Dice is reported with and without them.
+        hard_cases: Ids of hard cases of the cohort; the mean Dice is reported with and without them.
         data_license: License of the scans, for the model card.
         view_3d: Whether to render the worst test case in 3-D, with its mask and the prediction.
         signing_key_file: PEM file of an elliptic curve key that signs the exported version; empty for none.
@@ -89,7 +90,9 @@ def training(
             http://model-registry-service.kubeflow.svc:8080; empty for none.
         seed: Random seed of the synthetic cohort, the split, the initial weights and the augmentation.
     """
-    identify_task = identify(source=source, masks=masks, pseudonym_key_file=pseudonym_key_file)
+    # First in the function: its parameters are all there is.
+    checked = check_parameters(**locals())
+    identify_task = identify(source=source, masks=masks, pseudonym_key_file=pseudonym_key_file).after(checked)
     ingest_task = ingest(
         source=source,
         masks=masks,
@@ -103,7 +106,11 @@ def training(
     )
     cases = ingest_task.outputs["cases"]
     validate_task = validate(
-        cases=cases, on_invalid=on_invalid, image_size=image_size, reference_profile=reference_profile
+        cases=cases,
+        on_invalid=on_invalid,
+        image_size=image_size,
+        reference_profile=reference_profile,
+        hard_cases=hard_cases,
     )
     valid = require_valid(refusal=validate_task.outputs["refusal"])
     slice_task = slice(
@@ -147,6 +154,7 @@ def training(
             evaluation=evaluation,
             shards=shards,
             model_base=model_base,
+            verdict_sha256=evaluate_task.outputs["verdict_sha256"],
             model_name=model_name,
             signing_key_file=signing_key_file,
         )

@@ -17,6 +17,7 @@ HEAVY = [*TENSORFLOW, "kfp", "grpc", "google.cloud.storage", "great_expectations
         ("components/ct", HEAVY, []),
         ("components/runtime", HEAVY, []),
         ("components/report", HEAVY, []),
+        ("components/check_parameters", HEAVY, ["component"]),
         ("serving/client", [*TENSORFLOW, "kfp", "great_expectations"], []),
         ("serving/commands", [*TENSORFLOW, "kfp", "great_expectations"], []),
         ("serving/versions", [*TENSORFLOW, "kfp", "great_expectations"], ["saved_model"]),

@@ -16,7 +16,8 @@ from components.runtime.errors import InputError
 from components.storage.gcs import download_prefix
 from components.storage.gcs_uri import is_gcs_uri
 from serving.client import Prediction, SegmentationClient, scans
-from serving.versions.layout import SAVED_MODEL_PB, local_copy, newest_version, version_number
+from serving.client.summary import SUMMARY_FILE, SummaryRow, write_summary
+from serving.versions.layout import local_copy, require_version, version_number
 
 _log = logging.getLogger(__name__)
 
@@ -55,9 +56,7 @@ def load_version(model: str) -> Iterator[scans.Predict]:
     """
     from serving.versions.saved_model import load_verified  # imports TensorFlow, not needed with a server
 
-    version = newest_version(model)
-    if version is None:
-        raise InputError(f"{model}: no version here; expected a model base or a version folder with {SAVED_MODEL_PB}")
+    version = require_version(model)
     with local_copy(version) as folder:
         try:
             saved_model = load_verified(folder)
@@ -77,7 +76,7 @@ def load_version(model: str) -> Iterator[scans.Predict]:
 
 def predict_part(
     source: str, names: Sequence[str], endpoint: ModelEndpoint, output: Path, min_lesion_ml: float
-) -> list[scans.SummaryRow]:
+) -> list[SummaryRow]:
     """Segment some scans of a source, named relative to it, and write masks, previews and a summary to `output`.
 
     A scan that fails becomes a row with an error.
@@ -103,5 +102,5 @@ def predict_part(
                 _log.info("%d/%d %s: %s", len(rows), len(tasks), row.case, row)
     if all(row.error for row in rows):
         raise InputError(f"all {len(rows)} scans failed; the first: {rows[0].error}")
-    scans.write_summary(output / scans.SUMMARY_FILE, rows)
+    write_summary(output / SUMMARY_FILE, rows)
     return rows

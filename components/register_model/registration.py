@@ -6,7 +6,8 @@ registration.
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,11 +46,7 @@ def register(registration: Registration, address: str) -> None:
         InputError: the registry cannot be reached or rejects the request, or another version has this number.
     """
     name, number = registration.model_name, registration.location.rpartition("/")[2]
-    with requests.Session() as session:
-        token = Path(os.environ.get(_TOKEN_VARIABLE, _TOKEN_FILE))
-        if token.is_file():
-            session.headers["Authorization"] = f"Bearer {token.read_text().strip()}"
-        registry = _Registry(session, address.rstrip("/"))
+    with _connect(address) as registry:
         model = registry.find("registered_model", name=name)
         model = model or registry.create("registered_models", {"name": name, "owner": _AUTHOR})
         version = registry.find("model_version", name=number, parentResourceId=model["id"])
@@ -71,6 +68,21 @@ def register(registration: Registration, address: str) -> None:
             f"{registration.manifest_sha256} at {registration.location}; register it under another model name"
         )
     _log.info("registered %s version %s at %s", name, number, address)
+
+
+def check_registry(address: str) -> None:
+    """Raise `InputError` unless the registry at an address can be used."""
+    with _connect(address):
+        pass
+
+
+@contextmanager
+def _connect(address: str) -> Iterator["_Registry"]:
+    with requests.Session() as session:
+        token = Path(os.environ.get(_TOKEN_VARIABLE, _TOKEN_FILE))
+        if token.is_file():
+            session.headers["Authorization"] = f"Bearer {token.read_text().strip()}"
+        yield _Registry(session, address.rstrip("/"))
 
 
 class _Registry:

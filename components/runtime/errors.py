@@ -7,7 +7,11 @@ from contextlib import contextmanager
 
 
 class InputError(Exception):
-    """An input is invalid: a file, a folder, a parameter or a cohort."""
+    """An input is invalid: a file, a folder, a parameter or a cohort. Each argument is a finding, and a line."""
+
+    def __str__(self) -> str:
+        """Join the findings."""
+        return "; ".join(map(str, self.args))
 
 
 class VolumeError(InputError):
@@ -29,16 +33,22 @@ def join_problems(problems: Sequence[str], limit: int = 5) -> str:
     return f"{len(problems)} problems: {'; '.join(problems[:limit])}{more}"
 
 
+def format_beside(value: float, *limits: float) -> str:
+    """Format a number with four significant digits, or as many as show its difference from the limits."""
+    texts = [f"{value:.{digits}g}" for digits in range(4, 18)]
+    return next((text for text in texts if not {float(text)} & {*limits} - {value}), texts[-1])
+
+
 @contextmanager
 def exit_on_input_error() -> Iterator[None]:
-    """Exit with status 1 and `error: <message>`, without a traceback, on an input error or a machine fault.
+    """Exit with status 1 and `error: <finding>` lines, without a traceback, on an input error or a machine fault.
 
     Machine faults are a full disk and missing file permissions.
     """
     try:
         yield
     except InputError as error:
-        sys.exit("error: " + " ".join(str(error).split()))
+        sys.exit("\n".join("error: " + " ".join(str(finding).split()) for finding in error.args))
     except OSError as error:
         if error.errno not in _MACHINE_FAULTS:
             raise

@@ -4,6 +4,7 @@ import errno
 import hashlib
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -60,6 +61,18 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     with atomic_write(path) as temporary:
         temporary.mkdir()
         yield temporary
+
+
+def check_folder_writable(folder: Path) -> None:
+    """Raise `InputError` unless a folder, which need not exist, can be written; leave nothing behind."""
+    existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if os.path.lexists(path))
+    try:
+        with tempfile.TemporaryDirectory(prefix=".writable-", dir=existing):
+            pass
+    except OSError as error:
+        raise InputError(
+            f"{folder}: cannot be written ({error.strerror}); choose another folder, or correct the permissions"
+        ) from None
 
 
 def sha256_of(path: Path) -> str:

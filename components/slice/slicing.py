@@ -7,15 +7,14 @@ import numpy as np
 
 from components.ct.cases import Case, read_cases
 from components.ct.grid import axial_slices, fit_hu, fit_mask
+from components.ct.image_size import check_image_size
 from components.ct.intensity import read_ct
 from components.ct.volume import read_volume
-from components.runtime.errors import CohortError, InputError
+from components.runtime.errors import CohortError
 from components.runtime.files import atomic_folder
 from components.runtime.workers import map_cases
 from components.slice.shards import write_shard
 from components.slice.split import SPLITS, Split, require_patients_apart, split_by_patient
-
-GRID_MULTIPLE = 16  # the default network halves its input four times
 
 
 def slice_cohort(
@@ -45,8 +44,7 @@ def slice_cohort(
         InputError: invalid parameter, file changed since ingest, no accepted case, fewer than three patients, or
             no slice with enough lesion.
     """
-    if image_size < GRID_MULTIPLE or image_size % GRID_MULTIPLE:
-        raise InputError(f"image_size is {image_size}; expected a multiple of {GRID_MULTIPLE}, such as 128 or 256")
+    check_image_size(image_size)
     cases = read_cases(accepted)
     if not cases:
         raise CohortError(f"{accepted}: validate accepted no case; see its report")

@@ -80,10 +80,7 @@ def build_network(image_size: int, recipe: Recipe = Recipe(), *, dtype: str = "f
         InputError: `image_size` is not divisible.
     """
     filters, batch_norm = recipe.filters, recipe.batch_norm
-    if image_size % (multiple := 2 ** (len(filters) - 1)):
-        raise InputError(
-            f"image_size is {image_size}; expected a multiple of {multiple} for filters of {len(filters)} levels"
-        )
+    recipe.check_image_size(image_size)
     slices_hu = keras.Input((image_size, image_size), name="slices_hu", dtype="float32")
     x = layers.Reshape((image_size, image_size, 1), dtype="float32")(slices_hu)
     if recipe.window_hu is not None:

@@ -73,6 +73,13 @@ class Recipe:
     mixed_precision: bool = True  # compute in 16 bits where the hardware supports it
     flip_averaging: bool = False  # average over each slice and its mirror image, at twice the inference time
 
+    def check_image_size(self, image_size: int) -> None:
+        """Raise `InputError` unless the network can halve its input as often as it has levels below the first."""
+        levels = len(self.filters)
+        if image_size % (multiple := 2 ** (levels - 1)):
+            expected = f"a multiple of {multiple} for filters of {levels} levels"
+            raise InputError(f"image_size is {image_size}; expected {expected}")
+
 
 # The predecessor script's two published experiments: 8-bit gray values and Adam with its default settings.
 _BASELINE_FOCAL = Recipe(
@@ -130,14 +137,16 @@ def select_recipe(
         batch_size: slices in a training step; None leaves it to `changes` and the preset.
 
     Raises:
-        InputError: unknown preset, invalid setting, or a setting with two different values.
+        InputError: unknown preset, invalid settings, or a setting with two different values; a line for each.
     """
-    settings = dict(changes or {})
+    settings, problems = dict(changes or {}), list[str]()
     for name, value in (("epochs", epochs), ("batch_size", batch_size)):
         if value is None:
             continue
         if settings.setdefault(name, value) != value:
-            raise InputError(f"{name} is {value}, but changes sets {name} to {settings[name]}; give only one of them")
+            problems.append(f"{name} is {value}, but changes sets {name} to {settings[name]}; give only one of them")
+    if problems:
+        raise InputError(*problems)
     return change_recipe(PRESETS[Preset(preset)], settings)
 
 
@@ -149,7 +158,7 @@ def change_recipe(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
         changes: JSON values by the fields of `Recipe`; `augmentation` is null, or an object with changed fields.
 
     Raises:
-        InputError: unknown setting or invalid value.
+        InputError: unknown settings or invalid values, a line for each.
     """
     values = asdict(recipe) | dict(changes)
     if isinstance(values["augmentation"], Mapping):
@@ -157,10 +166,12 @@ def change_recipe(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
     try:
         return TypeAdapter(Recipe).validate_python(values)
     except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(map(str, first["loc"]))
-        problem = f" is {first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}"
-        if first["type"] == "unexpected_keyword_argument":
-            known = fields(Augmentation if len(first["loc"]) > 1 else Recipe)
-            problem = f": unknown; expected one of {', '.join(sorted(setting.name for setting in known))}"
-        raise InputError(f"recipe setting {name}{problem}") from error
+        raise InputError(*map(_describe, error.errors())) from error
+
+
+def _describe(problem: Mapping[str, Any]) -> str:
+    name = ".".join(map(str, problem["loc"]))
+    if problem["type"] == "unexpected_keyword_argument":
+        known = fields(Augmentation if len(problem["loc"]) > 1 else Recipe)
+        return f"recipe setting {name}: unknown; expected one of {', '.join(sorted(setting.name for setting in known))}"
+    return f"recipe setting {name} is {problem['input']!r}: {problem['msg'][0].lower()}{problem['msg'][1:]}"

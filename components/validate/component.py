@@ -19,6 +19,7 @@ def validate(
     on_invalid: str = "fail",
     image_size: int = 128,
     reference_profile: Optional[str] = None,  # noqa: UP045
+    hard_cases: list[str] = [],  # noqa: B006 - kfp copies a default into each run
 ) -> NamedTuple("Outputs", refusal=str):  # type: ignore[valid-type]
     """Check every case against the expectations, and select the cases to train on.
 
@@ -36,6 +37,7 @@ def validate(
         on_invalid: Refuse a cohort with a critical finding (fail), or drop the cases that have one (skip).
         image_size: Edge of the network's grid in pixels, for the resize audit.
         reference_profile: Folder of an earlier run's profile, a path or gs://; empty for no comparison.
+        hard_cases: Ids of known hard cases, of the gate; the step fails at an unknown one.
 
     Returns:
         refusal: Why the cohort is refused; empty if it is accepted.
@@ -54,6 +56,7 @@ def validate(
             on_invalid=on_invalid,
             image_size=image_size,
             reference=Profile.read(reference_profile) if reference_profile else None,
+            hard_cases=hard_cases,
         )
     for name, value in outcome.summary().items():
         metrics.log_metric(name, value)

@@ -1,6 +1,6 @@
 """Validate an ingested cohort: facts and findings for every case, and the cases accepted for training."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
@@ -9,7 +9,8 @@ from typing import Self
 import pandas as pd
 
 from components.ct.cases import OnInvalid, read_cases, write_cases
-from components.runtime.errors import CohortError, InputError
+from components.ct.image_size import check_image_size
+from components.runtime.errors import CohortError, InputError, format_beside
 from components.runtime.files import atomic_folder
 from components.runtime.workers import map_cases
 from components.validate.data_docs import write_data_docs
@@ -47,6 +48,7 @@ def validate(
     on_invalid: str = OnInvalid.FAIL,
     image_size: int = 128,
     reference: Profile | None = None,
+    hard_cases: Collection[str] = (),
     workers: int | None = None,
 ) -> Outcome:
     """Measure every case, check the facts against the suite, and write the accepted cases.
@@ -60,17 +62,21 @@ def validate(
         on_invalid: `fail` refuses a cohort with a critical finding; `skip` drops the cases that have one.
         image_size: edge of the network's grid in pixels, for the resize audit.
         reference: profile of an earlier cohort to compare with.
+        hard_cases: ids that the gate treats as hard; unknown ones are an error, long before the gate.
         workers: number of cases to read in parallel; by default the number of processors.
 
     Raises:
         InputError: a parameter is invalid, or there are no cases.
     """
     skip = OnInvalid(on_invalid) is OnInvalid.SKIP
-    if image_size < 1:
-        raise InputError(f"image_size: {image_size}; expected the edge of the network's grid in pixels, such as 128")
+    check_image_size(image_size)
     table = read_cases(cases)
     if not table:
         raise CohortError(f"{cases}: the case table is empty; give a source with scans and masks")
+    case_ids = [case.case_id for case in table]
+    if unknown := sorted({*hard_cases} - {*case_ids}):
+        known = f"{', '.join(case_ids[:5])}{', …' * (len(case_ids) > 5)}"
+        raise InputError(f"hard_cases: {', '.join(unknown)}: not in the cohort; expected ids such as {known}")
     inspections = map_cases(partial(inspect_case, cases, image_size=image_size), table, "checked", workers)
     facts = fact_table([inspection.facts for inspection in inspections], table)
     result = check_facts(facts)
@@ -120,7 +126,7 @@ def _determine_outcome(
 
 def _drift_finding(drift: Drift) -> Finding:
     medians = f", median {drift.reference} in the reference and {drift.observed} here" if drift.reference else ""
-    message = f"drift from the reference cohort: {drift.measure} {drift.value:.2f}, limit {drift.limit:g}{medians}"
+    message = f"drift from the reference cohort: {drift.measure} {format_beside(drift.value, drift.limit)}, limit {drift.limit:g}{medians}"
     return Finding(Severity.WARNING, None, drift.fact, message, "earlier test results may not hold for these scans")
 
 

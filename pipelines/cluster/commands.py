@@ -104,8 +104,9 @@ def connection(arguments: argparse.Namespace) -> "Cluster":
 
 def _settings(arguments: argparse.Namespace, default_name: str) -> "RunSettings":
     """Read the run's settings; parameters on the command line precede those in the file."""
+    from components.check_parameters.values import check_values
     from pipelines.cluster.runs import RunSettings
-    from pipelines.parameters import parse_parameters
+    from pipelines.parameters import default_parameters, parse_parameters
 
     words: list[str] = []
     if arguments.parameters_file is not None:
@@ -114,10 +115,12 @@ def _settings(arguments: argparse.Namespace, default_name: str) -> "RunSettings"
         except OSError as error:
             raise InputError(f"{arguments.parameters_file}: cannot be read: {error.strerror}") from error
         words = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
+    parameters = parse_parameters(arguments.pipeline, [*words, *arguments.parameters])
+    check_values({**default_parameters(arguments.pipeline), **parameters})
     return RunSettings(
         name=arguments.name or default_name,
         experiment=arguments.experiment,
-        parameters=parse_parameters(arguments.pipeline, [*words, *arguments.parameters]),
+        parameters=parameters,
         pipeline_root=arguments.pipeline_root,
         service_account=arguments.service_account,
     )

@@ -13,11 +13,12 @@ from kfp.dsl import pipeline_context, tasks_group
 
 from components.runtime.errors import InputError
 
-_MODELS, _STEPS_WITH_MODELS = "/models", ("evaluate", "export", "predict")  # evaluate reads the champion
+_CHECK = "check-parameters"  # sees whatever the parameters name
+_MODELS, _STEPS_WITH_MODELS = "/models", (_CHECK, "evaluate", "export", "predict")  # evaluate reads the champion
 _CHECKPOINTS = "/checkpoints"
-_DATA, _STEPS_WITH_SOURCE = "/data", ("identify", "ingest", "plan-parts", "predict")
+_DATA, _STEPS_WITH_SOURCE = "/data", (_CHECK, "identify", "ingest", "validate", "assign-folds", "plan-parts", "predict")
 _CLIENT_LABEL = ("lung-infection-client", "true")  # admitted by the servers' NetworkPolicy
-_STEPS_WITH_SECRET = ("identify", "ingest", "export")
+_STEPS_WITH_SECRET = (_CHECK, "identify", "ingest", "export")
 # Kubeflow's cache key covers a step's image, parameters and artifact names, but no artifact content. Only ingest has
 # parameters that determine its result: the digest of the source from identify is one of them.
 _CACHED = "ingest"
@@ -42,6 +43,7 @@ class StepSettings:
 
 _STEPS: Mapping[str, StepSettings] = MappingProxyType(
     {
+        _CHECK: StepSettings("Check parameters", "500m", "1G", 1800, retries=1),
         "identify": StepSettings("Fingerprint source", "500m", "1G", 1800, retries=3),
         "ingest": StepSettings("Ingest cohort", "1", "4G", 6 * 3600, retries=3),
         "validate": StepSettings("Validate cohort", "2", "8G", 2 * 3600, retries=1),
@@ -127,8 +129,10 @@ def _configure(task: dsl.PipelineTask, options: ClusterOptions) -> None:
     kubernetes.empty_dir_mount(task, volume_name="tmp", mount_path="/tmp")
     if name == "train":
         _configure_train_nodes(task, options)
-        if options.checkpoint_claim:
-            kubernetes.mount_pvc(task, pvc_name=options.checkpoint_claim, mount_path=_CHECKPOINTS)
+    if name == _CHECK:
+        task.set_env_variable("TRAIN_GPUS", str(options.gpus))
+    if options.checkpoint_claim and (name == "train" or (name == _CHECK and "checkpoint_dir" in task.inputs)):
+        kubernetes.mount_pvc(task, pvc_name=options.checkpoint_claim, mount_path=_CHECKPOINTS)
     if name == "predict":
         kubernetes.add_pod_label(task, *_CLIENT_LABEL)
     if options.model_claim and name in _STEPS_WITH_MODELS:

@@ -17,6 +17,7 @@ from unittest import mock
 from kfp import local
 from kfp.local import subprocess_task_handler
 
+from components.check_parameters.check import check_parameters
 from components.ct.cases import read_cases
 from components.evaluate.verdict import read_verdict
 from components.runtime.child_process import start_child
@@ -28,7 +29,7 @@ from pipelines.local.console import capture_output
 from pipelines.local.containers import READABLE, WRITABLE, container_runner, engine_calls, unfinished_steps
 from pipelines.local.processes import RunningSteps
 from pipelines.parameters import PIPELINES, default_parameters
-from serving.client.scans import SUMMARY_FILE
+from serving.client.summary import SUMMARY_FILE
 from serving.server.process import server_process
 from serving.versions.layout import VERDICT_FILE
 
@@ -51,12 +52,12 @@ def run_pipeline(
         The summary, as written to `summary.json` in the run's folder; a run that fails or is interrupted has one too.
 
     Raises:
-        InputError: a step rejects its input or fails; the message names the step.
+        InputError: parameters are invalid, with a line for each finding; or a step fails, and the message names it.
         KeyboardInterrupt: SIGINT or SIGTERM arrived, its argument is the number; no step is running anymore.
     """
-    arguments = {**default_parameters(name), **parameters}
-    if "source" not in arguments:
-        raise InputError("source is missing; set SOURCE=<folder of scans>, and MODEL=<model base> or SERVER=host:port")
+    given = {"source": "", **default_parameters(name), **parameters}
+    arguments = {key: _resolve_path(value) if key in WRITABLE + READABLE else value for key, value in given.items()}
+    check_parameters(arguments)
     run = _create_run(runs)
     if name == "training":
         arguments.setdefault("model_base", str(run / "models" / arguments["model_name"]))
@@ -160,8 +161,6 @@ def _run_steps(
     """Run the steps and copy their reports; return the folder of the steps, and add the seconds of each."""
     root = run / "artifacts"
     root.mkdir()
-    paths = WRITABLE + READABLE
-    arguments = {key: _absolute_path(value) if key in paths else value for key, value in arguments.items()}
     in_containers = runner == "docker"
     kfp_runner = container_runner(arguments) if in_containers else local.SubprocessRunner(use_venv=False)
     local.init(runner=kfp_runner, pipeline_root=str(root))
@@ -197,9 +196,11 @@ def _published_version(run: Path) -> str | None:
     return None
 
 
-def _absolute_path(value: str) -> str:
-    """Make an existing path absolute, as containers see it; return other values unchanged."""
-    return value if not value or "://" in value or not Path(value).exists() else str(Path(value).absolute())
+def _resolve_path(value: str) -> str:
+    """Expand `~`, as shells do, and make a path absolute, as containers see it; return URIs and sources unchanged."""
+    path = os.path.expanduser(value)
+    is_path = path and not path.startswith("~") and ":" not in path.partition("/")[0] and path != "zenodo"
+    return os.path.abspath(path) if is_path else path
 
 
 def _copy_reports(root: Path, folder: Path) -> list[str]:

@@ -78,6 +78,14 @@ def newest_version(base: str) -> str | None:
     return next(reversed(complete_versions(base).values()), None)
 
 
+def require_version(base: str) -> str:
+    """Return the `newest_version`; raise `InputError` if there is none."""
+    version = newest_version(base)
+    if version is None:
+        raise InputError(f"{base}: no version here; expected a model base or a version folder with {SAVED_MODEL_PB}")
+    return version
+
+
 def version_number(version: str) -> int | None:
     """Read the number from a version's path or URI; None if its last part is not an integer."""
     return parse_version(version.rpartition("/")[2])

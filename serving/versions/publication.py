@@ -19,9 +19,18 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from components.runtime.errors import InputError
-from components.storage.gcs import ObjectExistsError, copy_folder, delete_prefix, list_names, list_times, upload_folder
+from components.runtime.files import check_folder_writable
+from components.storage.gcs import (
+    ObjectExistsError,
+    check_prefix_writable,
+    copy_folder,
+    delete_prefix,
+    list_names,
+    list_times,
+    upload_folder,
+)
 from components.storage.gcs_uri import is_gcs_uri
-from serving.versions.layout import MAX_VERSION, SAVED_MODEL_PB, parse_version, version_numbers
+from serving.versions.layout import MAX_VERSION, SAVED_MODEL_PB, newest_version, parse_version, version_numbers
 
 # Each write of an export is given up after minutes (components.storage.gcs.DEADLINE_S). The rest is for slow uploads of
 # one file, and for clocks that differ.
@@ -68,6 +77,17 @@ def publish(model_base: str, write: Callable[[Path], None]) -> str:
     with suppress(InputError, OSError):  # the version is published
         _remove_abandoned(model_base)
     return version
+
+
+def check_publishable(model_base: str) -> None:
+    """Raise `InputError` unless a version can be published under `model_base`; leave nothing behind."""
+    if newest_version(model_base) == model_base.rstrip("/"):
+        raise InputError(f"{model_base}: a version folder; expected the folder of all versions, which holds it")
+    _next_number(version_numbers(model_base), model_base)
+    if is_gcs_uri(model_base):
+        check_prefix_writable(model_base)
+    else:
+        check_folder_writable(Path(model_base))
 
 
 def find_incomplete(model_base: str) -> list[IncompleteFolder]:

@@ -11,6 +11,9 @@ from components.runtime.errors import InputError
 from components.runtime.files import atomic_write
 from serving.versions.layout import SIGNATURE_FILE
 
+_CURVES = ("secp256r1", "secp384r1", "secp521r1")
+_KEY = "an elliptic curve key (P-256, P-384 or P-521) in PEM without a passphrase"
+
 
 def sign(version: Path, private_key: Path) -> None:
     """Sign a version folder with an elliptic curve key in PEM without a passphrase.
@@ -27,6 +30,37 @@ def sign(version: Path, private_key: Path) -> None:
         raise InputError(
             f"{private_key}: cannot sign {version}: {error}; expected an elliptic curve key in PEM"
         ) from error
+
+
+def check_private_key(path: Path) -> None:
+    """Raise `InputError` unless `sign` can use a key (model_signing's sign_ec_key.py), without that library."""
+    # cryptography is a dependency of google-auth.
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+    try:
+        key = load_pem_private_key(path.read_bytes(), password=None)
+        found = key.curve.name if isinstance(key, EllipticCurvePrivateKey) else "another kind of key"
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); expected {_KEY}") from None
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise InputError(f"{path}: {error}; expected {_KEY}") from None
+    if found not in _CURVES:
+        raise InputError(f"{path}: {found}; expected {_KEY}")
+
+
+def check_public_key(path: Path) -> None:
+    """Raise `InputError` unless `verify_signature` can use a key."""
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
+    _model_signing()
+    try:
+        load_pem_public_key(path.read_bytes())
+    except (OSError, ValueError, UnsupportedAlgorithm) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not a key"
+        raise InputError(f"{path}: {reason}; expected an elliptic curve public key in PEM") from error
 
 
 def verify_signature(version: Path, public_key: Path) -> None:

@@ -102,12 +102,6 @@ def test_a_part_whose_scans_all_fail_is_an_error(server, source, tmp_path):  # n
         predict_part(str(source), ["c.nii.gz"], ModelEndpoint(MODEL, server), tmp_path / "out", 0.0)
 
 
-@pytest.mark.parametrize("endpoint", [ModelEndpoint(MODEL), ModelEndpoint(MODEL, "host:1", "folder")])
-def test_exactly_one_of_server_and_model_is_required(endpoint, source, tmp_path):
-    with pytest.raises(InputError, match=r"server .*model"):
-        predict_part(str(source), ["a.nii.gz"], endpoint, tmp_path / "out", 0.0)
-
-
 def test_the_pipeline_compiles(tmp_path):
     compiler.Compiler().compile(batch_prediction, str(tmp_path / "batch_prediction.yaml"))
     assert "parallelism" not in (tmp_path / "batch_prediction.yaml").read_text()

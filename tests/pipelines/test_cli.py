@@ -1,5 +1,6 @@
 """The `lung-ct` command, its parameters and the packages that it compiles."""
 
+import os
 import re
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from kfp import components
 from components.runtime.errors import InputError
 from pipelines import PipelineName
 from pipelines.cli import main
+from pipelines.local.runs import run_pipeline
 from pipelines.parameters import PIPELINES, find_components, parse_parameters
 from tests.reference_pages import generate_pages
 
@@ -39,25 +41,58 @@ def test_arguments_become_typed_parameters():
     }
 
 
-@pytest.mark.parametrize("word", ["EPOCH=3", "epochs", "=3"])
-def test_an_unknown_parameter_lists_the_known_ones(word):
-    with pytest.raises(InputError, match=rf"^{word}: .*training.*min_dice"):
-        parse_parameters("training", [word])
+def test_unknown_parameters_are_all_named_with_the_known_ones():
+    with pytest.raises(InputError) as error:
+        parse_parameters("training", ["EPOCH=3", "epochs", "=3"])
+    assert [str(line).partition(": unknown parameter of training")[0] for line in error.value.args] == [
+        "EPOCH=3",
+        "epochs",
+        "=3",
+    ]
+    assert all("min_dice" in line for line in error.value.args)
 
 
-@pytest.mark.parametrize(
-    ("word", "expected"),
-    [
-        ("EPOCHS=many", "a whole number"),
-        ("MIN_DICE=high", "a number"),
-        ("REQUIRE_GPU=perhaps", "true or false"),
-        ("CHANGES=[1]", "JSON such as"),
-    ],
-)
-def test_a_value_of_the_wrong_type_is_an_error(word, expected):
-    name, _, value = word.partition("=")
-    with pytest.raises(InputError, match=f"{name.lower()} is '{re.escape(value)}'; expected {expected}"):
-        parse_parameters("training", [word])
+def test_a_run_reports_every_invalid_parameter_on_a_line_and_starts_nothing(tmp_path):
+    (tmp_path / "file").touch()
+    wrong = {
+        "EPOCHS": "many",
+        "BATCH_SIZE": "1.5",
+        "MIN_DICE": "nan",
+        "MAX_REGRESSION": "2",
+        "REQUIRE_GPU": "perhaps",
+        "CHANGES": "[1]",
+        "PRESET": "foo",
+        "SEED": "4294967296",
+        "SIGNING_KEY_FILE": "missing.pem",
+        "MODEL_BASE": "file/models",
+    }
+    command = [sys.executable, "-m", "pipelines.cli", "run", *(f"{name}={value}" for name, value in wrong.items())]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    lines = done.stderr.strip().splitlines()
+    assert sorted(line.removeprefix("error: ").split()[0].rstrip(":") for line in lines) == sorted(
+        map(str.lower, wrong)
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_run_expands_the_home_folder_as_shells_do(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "models").touch()
+    with pytest.raises(InputError) as error:
+        run_pipeline("training", tmp_path / "runs", {"model_base": "~/models", "cache": "~nobody-here/x"})
+    base, cache = sorted(error.value.args, reverse=True)
+    assert base.startswith(f"model_base: {tmp_path / 'models'}: cannot be written (Not a directory)")
+    assert "starts with ~" in cache
+    assert [path.name for path in tmp_path.iterdir()] == ["models"]
+
+
+@pytest.mark.parametrize("word", ["MIN_DICE=2", "EPOCHS=1.5", "MODEL_BASE=~/x", "MODEL_NAME=../x"])
+def test_a_run_with_an_invalid_value_is_not_submitted(word):
+    with pytest.raises(SystemExit, match=f"error: {word.partition('=')[0].lower()}"):
+        main(["submit", "--host", "http://127.0.0.1:9", "MODEL_BASE=gs://bucket/models", word])
 
 
 def test_every_pipeline_name_has_a_pipeline():

@@ -105,8 +105,19 @@ def test_options_replace_the_resources_of_a_step_and_gpus_are_optional(tmp_path)
 
 
 def test_an_unknown_step_is_an_error():
-    with pytest.raises(InputError, match=r"slise: .*expected one of identify, ingest"):
+    with pytest.raises(InputError, match=r"slise: .*expected one of check-parameters, identify"):
         for_cluster(training, ClusterOptions(cpu={"slise": "16"}))
+
+
+@pytest.mark.parametrize("pipeline", PIPELINES)
+def test_nothing_starts_before_all_parameters_are_checked(pipeline, tmp_path):
+    spec, _ = compile_spec(for_cluster(PIPELINES[pipeline], ClusterOptions(gpus=2)), tmp_path / "package.yaml")
+    tasks = spec["root"]["dag"]["tasks"]
+    assert [name for name, task in tasks.items() if not task.get("dependentTasks")] == ["check-parameters"]
+    given = {value["componentInputParameter"] for value in tasks["check-parameters"]["inputs"]["parameters"].values()}
+    assert given == set(spec["root"]["inputDefinitions"]["parameters"])
+    container = spec["deploymentSpec"]["executors"]["exec-check-parameters"]["container"]
+    assert {"name": "TRAIN_GPUS", "value": "2"} in container["env"]
 
 
 def test_only_the_train_step_requests_gpus_and_their_nodes(package):
@@ -132,14 +143,16 @@ def mounted_claims(platform):
 def test_claims_and_the_secret_are_mounted_in_the_steps_that_use_them(package):
     _, platform = package
     assert mounted_claims(platform) == {
+        "exec-check-parameters": [("checkpoints", "/checkpoints"), ("models", "/models"), ("scans", "/data")],
         "exec-identify": [("scans", "/data")],
         "exec-ingest": [("scans", "/data")],
+        "exec-validate": [("scans", "/data")],
         "exec-train": [("checkpoints", "/checkpoints")],
         "exec-evaluate": [("models", "/models")],
         "exec-export": [("models", "/models")],
     }
     secret = {step for step, config in platform.items() if "secretAsVolume" in config}
-    assert secret == {"exec-identify", "exec-ingest", "exec-export"}
+    assert secret == {"exec-check-parameters", "exec-identify", "exec-ingest", "exec-export"}
 
 
 def test_compiling_is_repeatable_and_keeps_the_pipeline_and_its_parameters(package, tmp_path):
@@ -155,16 +168,17 @@ def test_compiling_is_repeatable_and_keeps_the_pipeline_and_its_parameters(packa
 
 def test_predict_pods_have_the_label_that_the_network_policy_admits(tmp_path):
     spec, platform = compile_spec(for_cluster(batch_prediction), tmp_path / "batch.yaml")
-    assert {"plan-parts", "predict", "collect-predictions"} == set(read_tasks(spec))
+    assert {"check-parameters", "plan-parts", "predict", "collect-predictions"} == set(read_tasks(spec))
     (policy,) = yaml.safe_load_all((ROOT / "serving" / "k8s" / "base" / "network_policy.yaml").read_text())
     admitted = policy["spec"]["ingress"][0]["from"][0]["podSelector"]["matchLabels"]
     assert platform["exec-predict"]["podMetadata"]["labels"] == admitted
 
 
 def test_batch_prediction_reads_its_scans_from_the_data_claim(tmp_path):
-    options = ClusterOptions(data_claim="scans", model_claim="models")
+    options = ClusterOptions(data_claim="scans", model_claim="models", checkpoint_claim="checkpoints")
     _, platform = compile_spec(for_cluster(batch_prediction, options), tmp_path / "batch.yaml")
     assert mounted_claims(platform) == {
+        "exec-check-parameters": [("models", "/models"), ("scans", "/data")],
         "exec-plan-parts": [("scans", "/data")],
         "exec-predict": [("models", "/models"), ("scans", "/data")],
     }

@@ -23,7 +23,7 @@ def test_the_package_loops_over_the_folds_and_collects_the_evaluations(tmp_path)
     compiler.Compiler().compile(cross_validation, str(tmp_path / "package.yaml"))
     package = next(yaml.safe_load_all((tmp_path / "package.yaml").read_text()))
     tasks = package["root"]["dag"]["tasks"]
-    steps = {"identify", "ingest", "validate", "require-valid", "slice", "assign-folds"}
+    steps = {"check-parameters", "identify", "ingest", "validate", "require-valid", "slice", "assign-folds"}
     assert set(tasks) == steps | {"for-loop-1", "summarize-folds"}
     assert tasks["for-loop-1"]["parameterIterator"]["items"]["inputParameter"].startswith("pipelinechannel--assign")
     assert tasks["for-loop-1"]["taskInfo"]["name"] == "Folds"

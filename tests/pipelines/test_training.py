@@ -51,7 +51,7 @@ def test_a_passed_gate_publishes_a_version_that_segments_a_scan_on_its_grid(tmp_
     mask, scan = nib.load(mask_path), nib.load(scan_path)
     assert mask.shape == scan.shape
     np.testing.assert_allclose(mask.affine, scan.affine)
-    steps = ["identify", "ingest", "validate", "require-valid", "slice", "train", "evaluate", "export"]
+    steps = ["check-parameters", "identify", "ingest", "validate", "require-valid", "slice", "train", "evaluate", "export"]
     # kfp runs view-3d before or after export.
     assert [step for step in result["seconds"] if step != "view-3d"] == [*steps, "register-model", "predict"]
     assert "Worst test case in 3-D" in (tmp_path / "latest" / "reports" / "view-3d.html").read_text()

@@ -1,0 +1,1 @@
+"""Check all parameters of a run before its first step reads anything."""
