@@ -5,8 +5,9 @@ which displaces lesions silently; dicom2nifti falls back to plain stacking. The 
 C.7.6.2.1.1.
 """
 
-import struct
+from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,24 +15,44 @@ import numpy as np
 import pydicom
 from numpy.typing import NDArray
 from pydicom.errors import InvalidDicomError
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-from components.ct.scan_folder import series_files
-from components.ct.volume import Volume, to_ras
+from components.ct.geometry import MAX_SHEAR_DEGREES, apply_rules, check_affine
+from components.ct.scan_folder import is_dicom_file, series_files
+from components.ct.volume import FileGrid, Volume, to_ras
 from components.runtime.errors import VolumeError
 
 # No other attribute is read: the rest may identify the patient.
-_GEOMETRY = (
-    *("Modality", "SeriesInstanceUID", "Rows", "Columns", "PixelSpacing", "ImageOrientationPatient"),
-    *("ImagePositionPatient", "RescaleSlope", "RescaleIntercept", "SamplesPerPixel"),
-)
-_OPTIONAL = ("NumberOfFrames", "GantryDetectorTilt", "SliceThickness", "SpacingBetweenSlices", "RescaleType")
+_NUMBERS = dict.fromkeys(("Rows", "Columns", "SamplesPerPixel", "RescaleSlope", "RescaleIntercept"), 1) | {
+    "PixelSpacing": 2,
+    "ImageOrientationPatient": 6,
+    "ImagePositionPatient": 3,
+}  # with the count of their values
+_OPTIONAL_NUMBERS = ("NumberOfFrames", "GantryDetectorTilt", "SliceThickness", "SpacingBetweenSlices")
+_GEOMETRY = ("Modality", "SeriesInstanceUID", "RescaleType", *_NUMBERS, *_OPTIONAL_NUMBERS)
 _PIXELS = (
-    *("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "PhotometricInterpretation", "PixelData"),
-    *("PlanarConfiguration", "NumberOfFrames"),
+    *("Rows", "Columns", "SamplesPerPixel", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation"),
+    *("PhotometricInterpretation", "PixelData", "PlanarConfiguration", "NumberOfFrames", "PixelPaddingValue"),
 )
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
-_MAX_TILT_DEGREES = 0.5  # less is rounding: over 300 mm it shifts the last slice by 2.6 mm
 _SPACING_TOLERANCE, _SPACING_TOLERANCE_MM = 0.02, 0.02  # relative, and the rounding of decimal strings
+_PADDING_HU = -1024
+_INT16 = np.iinfo(np.int16)
+
+
+@dataclass(frozen=True)
+class _Slice:
+    """The header of a file; `numbers` holds finite values of `_NUMBERS` and, where present, of `_OPTIONAL_NUMBERS`."""
+
+    path: Path
+    series: str
+    numbers: dict[str, NDArray[np.float64]]
+
+    def __getitem__(self, name: str) -> NDArray[np.float64]:
+        return self.numbers[name]
+
+    def optional(self, name: str, default: float) -> float:
+        return float(self.numbers[name][0]) if name in self.numbers else default
 
 
 def read_dicom_series(folder: Path) -> Volume:
@@ -41,86 +62,125 @@ def read_dicom_series(folder: Path) -> Volume:
 
     Raises:
         VolumeError: no DICOM, more than one series, a modality other than CT, a tilted gantry, uneven or missing
-            slices, or pixels that cannot be decoded.
+            slices, or attributes or pixels that cannot be decoded.
     """
-    slices = [_read_geometry(path) for path in series_files(folder)]
+    slices = [_read_slice(path) for path in series_files(folder)]
     if not slices:
         raise VolumeError(f"{folder}: holds no files; expected the DICOM files of one CT series")
-    first = slices[0]
     _check_one_series(folder, slices)
-    across, down = (np.array(first.ImageOrientationPatient[start : start + 3], float) for start in (0, 3))
+    first = slices[0]
+    across, down = first["ImageOrientationPatient"].reshape(2, 3)
     normal = np.cross(across, down)
     if not np.allclose([across @ across, down @ down, across @ down], [1, 1, 0], atol=1e-3):
         raise VolumeError(f"{folder}: image orientation without two directions at right angles; export it again")
-    slices.sort(key=lambda item: float(np.dot(item.ImagePositionPatient, normal)))
-    step_mm = _slice_step_mm(folder, slices, normal)
-
-    voxels = np.empty((first.Columns, first.Rows, len(slices)), np.int16, order="F")
-    for k, item in enumerate(slices):
-        voxels[:, :, k] = _read_hu(Path(item.filename)).T
-    row_spacing_mm, column_spacing_mm = map(float, first.PixelSpacing)
+    slices.sort(key=lambda item: float(item["ImagePositionPatient"] @ normal))
+    row_spacing_mm, column_spacing_mm = first["PixelSpacing"]
     affine = np.eye(4)
-    affine[:3, 0], affine[:3, 1], affine[:3, 2] = across * column_spacing_mm, down * row_spacing_mm, step_mm
-    affine[:3, 3] = slices[0].ImagePositionPatient
-    return to_ras(voxels, _LPS_TO_RAS @ affine, voxels.dtype)
+    affine[:3, 0], affine[:3, 1] = across * column_spacing_mm, down * row_spacing_mm
+    affine[:3, 2] = _slice_step_mm(folder, slices, normal)
+    affine[:3, 3] = slices[0]["ImagePositionPatient"]
+    affine = _LPS_TO_RAS @ affine
+    notes = apply_rules(folder, check_affine(affine))
+
+    shape = (int(first["Columns"][0]), int(first["Rows"][0]), len(slices))
+    voxels = np.empty(shape, np.int16, order="F")
+    for k, item in enumerate(slices):
+        voxels[:, :, k] = _read_hu(item).T
+    return to_ras(voxels, FileGrid(shape, affine), voxels.dtype, notes)
 
 
-def _read_geometry(path: Path) -> pydicom.Dataset:
-    item = _read(path, lambda: pydicom.dcmread(path, stop_before_pixels=True, specific_tags=[*_GEOMETRY, *_OPTIONAL]))
-    if item.get("Modality", "CT") != "CT":
-        raise VolumeError(f"{path}: modality {item.Modality}; expected one CT series per folder")
-    if int(item.get("NumberOfFrames") or 1) != 1:
-        raise VolumeError(f"{path}: several frames (enhanced CT); expected one slice; export one slice per file")
-    missing = [name for name in _GEOMETRY if item.get(name) in (None, "", [])]
-    if missing:
-        raise VolumeError(f"{path}: lacks {', '.join(missing)}; expected a slice of a CT series; export it again")
-    if int(item.SamplesPerPixel) != 1:
-        raise VolumeError(f"{path}: color pixels; expected one value per pixel")
-    if item.get("RescaleType", "HU") not in ("HU", "US", ""):
-        raise VolumeError(f"{path}: values in {item.RescaleType}; expected Hounsfield units (HU)")
-    geometry = [*item.PixelSpacing, *item.ImageOrientationPatient, *item.ImagePositionPatient]
-    values = np.array([*geometry, item.RescaleSlope, item.RescaleIntercept], float)
-    if len(values) != 13 or not np.isfinite(values).all() or min(item.PixelSpacing) <= 0:
-        raise VolumeError(f"{path}: spacing, position, orientation or scaling is not finite; export it again")
+def read_dicom_file(path: Path, **options: Any) -> pydicom.Dataset:
+    """Read a DICOM file as `pydicom.dcmread` does, also without preamble and meta information.
+
+    Raises:
+        InvalidDicomError: it is another kind of file.
+    """
+    if not is_dicom_file(path):
+        raise InvalidDicomError
+    item = pydicom.dcmread(path, force=True, **options)
+    if "TransferSyntaxUID" not in item.file_meta:
+        is_implicit, _ = item.original_encoding
+        item.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if is_implicit else ExplicitVRLittleEndian
     return item
 
 
-def _check_one_series(folder: Path, slices: Sequence[pydicom.Dataset]) -> None:
-    series = {str(item.SeriesInstanceUID) for item in slices}
-    if len(series) > 1:
-        raise VolumeError(f"{folder}: holds {len(series)} series; expected one series per folder")
-    first = slices[0]
+def _read_slice(path: Path) -> _Slice:
+    def parse() -> _Slice:
+        item = read_dicom_file(path, stop_before_pixels=True, specific_tags=[*_GEOMETRY])
+        if item.get("Modality", "CT") != "CT":
+            raise VolumeError(f"{path}: modality {item.Modality}; expected one CT series per folder")
+        found = {name: _parse_numbers(path, item, name) for name in (*_NUMBERS, *_OPTIONAL_NUMBERS)}
+        numbers = {name: values for name, values in found.items() if values is not None}
+        missing = [name for name in ("SeriesInstanceUID", *_NUMBERS) if not (name in numbers or item.get(name))]
+        if int(numbers.get("NumberOfFrames", [1])[0]) != 1:
+            raise VolumeError(f"{path}: several frames (enhanced CT); expected one slice; export one slice per file")
+        if missing:
+            raise VolumeError(f"{path}: lacks {', '.join(missing)}; expected a slice of a CT series; export it again")
+        if numbers["SamplesPerPixel"] != 1:
+            raise VolumeError(f"{path}: color pixels; expected one value per pixel")
+        if item.get("RescaleType", "HU") not in ("HU", "US", ""):
+            raise VolumeError(f"{path}: values in {item.RescaleType}; expected Hounsfield units (HU)")
+        if min(*numbers["PixelSpacing"], *numbers["Rows"], *numbers["Columns"]) <= 0:
+            raise VolumeError(f"{path}: Rows, Columns or PixelSpacing is not above 0; export it again")
+        return _Slice(path, str(item.SeriesInstanceUID), numbers)
+
+    parsed: _Slice = _read(path, parse)
+    return parsed
+
+
+def _parse_numbers(path: Path, item: pydicom.Dataset, name: str) -> NDArray[np.float64] | None:
+    """Return the values of an attribute; None if it is absent or empty."""
+    count = _NUMBERS.get(name, 1)
+    try:
+        value = item.get(name)
+        if value in (None, "", []):
+            return None
+        numbers = np.atleast_1d(np.array(value, float))
+    except (ValueError, TypeError, ArithmeticError):
+        numbers = np.array([])  # text, such as a decimal comma
+    if numbers.shape != (count,) or not np.isfinite(numbers).all():
+        raise VolumeError(f"{path}: {name} is not {_numerals(count)} with a decimal point; export it again")
+    return numbers
+
+
+def _numerals(count: int) -> str:
+    return "a finite number" if count == 1 else f"{count} finite numbers"
+
+
+def _check_one_series(folder: Path, slices: Sequence[_Slice]) -> None:
+    files = Counter(item.series for item in slices)
+    if len(files) > 1:
+        places = sorted({str(item.path.parent.relative_to(folder)) for item in slices} - {"."})
+        raise VolumeError(
+            f"{folder}: holds {len(files)} series of {', '.join(map(str, sorted(files.values())))} slices"
+            f"{' in ' + ', '.join(places) if places else ''}; expected one series per folder; move the others away"
+        )
     for name in ("Rows", "Columns", "PixelSpacing", "ImageOrientationPatient"):
-        values = np.array([np.atleast_1d(np.array(item[name].value, float)) for item in slices])
+        values = np.array([item[name] for item in slices])
         if not np.allclose(values, values[0], atol=1e-4):
             raise VolumeError(f"{folder}: slices differ in {name}; expected one reconstruction per folder")
-    tilt_degrees = max(abs(float(item.get("GantryDetectorTilt") or 0)) for item in slices)
-    if tilt_degrees > _MAX_TILT_DEGREES:
+    tilt_degrees = max(abs(item.optional("GantryDetectorTilt", 0)) for item in slices)
+    if tilt_degrees > MAX_SHEAR_DEGREES:
+        columns, rows = int(slices[0]["Columns"][0]), int(slices[0]["Rows"][0])
         raise VolumeError(
-            f"{folder}: gantry tilt of {tilt_degrees:g} degrees; expected a box of "
-            f"{first.Columns}×{first.Rows}×{len(slices)} voxels; resample it at the scanner or workstation"
+            f"{folder}: gantry tilt of {tilt_degrees:g} degrees; expected a box of {columns}×{rows}×{len(slices)} "
+            "voxels; resample it at the scanner or workstation"
         )
 
 
-def _slice_step_mm(folder: Path, slices: Sequence[pydicom.Dataset], normal: NDArray) -> NDArray[np.float64]:
+def _slice_step_mm(folder: Path, slices: Sequence[_Slice], normal: NDArray) -> NDArray[np.float64]:
     """The vector from one slice to the next in LPS millimeters; the slices are sorted along `normal`."""
     if len(slices) == 1:
-        thickness = slices[0].get("SpacingBetweenSlices") or slices[0].get("SliceThickness")
-        if not thickness or not float(thickness) > 0:
+        thickness_mm = slices[0].optional("SpacingBetweenSlices", 0) or slices[0].optional("SliceThickness", 0)
+        if not thickness_mm > 0:
             raise VolumeError(f"{folder}: one slice without a thickness; expected a whole series")
-        return normal * float(thickness)
-    positions = np.array([item.ImagePositionPatient for item in slices], float)
+        return normal * thickness_mm
+    positions = np.array([item["ImagePositionPatient"] for item in slices])
     gaps_mm = np.diff(positions @ normal)
     if duplicates := int((gaps_mm < 1e-3).sum()):
         raise VolumeError(f"{folder}: {duplicates} slices at duplicate positions; expected one reconstruction")
     _check_gaps(folder, gaps_mm)
-    step = (positions[-1] - positions[0]) / (len(slices) - 1)
-    tilt_degrees = float(np.degrees(np.arccos(np.clip(step @ normal / np.linalg.norm(step), -1, 1))))
-    if tilt_degrees > _MAX_TILT_DEGREES:
-        raise VolumeError(
-            f"{folder}: slices sheared by {tilt_degrees:.1f} degrees (gantry tilt); expected a box; resample it at "
-            "the scanner or workstation"
-        )
+    step: NDArray[np.float64] = (positions[-1] - positions[0]) / (len(slices) - 1)
     return step
 
 
@@ -131,8 +191,9 @@ def _check_gaps(folder: Path, gaps_mm: NDArray) -> None:
         return
     first, multiples = int(np.flatnonzero(is_uneven)[0]), gaps_mm[is_uneven] / spacing_mm
     if (np.abs(multiples - np.rint(multiples)) < 0.1).all() and (multiples > 1.5).all():
+        missing = int((np.rint(multiples) - 1).sum())
         raise VolumeError(
-            f"{folder}: {int((np.rint(multiples) - 1).sum())} slices are missing, the first after slice {first + 1}: "
+            f"{folder}: {missing} slice{'s are' if missing > 1 else ' is'} missing, the first after slice {first + 1}: "
             f"gap of {gaps_mm[first]:.2f} mm; expected {spacing_mm:.2f} mm; export the whole series"
         )
     raise VolumeError(
@@ -141,19 +202,27 @@ def _check_gaps(folder: Path, gaps_mm: NDArray) -> None:
     )
 
 
-def _read_hu(path: Path) -> NDArray[np.int16]:
-    """Read one slice as (rows, columns) HU."""
+def _read_hu(item: _Slice) -> NDArray[np.int16]:
+    """Read one slice as (rows, columns) HU; declared padding becomes air."""
 
-    def decode() -> tuple[pydicom.Dataset, NDArray]:
-        item = pydicom.dcmread(path, specific_tags=[*_GEOMETRY, *_PIXELS])
-        return item, item.pixel_array
+    def decode() -> NDArray[np.float64]:
+        image = read_dicom_file(item.path, specific_tags=[*_PIXELS])
+        stored = image.pixel_array
+        hu = stored * item["RescaleSlope"] + item["RescaleIntercept"]
+        padding = image.get("PixelPaddingValue")
+        if isinstance(padding, int):  # signed or unsigned, whatever the pixels are (DICOM PS3.3, C.7.5.1.1.2)
+            hu[(stored.astype(np.int64) - padding) % (1 << 16) == 0] = _PADDING_HU
+        return hu
 
-    item, stored = _read(path, decode)
-    if stored.shape != (item.Rows, item.Columns):
-        raise VolumeError(f"{path}: {stored.shape} pixels; expected {item.Rows}×{item.Columns}")
-    hu = stored * np.float64(item.RescaleSlope) + np.float64(item.RescaleIntercept)
-    limits = np.iinfo(np.int16)
-    return np.rint(np.clip(hu, limits.min, limits.max)).astype(np.int16)
+    hu: NDArray[np.float64] = _read(item.path, decode)
+    if hu.shape != (item["Rows"][0], item["Columns"][0]):
+        raise VolumeError(f"{item.path}: {hu.shape} pixels; expected {item['Rows'][0]:g}×{item['Columns'][0]:g}")
+    if (highest := float(hu.max())) > _INT16.max:
+        raise VolumeError(
+            f"{item.path}: values up to {highest:,.0f} HU; expected no more than {_INT16.max:,}; the padding is not "
+            "declared (PixelPaddingValue), or the scaling is wrong; export the series again"
+        )
+    return np.rint(np.maximum(hu, _INT16.min)).astype(np.int16)
 
 
 def _read(path: Path, read: Callable[[], Any]) -> Any:
@@ -163,10 +232,12 @@ def _read(path: Path, read: Callable[[], Any]) -> Any:
             return read()
     except InvalidDicomError:
         raise VolumeError(f"{path}: not a DICOM file; expected only one series in the folder") from None
-    except (AttributeError, ValueError, NotImplementedError, RuntimeError, EOFError, KeyError, struct.error) as error:
+    except OSError as error:
+        raise VolumeError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except VolumeError:
+        raise
+    except Exception as error:  # pydicom and its decoders raise errors of any type on damaged files
         raise VolumeError(
             f"{path}: pixels cannot be decoded ({type(error).__name__}): truncated, or a compression that requires a "
             "plug-in; export it uncompressed"
         ) from None
-    except OSError as error:
-        raise VolumeError(f"{path}: cannot be read ({error.strerror or error})") from error

@@ -4,6 +4,7 @@ The 20-case COVID-19 set mixes raw HU with 8-bit volumes that were windowed from
 publication (Zenodo record 3757476, files `radiopaedia_*`): -600 HU in one file is 110 in another.
 """
 
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 
@@ -11,11 +12,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from components.ct.volume import Volume, positive_strides, read_volume
-from components.runtime.errors import VolumeError
+from components.runtime.errors import VolumeError, format_beside
 
 WINDOW_HU = (-1250.0, 250.0)  # of the 8-bit files, the network's input layer, and all images
 FLOOR_HU = -1024  # the lowest CT number; scanners pad outside their field of view with lower values
 _CEILING_HU = 32767
+
+# Shares of voxels that no chest CT in HU exceeds. In parentheses: the most in real scans, the least in wrong ones.
+_MAX_BRIGHT_SHARE, _BRIGHT_HU = 0.1, 500  # bone (5 %; 24 % with HU + 1024 or the opposite sign)
+_MAX_PADDING_SHARE, _PADDING_HU = 0.01, 3100  # above 12 bits: metal (0 %; padding outside a circle is 21 %)
+_MAX_DARK_SHARE, _DARK_HU = 0.3, -1100  # below air, resampled padding (22 %; 39 % with HU - 1024)
+_MIN_BONE_HU = 90  # 99th percentile of an 8-bit scan (114 HU; 74 HU if inverted)
+_SAMPLE = (128, 128, 96)  # largest subsampled shape
 
 
 class Intensity(StrEnum):
@@ -44,11 +52,48 @@ def classify_range(low: float, high: float) -> Intensity:
     range, with air near 42 and soft tissue near 220. Anything else is unknown, such as a range of 0 to 1 or a scan
     stored without its intercept.
     """
-    if low < -200 < high:
+    if low < -200 < high <= _CEILING_HU:
         return Intensity.HU
     if 0 <= low <= 64 and 192 <= high <= 255:
         return Intensity.WINDOWED
     return Intensity.UNKNOWN
+
+
+def find_scale_problem(voxels: NDArray, intensity: Intensity) -> str | None:
+    """Return why the stored values of a scan cannot be what their range suggests; None if they can.
+
+    Wrong offsets, signs and paddings leave the range plausible. The anatomy does not: a chest consists of air, lung and
+    soft tissue with a little bone.
+    """
+    if intensity is Intensity.UNKNOWN:
+        low, high = value_range(voxels)
+        return (
+            f"values from {low:g} to {high:g} are of unknown scale; expected HU (air below -200) or 8-bit windowed "
+            f"(0 to 255 over {WINDOW_HU[0]:g} to {WINDOW_HU[1]:g} HU)"
+        )
+    steps = (-(-n // most) for n, most in zip(voxels.shape, _SAMPLE, strict=True))
+    sample = voxels[tuple(slice(None, None, step) for step in steps)]
+    if intensity is Intensity.HU:
+        return _find_hu_problem(sample)
+    # Outside the inscribed circle may be padding.
+    x, y = np.meshgrid(*(np.linspace(-1, 1, n) for n in sample.shape[:2]), indexing="ij")
+    bone_hu = float(np.percentile(to_hu(sample[x**2 + y**2 <= 1], intensity), 99))
+    if bone_hu < _MIN_BONE_HU:
+        return f"99 % of the voxels are below {bone_hu:.0f} HU: no bone, inverted?; expected air darker than bone"
+    return None
+
+
+def _find_hu_problem(sample: NDArray) -> str | None:
+    is_dark = (sample < _DARK_HU) & (sample > sample.min())  # without a constant padding
+    for share, limit, finding in (
+        ((sample > _PADDING_HU).mean(), _MAX_PADDING_SHARE, f"above {_PADDING_HU} HU (padding, or a wrong scale)"),
+        ((sample > _BRIGHT_HU).mean(), _MAX_BRIGHT_SHARE, f"above {_BRIGHT_HU} HU (HU + 1024, or a wrong sign?)"),
+        (is_dark.mean(), _MAX_DARK_SHARE, f"below {_DARK_HU} HU (HU - 1024?)"),
+    ):
+        if share > limit:
+            percent = format_beside(100 * share, 100 * limit)
+            return f"{percent} % of the voxels are {finding}; expected at most {limit:.0%} in a chest CT"
+    return None
 
 
 def to_hu(voxels: NDArray, intensity: Intensity) -> NDArray[np.int16]:
@@ -73,18 +118,18 @@ def apply_window(hu: NDArray) -> NDArray:
 
 
 def read_ct(path: Path) -> tuple[Volume, Intensity]:
-    """Read a scan as int16 HU, and return the scale of its stored values.
+    """Read a scan, a NIfTI file or the folder of a DICOM series, as int16 HU; also return its stored scale.
 
     Raises:
-        VolumeError: the file cannot be read, or its values are neither HU nor 8-bit windowed.
+        VolumeError: the scan cannot be read, or its values are neither HU nor 8-bit windowed.
     """
-    stored = read_volume(path)
+    if path.is_dir():
+        from components.ct.dicom import read_dicom_series  # pydicom takes a moment
+
+        stored = read_dicom_series(path)
+    else:
+        stored = read_volume(path)
     intensity = detect_intensity(stored.voxels)
-    if intensity is Intensity.UNKNOWN:
-        low, high = value_range(stored.voxels)
-        raise VolumeError(
-            f"{path}: values from {low:g} to {high:g}; expected HU (air below -200) or 8-bit windowed (0 to 255 over "
-            f"{WINDOW_HU[0]:g} to {WINDOW_HU[1]:g} HU); export the scan in HU"
-        )
-    hu = Volume(to_hu(stored.voxels, intensity), stored.spacing_mm, stored.file_grid, stored.stored_dtype)
-    return hu, intensity
+    if problem := find_scale_problem(stored.voxels, intensity):
+        raise VolumeError(f"{path}: {problem}; export the scan in HU")
+    return replace(stored, voxels=to_hu(stored.voxels, intensity)), intensity

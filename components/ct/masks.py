@@ -7,6 +7,7 @@ from components.ct.volume import positive_strides
 
 BINARY_MASK = 0  # not a lesion value: 0 is the background in every convention
 _BLOCK = 1 << 22
+_ROUNDING = 1e-3  # of labels that a scaling stored as 0.9999999
 
 
 def unique_labels(voxels: NDArray) -> NDArray[np.float64]:
@@ -32,11 +33,13 @@ def binarize_lesion(voxels: NDArray, label: int = BINARY_MASK) -> NDArray[np.uin
         label: the lesion's value; `BINARY_MASK` accepts masks of 0 and 1, or of 0 and 255.
     """
     values = unique_labels(voxels)
-    if (values != np.rint(values)).any():
+    labels = np.rint(values)
+    if np.abs(values - labels).max() > _ROUNDING:
         return None
+    voxels = np.rint(voxels) if voxels.dtype.kind == "f" else voxels
     if label != BINARY_MASK:
         return (voxels == label).astype(np.uint8)
-    return (voxels != 0).astype(np.uint8) if is_binary(values) else None
+    return (voxels != 0).astype(np.uint8) if is_binary(labels) else None
 
 
 def bounding_box(*masks: NDArray) -> tuple[slice, ...] | None:

@@ -16,6 +16,8 @@ from isal import igzip
 from isal.igzip_lib import IsalError
 from numpy.typing import NDArray
 
+from components.ct.geometry import apply_rules, check_header
+from components.ct.scan_folder import is_dicom_file
 from components.runtime.errors import VolumeError
 from components.runtime.files import atomic_write
 
@@ -25,6 +27,7 @@ _BLOCK_BYTES = 1 << 20
 _GZIP_MAGIC = b"\x1f\x8b"
 _EXTENDER_BYTES = 4  # after the header: flags for extensions
 _HEADERS = {348: nib.Nifti1Header, 540: nib.Nifti2Header}
+_FORMATS = {struct.pack(f"{order}i", size): (size, order) for size in _HEADERS for order in "<>"}  # by first bytes
 _SCALAR_KINDS = "biuf"
 # Values and geometry; all other fields may hold free text.
 _KEPT_FIELDS = (
@@ -41,6 +44,12 @@ class NiftiFile:
     path: Path  # for messages
     header: nib.Nifti1Header
     voxels: NDArray  # (i, j, k) in file order, dtype and byte order, before scaling
+    notes: tuple[str, ...] = ()  # on doubtful geometry
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The declared shape: that of the voxels, which may be followed by ones."""
+        return tuple(int(n) for n in self.header["dim"][1 : 1 + int(self.header["dim"][0])])
 
     def scaled_voxels(self) -> NDArray:
         """Return the voxels with slope and intercept applied: float32, or their own dtype if unscaled.
@@ -69,7 +78,9 @@ def read_nifti(path: Path) -> NiftiFile:
     try:
         with _open_stream(path) as stream:
             header = _read_header(path, stream)
-            return NiftiFile(path, header, _read_voxels(path, stream, header))
+            notes = apply_rules(path, check_header(header))
+            _check_byte_count(path, header)
+            return NiftiFile(path, header, _read_voxels(path, stream, header), notes)
     except FileNotFoundError:
         raise VolumeError(f"{path}: no such file") from None
     except (EOFError, igzip.BadGzipFile, IsalError) as error:  # type: ignore[misc]
@@ -106,19 +117,27 @@ def mask_like(stored: NiftiFile, mask: NDArray[np.uint8]) -> NiftiFile:
     header = stored.header.copy()
     header.set_data_dtype(np.uint8)
     header["scl_slope"], header["scl_inter"] = 1, 0
-    return NiftiFile(stored.path, header, mask)
+    return NiftiFile(stored.path, header, mask, stored.notes)
 
 
 def _open_stream(path: Path) -> BinaryIO:
+    """Open a file by its content; names such as `.nii.gz` may be wrong."""
     start = _first_bytes(path)
     if start.startswith(_GZIP_MAGIC):
         return igzip.open(path, "rb")
-    if path.name.endswith(".gz"):
-        content = f"bytes {start[:4].hex(' ')}" if start else "nothing"
-        if start.lstrip().startswith(b"<"):
-            content = "an HTML page, perhaps the error page of a download"
-        raise VolumeError(f"{path}: not a gzip file: it starts with {content}; expected .nii.gz")
+    if start[:4] not in _FORMATS:
+        raise VolumeError(f"{path}: not a NIfTI file: it {_describe(path, start)}; expected .nii or .nii.gz")
     return path.open("rb")
+
+
+def _describe(path: Path, start: bytes) -> str:
+    if is_dicom_file(path):
+        return "is a DICOM file: give the folder of its series"
+    if start.startswith(b"PK"):
+        return f"starts with {start[:4].hex(' ')}, a zip archive: unpack it"
+    if start.lstrip().startswith(b"<"):
+        return "starts with an HTML page, perhaps the error page of a download"
+    return f"starts with bytes {start[:4].hex(' ')}" if start else "starts with nothing"
 
 
 def _first_bytes(path: Path) -> bytes:
@@ -128,10 +147,9 @@ def _first_bytes(path: Path) -> bytes:
 
 def _read_header(path: Path, stream: BinaryIO) -> nib.Nifti1Header:
     start = stream.read(4)
-    candidates = ((size, order) for size in _HEADERS for order in "<>" if start == struct.pack(f"{order}i", size))
-    size, endianness = next(candidates, (0, ""))
-    if not size:
+    if start not in _FORMATS:
         raise VolumeError(f"{path}: not a NIfTI file; expected .nii or .nii.gz (NIfTI-1 or NIfTI-2)")
+    size, endianness = _FORMATS[start]
     block = start + stream.read(size - 4)
     if len(block) < size:
         raise VolumeError(f"{path}: truncated after {len(block)} of {size} header bytes; export it again")
@@ -139,8 +157,6 @@ def _read_header(path: Path, stream: BinaryIO) -> nib.Nifti1Header:
     if not bytes(header["magic"]).startswith(b"n+"):
         raise VolumeError(f"{path}: header and voxels in two files (.hdr/.img); convert them to one .nii.gz")
     _check_voxel_type(path, header)
-    _check_geometry(path, header)
-    _check_byte_count(path, header)
     return header
 
 
@@ -155,24 +171,6 @@ def _check_voxel_type(path: Path, header: nib.Nifti1Header) -> None:
     slope, intercept = float(header["scl_slope"]), float(header["scl_inter"])
     if not np.isfinite([slope, intercept]).all():
         raise VolumeError(f"{path}: scaling slope {slope} and intercept {intercept}; expected finite numbers")
-
-
-def _check_geometry(path: Path, header: nib.Nifti1Header) -> None:
-    axes = int(header["dim"][0])
-    dims = [int(n) for n in header["dim"][1 : 1 + max(0, min(axes, 7))]]
-    if axes < 3 or len(dims) != axes or any(n != 1 for n in dims[3:]):
-        raise VolumeError(f"{path}: dimensions {dims}; expected one 3-D volume (x, y, z)")
-    if min(dims) < 1:
-        raise VolumeError(f"{path}: declares dimensions {dims[:3]}; expected at least 1 each")
-    spacing = header["pixdim"][1:4]
-    if not (np.isfinite(spacing).all() and (spacing > 0).all()):
-        raise VolumeError(f"{path}: voxel spacing {spacing.tolist()} mm; expected finite numbers above 0")
-    try:
-        affine = header.get_best_affine()
-    except (ValueError, ArithmeticError, nib.spatialimages.HeaderDataError):
-        affine = None
-    if affine is None or not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
-        raise VolumeError(f"{path}: affine is not finite or not invertible; rewrite the header's geometry")
 
 
 def _check_byte_count(path: Path, header: nib.Nifti1Header) -> None:

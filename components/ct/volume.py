@@ -8,6 +8,7 @@ import numpy as np
 from isal import igzip
 from numpy.typing import NDArray
 
+from components.ct.geometry import is_same_grid
 from components.ct.nifti import read_nifti
 from components.runtime.files import atomic_write
 
@@ -18,7 +19,7 @@ _RAS = np.array([[0, 1], [1, 1], [2, 1]])  # nibabel's orientation array
 class FileGrid:
     """The voxel grid of a file."""
 
-    shape: tuple[int, int, int]  # in file order
+    shape: tuple[int, ...]  # in file order; a NIfTI file may have further axes of length 1
     affine: NDArray[np.float64]  # (4, 4), to mm
 
     @property
@@ -35,11 +36,12 @@ class Volume:
     spacing_mm: tuple[float, float, float]  # along x, y and z
     file_grid: FileGrid  # of the source file, on which results are written
     stored_dtype: np.dtype  # in the file, before scaling
+    notes: tuple[str, ...] = ()  # on doubtful geometry
 
     @property
     def voxel_ml(self) -> float:
         """The volume of one voxel in milliliters."""
-        return float(np.prod(self.spacing_mm)) / 1000
+        return float(abs(np.linalg.det(self.file_grid.affine[:3, :3]))) / 1000
 
 
 def read_volume(path: Path) -> Volume:
@@ -51,23 +53,16 @@ def read_volume(path: Path) -> Volume:
         VolumeError: the file is missing, damaged, not a scalar 3-D NIfTI, or its header is invalid.
     """
     stored = read_nifti(path)
-    return to_ras(stored.scaled_voxels(), stored.header.get_best_affine(), stored.voxels.dtype)
+    file_grid = FileGrid(stored.shape, stored.header.get_best_affine())
+    return to_ras(stored.scaled_voxels(), file_grid, stored.voxels.dtype, stored.notes)
 
 
-def to_ras(voxels: NDArray, affine: NDArray[np.float64], stored_dtype: np.dtype) -> Volume:
-    """Build a volume from `voxels` in file order and their (4, 4) `affine` to RAS millimeters."""
-    orientation = nib.io_orientation(affine)
-    file_spacing_mm = nib.affines.voxel_sizes(affine)
-    spacing = [0.0, 0.0, 0.0]
-    for file_axis, (ras_axis, _) in enumerate(orientation):
-        spacing[int(ras_axis)] = float(file_spacing_mm[file_axis])
-    columns, rows, slices = voxels.shape
-    return Volume(
-        nib.apply_orientation(voxels, orientation),
-        (spacing[0], spacing[1], spacing[2]),
-        FileGrid((columns, rows, slices), affine),
-        stored_dtype,
-    )
+def to_ras(voxels: NDArray, file_grid: FileGrid, stored_dtype: np.dtype, notes: tuple[str, ...] = ()) -> Volume:
+    """Build a volume from 3-D `voxels` in file order."""
+    orientation = nib.io_orientation(file_grid.affine)
+    file_spacing_mm = nib.affines.voxel_sizes(file_grid.affine)
+    x, y, z = (float(file_spacing_mm[axis]) for axis in np.argsort(orientation[:, 0]))
+    return Volume(nib.apply_orientation(voxels, orientation), (x, y, z), file_grid, stored_dtype, notes)
 
 
 def positive_strides(voxels: NDArray) -> tuple[slice, ...]:
@@ -86,12 +81,14 @@ def write_on_file_grid(path: Path, voxels: NDArray, file_grid: FileGrid) -> None
     """
     to_file = nib.orientations.ornt_transform(_RAS, nib.io_orientation(file_grid.affine))
     stored = np.asfortranarray(nib.apply_orientation(voxels, to_file))
-    if stored.shape != file_grid.shape:
+    if stored.shape != file_grid.shape[:3]:
         raise ValueError(f"{path}: voxels {stored.shape}; expected the file grid {file_grid.shape}")
-    image = nib.Nifti1Image(stored, file_grid.affine)
+    image = nib.Nifti1Image(stored.reshape(file_grid.shape, order="F"), file_grid.affine)
     image.header.set_xyzt_units("mm")
-    image.set_qform(file_grid.affine, code=1)
     image.set_sform(file_grid.affine, code=1)
+    image.set_qform(file_grid.affine, code=1)
+    if not is_same_grid(file_grid.shape, file_grid.affine, image.get_qform()):
+        image.set_qform(None, code=0)  # a quaternion has no shear
     content = image.to_bytes()
     if path.name.endswith(".gz"):
         content = igzip.compress(content, compresslevel=1, mtime=0)  # without a time stamp: reproducible bytes

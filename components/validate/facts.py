@@ -23,6 +23,7 @@ class CaseFacts:
     read_error: str | None = None  # error on reading scan or mask
     # geometry along the patient's axes
     orientation: str | None = None  # of the file
+    geometry_notes: str | None = None  # doubts about the grid, see `components.ct.geometry`
     oblique_degrees: float | None = None  # largest angle between an axis of the file and the closest patient axis
     columns: float | None = None
     rows: float | None = None
@@ -36,6 +37,7 @@ class CaseFacts:
     # intensities
     stored_dtype: str | None = None
     intensity: str | None = None
+    scale_problem: str | None = None  # why the values cannot be HU or 8-bit windowed
     stored_range: str | None = None
     hu_min: float | None = None
     hu_p01: float | None = None

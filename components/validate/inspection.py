@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from components.ct.cases import Case
+from components.ct.geometry import is_same_grid
 from components.ct.grid import axial_slices
-from components.ct.intensity import Intensity, classify_range, to_hu, value_range
+from components.ct.intensity import Intensity, classify_range, find_scale_problem, to_hu, value_range
 from components.ct.lesions import Lesions
 from components.ct.masks import is_binary, unique_labels
 from components.ct.volume import FileGrid, Volume, read_volume
@@ -22,7 +23,6 @@ from components.validate.histogram import HuHistogram
 from components.validate.profile import HU_EDGES
 from components.validate.resize_audit import ResizeAudit, audit_resize
 
-_GRID_TOLERANCE = 0.1  # of the smallest voxel edge: above the float32 rounding of headers
 _MAX_LABELS = 8  # in a message
 _MAX_HISTOGRAM_VOXELS = 1 << 22
 _MIN_LUNG_HEIGHT_MM = 150  # a lower scan does not contain whole lungs
@@ -74,12 +74,9 @@ def inspect_case(folder: Path, case: Case, image_size: int) -> Inspection:
 
 
 def grid_difference(scan: FileGrid, mask: FileGrid) -> str | None:
-    """Describe both grids if they differ; None if they agree within a tenth of the smallest voxel edge."""
-    if scan.shape == mask.shape:
-        corners = np.array(np.meshgrid(*((0, n - 1) for n in scan.shape), [1])).reshape(4, -1)
-        distance_mm = np.abs(((scan.affine - mask.affine) @ corners)[:3]).max()
-        if distance_mm <= _GRID_TOLERANCE * np.linalg.norm(scan.affine[:3, :3], axis=0).min():
-            return None
+    """Describe both grids if they differ."""
+    if scan.shape[:3] == mask.shape[:3] and is_same_grid(scan.shape, scan.affine, mask.affine):
+        return None
     return f"scan {_format_grid(scan)}, mask {_format_grid(mask)}"
 
 
@@ -91,6 +88,7 @@ def _add_scan(inspection: Inspection, scan: Volume) -> tuple[Inspection, NDArray
     intensity = classify_range(low, high)
     inspection = inspection.with_facts(
         orientation=scan.file_grid.orientation,
+        geometry_notes="; ".join(scan.notes) or None,
         oblique_degrees=float(np.degrees(nib.affines.obliquity(scan.file_grid.affine).max())),
         columns=columns,
         rows=rows,
@@ -103,6 +101,7 @@ def _add_scan(inspection: Inspection, scan: Volume) -> tuple[Inspection, NDArray
         height_mm=slices * slice_mm,
         stored_dtype=str(scan.stored_dtype),
         intensity=intensity.value,
+        scale_problem=find_scale_problem(scan.voxels, intensity),
         stored_range=f"{low:g} to {high:g}",
     )
     if intensity is Intensity.UNKNOWN:
@@ -141,10 +140,10 @@ def _add_mask_on_scan(
 
 
 def _format_labels(values: NDArray[np.float64]) -> str:
-    text = " ".join(f"{value:g}" for value in values[:_MAX_LABELS])
+    text = " ".join(repr(float(value)).removesuffix(".0") for value in values[:_MAX_LABELS])
     return text + (f" … ({len(values)} values)" if len(values) > _MAX_LABELS else "")
 
 
 def _format_grid(grid: FileGrid) -> str:
     rows = " | ".join(" ".join(f"{value:.6g}" for value in row) for row in grid.affine[:3])
-    return f"{'×'.join(map(str, grid.shape))} {grid.orientation} affine [{rows}]"
+    return f"{'×'.join(map(str, grid.shape[:3]))} {grid.orientation} affine [{rows}]"

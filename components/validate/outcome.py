@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from statistics import fmean
 
-from components.validate.profile import Drift
+from components.validate.profile import HU_DISTRIBUTION, Drift
 from components.validate.resize_audit import ResizeAudit
 
 _MAX_CASES = _MAX_FINDINGS = 10  # in one line
@@ -50,6 +50,13 @@ class Outcome:
         """The critical findings."""
         return [finding for finding in self.findings if finding.is_critical]
 
+    def skipped(self) -> list[str]:
+        """A line for each case that is left out of an accepted cohort, with its critical findings."""
+        findings_of: dict[str, list[Finding]] = {}
+        for finding in self.critical if self.refusal is None else []:
+            findings_of.setdefault(finding.case_id or "", []).append(finding)
+        return [join_findings(findings_of[case_id]) for case_id in sorted(findings_of) if case_id]
+
     def summary(self) -> dict[str, float]:
         """Finite metrics for the comparison of runs."""
         numbers: dict[str, float] = {
@@ -62,7 +69,9 @@ class Outcome:
             numbers["resize_round_trip_dice"] = fmean(audit.round_trip_dice for audit in self.audits)
             numbers["resize_lesions_lost"] = sum(audit.lesions_lost for audit in self.audits)
         if self.drifts:
-            numbers["hu_stability_index"] = self.drifts[0].value
+            values = {drift.fact: drift.value for drift in self.drifts}
+            if HU_DISTRIBUTION in values:
+                numbers["hu_stability_index"] = values[HU_DISTRIBUTION]
             numbers["drifted_facts"] = sum(drift.exceeds_limit for drift in self.drifts)
         return {name: float(value) for name, value in numbers.items()}
 
@@ -78,7 +87,8 @@ def join_findings(findings: Sequence[Finding]) -> str:
 
 
 def _format_cases(case_ids: list[str]) -> str:
-    if case_ids == [""]:
-        return ""
+    case_ids = [case_id for case_id in case_ids if case_id]
+    if not case_ids:
+        return ""  # a finding on the cohort
     more = f" and {len(case_ids) - _MAX_CASES} more" if len(case_ids) > _MAX_CASES else ""
     return f"case{'s' if len(case_ids) > 1 else ''} {', '.join(case_ids[:_MAX_CASES])}{more}: "

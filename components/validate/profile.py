@@ -25,6 +25,7 @@ COMPARED_FACTS = (
     *("column_spacing_mm", "row_spacing_mm", "slice_spacing_mm", "height_mm"),
     *("lesion_ml", "lesion_share", "lesion_count", "lesion_hu_mean", "lung_ml"),
 )
+HU_DISTRIBUTION = "hu_distribution"
 QUANTILES = (5, 25, 50, 75, 95)
 MAX_STABILITY_INDEX = 0.25  # "significant change"; 0.1 is a small one (Siddiqi, 2006)
 MAX_SHIFT = 1.0  # of the median, in interquartile ranges of the reference
@@ -38,7 +39,7 @@ class Profile:
     """Reference statistics of a cohort."""
 
     cases: int
-    hu_shares: list[float]  # mean share of voxels in each bin of `HU_EDGES`; every case has the same weight
+    hu_shares: list[float]  # mean share of voxels in each bin of `HU_EDGES`, of equally weighted cases; 0 if unknown
     facts: Mapping[str, Mapping[str, float]]  # for each of `COMPARED_FACTS` the quantiles (`p05` …) and cases (`n`)
 
     @classmethod
@@ -90,9 +91,11 @@ class Drift:
 
 
 def compare_profiles(*, reference: Profile, observed: Profile) -> list[Drift]:
-    """Compare a cohort with a reference: the HU distribution first, then each fact that both have."""
-    index = stability_index(reference=np.array(reference.hu_shares), observed=np.array(observed.hu_shares))
-    drifts = [Drift("hu_distribution", "", "", "population stability index", index, MAX_STABILITY_INDEX)]
+    """Compare a cohort with a reference: the HU distribution, and each fact, that both have."""
+    drifts = []
+    if any(reference.hu_shares) and any(observed.hu_shares):
+        index = stability_index(reference=np.array(reference.hu_shares), observed=np.array(observed.hu_shares))
+        drifts.append(Drift(HU_DISTRIBUTION, "", "", "population stability index", index, MAX_STABILITY_INDEX))
     for name in COMPARED_FACTS:
         old, new = reference.facts.get(name, {"n": 0}), observed.facts[name]
         if old["n"] and new["n"]:

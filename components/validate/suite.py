@@ -1,6 +1,7 @@
 """The expectation suite: conditions on the fact table of a cohort, as critical findings and warnings."""
 
 import logging
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import great_expectations as gx
@@ -11,7 +12,7 @@ from great_expectations.core.expectation_validation_result import ExpectationSui
 from great_expectations.expectations.expectation import Expectation
 from great_expectations.expectations.metadata_types import FailureSeverity
 
-from components.ct.intensity import WINDOW_HU
+from components.runtime.errors import format_beside
 from components.validate.outcome import Finding, Severity
 
 # The only module of the library that sets its own level on import.
@@ -22,9 +23,8 @@ _FEW_PATIENTS, _ADD_PATIENTS = "{value} patients are too few to split", "provide
 _SET_LABEL = "set LABEL to the mask value of the lesion"
 _CHECK_MASKS = f"set MASKS to the folder of lesion masks, or {_SET_LABEL}"
 _FLIPPED = "check the picture for a flipped or shifted mask"
+_OWN_MASK = "two small lesions may agree; otherwise give each scan its own mask"
 _SPACING = "check the spacing in the header"
-_SUPPORTED = ["hu", "windowed"]
-_UNKNOWN = f"intensities are {{value}}: neither HU (air below -200) nor 8-bit over {WINDOW_HU} HU"
 _LUNGS_DIFFER = "the lung volumes of this patient's scans differ by a factor of {value}"
 
 
@@ -34,10 +34,10 @@ def expectations() -> list[Expectation]:
         # files
         _null("read_error", "unreadable: {value}", "download or export the file again"),
         _null("duplicate_of", "the scan is identical to that of case {value}", "remove one of the two"),
-        _null("mask_duplicate_of", "the mask is identical to that of case {value}", "give each scan its own mask"),
+        _null("mask_duplicate_of", "the mask is identical to that of case {value}", _OWN_MASK, _WARNING),
         _null("grid_difference", "scan and mask have different grids: {value}", "export the mask on the scan's grid"),
         _null("unexpected_labels", "the mask has values {value}; expected 0 and 1", f"{_SET_LABEL}, or fix the mask"),
-        _expect(gxe.ExpectColumnValuesToBeInSet, "intensity", _UNKNOWN, "export the scan in HU", value_set=_SUPPORTED),
+        _null("scale_problem", "{value}", "export the scan in HU"),
         # cohort
         _expect(gxe.ExpectColumnUniqueValueCountToBeBetween, "patient_id", _FEW_PATIENTS, _ADD_PATIENTS, min_value=3),
         _expect(gxe.ExpectColumnMaxToBeBetween, "lesion_voxels", "no mask has a lesion", _CHECK_MASKS, min_value=1),
@@ -48,13 +48,10 @@ def expectations() -> list[Expectation]:
         _between("lesion_outside_share", None, 0.05, "{value} of the lesion is outside the body", _FLIPPED),
         _between("lesion_count", None, 500, "the mask has {value} separate lesions", "check for noise"),
         # geometry
-        _between("column_spacing_mm", 0.2, 5, "columns are {value} mm apart", _SPACING),
-        _between("row_spacing_mm", 0.2, 5, "rows are {value} mm apart", _SPACING),
-        _between("slice_spacing_mm", 0.2, 10, "slices are {value} mm apart", _SPACING),
+        _null("geometry_notes", "{value}", "check the header", _WARNING),
         _between("width_mm", 100, 700, "the scan is {value} mm wide", _SPACING),
         _between("depth_mm", 80, 700, "the scan is {value} mm deep", _SPACING),
         _between("height_mm", None, 1000, "the scan is {value} mm high", _SPACING),
-        _between("oblique_degrees", None, 30, "slices are tilted by {value} degrees", "export axial slices"),
         _between("lung_ml", 1000, 8000, "the lungs contain {value} mL of air", _SPACING),
         _between("patient_lung_ratio", None, 1.5, _LUNGS_DIFFER, "check the spacings and the patient ids"),
         # intensities
@@ -96,19 +93,35 @@ def _findings(result: ExpectationValidationResult) -> list[Finding]:
         rows = [{"case_id": None, column: result.result["observed_value"]}]
     findings = []
     for row in rows:
-        value = f"{row[column]:.4g}" if isinstance(row[column], float) else row[column]
-        message = meta["message"].format(value=value)
+        message = meta["message"].format(value=_format(column, row[column], *_limits(config.kwargs)))
         findings.append(Finding(Severity(config.severity.value), row["case_id"], column, message, meta["remedy"]))
     return findings
 
 
-def _null(column: str, message: str, remedy: str) -> Expectation:
-    return _expect(gxe.ExpectColumnValuesToBeNull, column, message, remedy)
+def _null(column: str, message: str, remedy: str, severity: FailureSeverity = _CRITICAL) -> Expectation:
+    return _expect(gxe.ExpectColumnValuesToBeNull, column, message, remedy, severity)
 
 
 def _between(column: str, low: float | None, high: float | None, message: str, remedy: str) -> Expectation:
     limits = {"min_value": low, "max_value": high}
+    if "{value}" in message:
+        words = "" if None not in (low, high) else "at least " if high is None else "at most "
+        message += f"; expected {words}{' to '.join(str(_format(column, float(x))) for x in _limits(limits))}"
     return _expect(gxe.ExpectColumnValuesToBeBetween, column, message, remedy, _WARNING, **limits)
+
+
+def _limits(parameters: Mapping[str, Any]) -> list[float]:
+    values = (parameters.get(name) for name in ("min_value", "max_value"))
+    return [value for value in values if value is not None]
+
+
+def _format(column: str, value: object, *limits: float) -> object:
+    """Format a fact with the digits that show its difference from the limits; shares in percent."""
+    if not isinstance(value, float):
+        return value
+    if column.endswith("_share"):
+        return format_beside(100 * value, *(100 * limit for limit in limits)) + " %"
+    return format_beside(value, *limits)
 
 
 def _expect(

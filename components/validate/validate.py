@@ -8,7 +8,7 @@ from typing import Self
 
 import pandas as pd
 
-from components.ct.cases import OnInvalid, read_cases, write_cases
+from components.ct.cases import OnInvalid, read_cases, write_cases, write_skipped
 from components.ct.image_size import check_image_size
 from components.runtime.errors import CohortError, InputError, format_beside
 from components.runtime.files import atomic_folder
@@ -85,6 +85,7 @@ def validate(
         write_data_docs(folder, result.suite, result.validation)
     with atomic_folder(outputs.accepted) as folder:
         write_cases(folder, [case for case in table if case.case_id in outcome.accepted_ids])
+        write_skipped(folder, outcome.skipped())
     with atomic_folder(outputs.profile) as folder:
         profile.write(folder)
     with atomic_folder(outputs.facts) as folder:

@@ -17,10 +17,10 @@ def test_voxels_are_hu_along_the_patients_axes(tmp_path):
     # Columns run left and rows posterior, both against RAS; slices run up.
     np.testing.assert_array_equal(volume.voxels, HU.transpose(2, 1, 0)[::-1, ::-1])
     assert volume.voxels.dtype == np.int16
-    assert volume.spacing_mm == pytest.approx((0.8, 0.5, 2.5))
+    assert volume.spacing_mm == pytest.approx((0.8, 0.75, 2.5))
     assert volume.file_grid.orientation == "LPS"
     np.testing.assert_allclose(
-        volume.file_grid.affine, [[-0.8, 0, 0, 10], [0, -0.5, 0, 20], [0, 0, 2.5, 30], [0, 0, 0, 1]]
+        volume.file_grid.affine, [[-0.8, 0, 0, 10], [0, -0.75, 0, 20], [0, 0, 2.5, 30], [0, 0, 0, 1]]
     )
 
 
@@ -43,12 +43,12 @@ def test_slope_and_intercept_may_differ_by_slice(tmp_path):
     ],
 )
 def test_any_orientation_keeps_its_patient_coordinates(tmp_path, orientation, axes):
-    write_series(tmp_path / "s", HU, orientation=orientation)
+    write_series(tmp_path / "s", HU, orientation=orientation, step_mm=0.8)  # slices become pixels of the axial plane
     volume = read_dicom_series(tmp_path / "s")
     assert volume.file_grid.orientation == axes
     # The voxel at column 2, row 1, slice 3, by the formula of DICOM PS3.3 C.7.6.2.1.1, in LPS turned to RAS.
     across, down = np.array(orientation[:3]), np.array(orientation[3:])
-    lps = np.array([-10, -20, 30]) + across * 0.8 * 2 + down * 0.5 * 1 + np.cross(across, down) * 2.5 * 3
+    lps = np.array([-10, -20, 30]) + across * 0.8 * 2 + down * 0.75 * 1 + np.cross(across, down) * 0.8 * 3
     np.testing.assert_allclose(volume.file_grid.affine @ [2, 1, 3, 1], [-lps[0], -lps[1], lps[2], 1], atol=1e-5)
     turned = nib.apply_orientation(HU.transpose(2, 1, 0), nib.io_orientation(volume.file_grid.affine))
     np.testing.assert_array_equal(volume.voxels, turned)
@@ -60,6 +60,60 @@ def test_a_mask_is_written_on_the_scans_grid(tmp_path):
     mask = read_volume(tmp_path / "mask.nii.gz")
     np.testing.assert_array_equal(mask.voxels, volume.voxels > 0)
     np.testing.assert_allclose(mask.file_grid.affine, volume.file_grid.affine, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "damaged"),
+    [
+        ("PixelSpacing", b"0.75\\0.8", b"0,75\\0,8"),
+        ("ImagePositionPatient", b"-10.0\\-20.0\\", b"-10.0\\later\\"),
+        ("ImagePositionPatient", b"-10.0\\-20.0\\", b"-10.0  -20.0\\"),
+        ("ImagePositionPatient", b"-10.0\\-20.0\\", b"-10.0\\1e999\\"),
+        ("ImageOrientationPatient", b"1.0\\0.0\\", b"1.0\\nan\\"),
+        ("RescaleIntercept", b"-1024", b"-1,02"),
+        ("SliceThickness", b"2.5 ", b"2,5 "),
+    ],
+)
+def test_a_number_that_does_not_parse_is_an_error_of_its_file(tmp_path, recwarn, name, text, damaged):
+    (file,) = write_series(tmp_path / "s", HU).glob("*_2")
+    assert text in file.read_bytes()
+    file.write_bytes(file.read_bytes().replace(text, damaged))
+    with pytest.raises(VolumeError, match=rf"s/\d+_2: {name} is not (a finite number|\d finite numbers)"):
+        read_dicom_series(tmp_path / "s")
+    assert not len(recwarn)
+
+
+@pytest.mark.parametrize("padding", [63536, -2000])
+def test_declared_padding_is_air_whether_signed_or_not(tmp_path, padding):
+    def pad(k, item):
+        item.PixelRepresentation = 0
+        item.PixelData = np.array([[63536, 1064], [24, 1024]], "<u2").tobytes()
+        item.add_new("PixelPaddingValue", "SS" if padding < 0 else "US", padding)
+
+    volume = read_dicom_series(write_series(tmp_path / "s", np.zeros((2, 2, 2)), change=pad))
+    assert volume.voxels[::-1, ::-1, 0].T.tolist() == [[-1024, 40], [-1000, 0]]
+
+
+def strip_preamble(path, keep_meta):
+    """Remove a file's preamble, and its meta information unless that is kept."""
+    content = path.read_bytes()[132:]
+    meta_bytes = 12 + int.from_bytes(content[8:12], "little")  # the group length, and what it counts
+    path.write_bytes(content if keep_meta else content[meta_bytes:])
+
+
+@pytest.mark.parametrize("keep_meta", [True, False])
+def test_a_series_on_a_cd_is_read_also_without_preambles(tmp_path, keep_meta):
+    expected = read_dicom_series(write_series(tmp_path / "plain", HU)).voxels
+    series = write_series(tmp_path / "cd" / "DICOM" / "PA0" / "ST0" / "SE0", HU)
+    for path in series.iterdir():
+        strip_preamble(path, keep_meta)
+    for name in ("autorun.inf", "DICOMDIR", "VIEWER/viewer.exe", "DICOM/PA0/readme.txt"):
+        (tmp_path / "cd" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "cd" / name).write_bytes(b"MZ" * 100)
+    np.testing.assert_array_equal(read_dicom_series(tmp_path / "cd").voxels, expected)
+    write_series(series.parent / "SE1", HU[:2])
+    with pytest.raises(VolumeError, match=r"cd: holds 2 series of 2, 6 slices in DICOM/PA0/ST0/SE0, DICOM/PA0/ST0/SE1"):
+        read_dicom_series(tmp_path / "cd")
 
 
 def drop_slices(k, item):
@@ -82,19 +136,21 @@ def shear(k, item):
         (drop_slices, r"2 slices .*missing.* slice 3.*7\.50 mm.*2\.50 mm"),
         (shift_a_slice, r"1\.70 to 3\.30 mm.* slice 4"),
         (shear, r"11\.3 degrees \(gantry tilt\)"),
+        (lambda k, item: setattr(item, "PixelSpacing", [0.5, 0.8]), r"0\.8×0\.5 mm, a ratio of 1\.6"),
         (lambda k, item: setattr(item, "GantryDetectorTilt", 12), "gantry tilt of 12 degrees"),
         (lambda k, item: setattr(item, "SeriesInstanceUID", f"1.2.{k % 2}"), "2 series"),
         (lambda k, item: setattr(item, "Modality", "MR"), "MR.*CT"),
         (lambda k, item: setattr(item, "ImagePositionPatient", [0, 0, k // 2]), "3 slices .*duplicate"),
-        (lambda k, item: setattr(item, "PixelSpacing", [0.5 + k, 0.8]), "PixelSpacing"),
+        (lambda k, item: setattr(item, "PixelSpacing", [0.75 + k, 0.8]), "PixelSpacing"),
         (lambda k, item: setattr(item, "ImageOrientationPatient", [1, 0, 0, 1, 0, 0]), "at right angles"),
-        (lambda k, item: setattr(item, "PixelSpacing", [0, 0.8]), "is not finite"),
+        (lambda k, item: setattr(item, "PixelSpacing", [0, 0.8]), "PixelSpacing is not above 0"),
         (lambda k, item: setattr(item, "RescaleType", "OD"), "OD.*Hounsfield"),
         (lambda k, item: setattr(item, "NumberOfFrames", 2), "frames"),
         (lambda k, item: setattr(item, "SamplesPerPixel", 3), "color"),
         (lambda k, item: delattr(item, "RescaleSlope"), "lacks RescaleSlope"),
         (lambda k, item: delattr(item, "ImagePositionPatient"), "lacks ImagePositionPatient"),
         (lambda k, item: setattr(item, "PixelData", item.PixelData[:6]), "pixels cannot be decoded"),
+        (lambda k, item: setattr(item, "RescaleIntercept", 40000), r"values up to .* HU; .*PixelPaddingValue"),
     ],
 )
 def test_a_series_without_a_regular_ct_grid_is_refused_with_the_reason(tmp_path, change, message):

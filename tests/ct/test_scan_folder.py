@@ -17,19 +17,20 @@ def folder(tmp_path):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     write_series(tmp_path / "series", np.zeros((2, 2, 2)))
+    write_series(tmp_path / "cd" / "DICOM" / "SE0", np.zeros((2, 2, 2)))
     return tmp_path
 
 
 def test_subfolders_are_searched_on_request_and_hidden_files_never(folder):
-    assert [path.name for path in find_scans(folder)] == ["a.nii", "series"]
-    assert [path.name for path in find_scans(folder, recursive=True)] == ["a.nii", "b.NII.GZ", "series"]
+    assert [path.name for path in find_scans(folder)] == ["a.nii", "cd", "series"]
+    assert [path.name for path in find_scans(folder, recursive=True)] == ["a.nii", "cd", "b.NII.GZ", "series"]
     assert [path.name for path in find_nifti_files(folder, recursive=True)] == ["a.nii", "b.NII.GZ"]
 
 
 def test_a_series_is_a_folder_that_holds_a_dicom_file_directly(folder):
     (folder / "deep" / "DICOMDIR").write_bytes(next((folder / "series").iterdir()).read_bytes())
     assert is_dicom_series(folder / "series")
-    assert not any(is_dicom_series(folder / name) for name in ("deep", ".", "nothing", "a.nii"))
+    assert not any(is_dicom_series(folder / name) for name in ("deep", ".", "nothing", "a.nii", "cd"))
 
 
 @pytest.mark.parametrize("find", [find_scans, find_nifti_files])
@@ -40,6 +41,12 @@ def test_the_error_of_a_folder_without_scans_contains_suffixes_but_no_file_names
     with pytest.raises(CohortError, match=r"1 other files: \.png") as error:
         find(tmp_path)
     assert "Meier" not in str(error.value)
+    (tmp_path / "Meier.zip").touch()
+    with pytest.raises(CohortError, match="unpack archives"):
+        find(tmp_path)
+    write_series(tmp_path, np.zeros((1, 2, 2)))
+    with pytest.raises(CohortError, match="loose DICOM files: move each series into a folder of its own"):
+        find(tmp_path)
 
 
 @pytest.mark.parametrize(("name", "scan"), [("a.b.nii.gz", "a.b"), ("A.NII", "A"), ("series.1", "series.1")])

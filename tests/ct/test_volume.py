@@ -2,6 +2,7 @@
 
 import gzip
 import itertools
+import re
 import struct
 
 import nibabel as nib
@@ -72,8 +73,87 @@ def test_every_orientation_matches_nibabel_and_is_written_on_its_own_grid(tmp_pa
     np.testing.assert_array_equal(written.affine, nib.load(tmp_path / "scan.nii.gz").affine)
 
 
-def test_the_volume_of_a_voxel_is_the_product_of_its_edges(scan):
-    assert read_volume(scan).voxel_ml == pytest.approx(0.7 * 0.8 * 3 / 1000)
+def sheared(degrees: float) -> np.ndarray:
+    """An affine whose slices move back by a gantry tilt."""
+    affine = np.diag([-0.8, 0.8, 3, 1])
+    affine[1, 2] = 3 * np.tan(np.deg2rad(degrees))
+    return affine
+
+
+def turned(degrees: float) -> np.ndarray:
+    angle = np.deg2rad(degrees)
+    turn = [[1, 0, 0], [0, np.cos(angle), -np.sin(angle)], [0, np.sin(angle), np.cos(angle)]]
+    return nib.affines.from_matvec(turn @ np.diag([-0.8, 0.8, 0.8]))
+
+
+MIRRORED = {"qform_code": 1, "quatern_b": 1, "quatern_c": 0, "quatern_d": 0}  # RPS; the sform is LAS
+BOX = np.diag([-0.8, 0.8, 3, 1])
+
+
+@pytest.mark.parametrize(
+    ("affine", "fields", "message"),
+    [
+        (sheared(20), {}, r"sheared by 20\.0 degrees"),
+        (sheared(0.6), {}, r"sheared by 0\.6 degrees"),
+        (BOX, MIRRORED, r"orientations RPS \(qform\) and LAS \(sform\)"),
+        (BOX, {"pixdim": [1, 0.7, 0.7, 5, 0, 0, 0, 0]}, r"0\.7×0\.7×5 mm \(pixdim\) and 0\.8×0\.8×3 mm \(sform\)"),
+        (BOX, {"pixdim": [1, 0.8, 0.8, 3.1, 0, 0, 0, 0]}, r"0\.8×0\.8×3\.1 mm \(pixdim\)"),
+        (BOX, {"xyzt_units": 1}, "in meters"),
+        (BOX, {"xyzt_units": 3 | 8}, "in micrometers"),
+        (np.diag([-0.8, 1.6, 3, 1]), {}, r"0\.8×1\.6 mm, a ratio of 2;"),
+        (np.diag([-1, 0.8, 3, 1]), {}, r"1×0\.8 mm, a ratio of 1\.25;.* 1\.2,"),
+    ],
+)
+def test_a_grid_with_a_doubtful_volume_or_orientation_is_refused(scan, affine, fields, message):
+    nib.save(nib.Nifti1Image(VOXELS, affine), scan)
+    with pytest.raises(VolumeError, match=rf"scan\.nii\.gz: .*{message}"):
+        read_nifti(with_header(scan, **fields))
+
+
+@pytest.mark.parametrize(
+    ("affine", "fields", "note"),
+    [
+        (BOX, {"sform_code": 0}, r"no orientation \(qform_code = sform_code = 0\); read as LAS"),
+        (BOX, {"qform_code": 1, "quatern_c": 1, "qoffset_y": 42}, r"up to 42 mm apart; the sform is used"),
+        (turned(35), {}, "tilted by 35 degrees"),
+        (np.diag([-5.0004, 5.0004, 3, 1]), {}, r"rows are 5\.0004 mm apart; expected 0\.2 to 5 mm"),
+        (np.diag([-0.8, 0.8, 10.5, 1]), {}, r"slices are 10\.5 mm apart; expected 0\.2 to 10 mm"),
+    ],
+)
+def test_a_recoverable_doubt_about_a_grid_is_a_note(scan, affine, fields, note):
+    nib.save(nib.Nifti1Image(VOXELS, affine), scan)
+    assert re.search(note, "; ".join(read_volume(with_header(scan, **fields)).notes))
+
+
+@pytest.mark.parametrize("unit", [0, 2])
+def test_a_usual_header_has_no_note_and_may_lack_the_unit(scan, unit):
+    assert read_volume(with_header(scan, xyzt_units=unit)).notes == ()
+
+
+def test_a_voxel_has_the_volume_of_the_affine_and_only_the_sform_has_its_shear(scan, tmp_path):
+    slices = np.zeros((300, 300, 100), np.uint8)
+    nib.save(nib.Nifti1Image(slices, sheared(0.4)), scan)
+    volume = read_volume(scan)
+    assert volume.voxel_ml == pytest.approx(0.8 * 0.8 * 3 / 1000, rel=1e-7)
+    write_on_file_grid(tmp_path / "mask.nii.gz", volume.voxels, volume.file_grid)
+    written = nib.load(tmp_path / "mask.nii.gz")
+    np.testing.assert_allclose(written.affine, sheared(0.4), atol=1e-6)
+    assert (int(written.header["qform_code"]), int(written.header["sform_code"])) == (0, 1)
+
+
+def test_a_scan_with_further_axes_of_length_1_gets_a_mask_of_its_shape(tmp_path):
+    nib.save(nib.Nifti1Image(VOXELS[..., None], BOX), tmp_path / "scan.nii.gz")
+    volume = read_volume(tmp_path / "scan.nii.gz")
+    assert volume.voxels.shape == VOXELS.shape
+    write_on_file_grid(tmp_path / "mask.nii.gz", volume.voxels, volume.file_grid)
+    written = nib.load(tmp_path / "mask.nii.gz")
+    assert written.shape == (*VOXELS.shape, 1)
+    np.testing.assert_array_equal(np.asarray(written.dataobj)[..., 0], VOXELS)
+
+
+def test_a_plain_file_named_gz_is_read(tmp_path, scan):
+    (tmp_path / "plain.nii.gz").write_bytes(gzip.decompress(scan.read_bytes()))
+    np.testing.assert_array_equal(read_volume(tmp_path / "plain.nii.gz").voxels, read_volume(scan).voxels)
 
 
 @pytest.mark.parametrize("dtype", ["<i2", ">i2", "<u2", ">f4", "<f8", "i1", "u1", "<i4", "<i8"])
@@ -121,7 +201,12 @@ def test_an_invalid_header_is_rejected(scan, fields, message):
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(b"<!DOCTYPE html><title>503</title>", "HTML"), (b"PK\x03\x04", "50 4b 03 04"), (b"", "starts with nothing")],
+    [
+        (b"<!DOCTYPE html><title>503</title>", "HTML"),
+        (b"PK\x03\x04", "zip archive: unpack"),
+        (b"", "starts with nothing"),
+        (bytes(128) + b"DICM", "folder of its series"),
+    ],
 )
 def test_a_file_of_another_kind_is_described_by_its_first_bytes(tmp_path, content, message):
     path = tmp_path / "scan.nii.gz"

@@ -17,7 +17,7 @@ def write_series(
     *,
     positions_mm: Sequence[Sequence[float]] | None = None,
     orientation: Sequence[float] = AXIAL,
-    pixel_spacing_mm: tuple[float, float] = (0.5, 0.8),
+    pixel_spacing_mm: tuple[float, float] = (0.75, 0.8),
     step_mm: float = 2.5,
     slope: float = 1,
     intercept: float = -1024,
