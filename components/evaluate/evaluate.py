@@ -77,8 +77,8 @@ def evaluate_model(
         for case in split_cases.test:
             result = score_case(network, inputs.cases, case, size=size, threshold=choice.threshold, champion=champion)
             (overlays / f"{case.case_id}.svg").write_bytes(result.overlay)
-            _log.info("test case %s: Dice %.3f", case.case_id, result.score.dice)
             results.append(result)
+            _log.info("test case %s: %s", case.case_id, result.score.summary)
         scores = [result.score for result in results]
         comparison = _compare(champion, scores) if champion else failed_comparison
         model_sha256 = sha256_of(inputs.model / MODEL_FILE)

@@ -72,6 +72,11 @@ class CaseScore(GateCase):
     all_background_dice: float
     all_background_accuracy: float
 
+    @property
+    def summary(self) -> str:
+        """What the case is judged by, for the log."""
+        return f"Dice {self.dice:.3f}" if self.lesion_ml else f"no lesion, {self.predicted_ml:.2f} mL predicted"
+
 
 @dataclass(frozen=True)
 class CaseResult:

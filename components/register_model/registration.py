@@ -16,7 +16,8 @@ import requests
 
 from components.runtime.errors import InputError
 
-SCORES = ("test_dice", "test_dice_ci_low", "test_dice_ci_high", "test_cases")  # metrics of evaluate to register
+# Metrics of evaluate to register.
+SCORES = ("test_dice", "test_dice_ci_low", "test_dice_ci_high", "test_cases", "test_cases_with_lesion")
 _API_VERSIONS = ("v1", "v1alpha3")  # the second one in Kubeflow 1.11 and earlier
 _AUTHOR = "lung-ct"
 _TIMEOUT_S = 60.0

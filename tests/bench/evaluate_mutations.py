@@ -15,40 +15,46 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 TESTS = ["tests/evaluate/test_gate.py", "tests/evaluate/test_rules.py"]
-RULES, VERDICT, COHORT = (f"components/evaluate/{name}.py" for name in ("rules", "verdict", "cohort"))
+RULES, VERDICT, COHORT, SCORES, LIMITS = (
+    f"components/evaluate/{name}.py" for name in ("rules", "verdict", "cohort", "scores", "limits")
+)
 
 # Name, file, and the text before and after.
 MUTATIONS = [
-    ("every rule: >= becomes >", VERDICT, "self.margin >= 0", "self.margin > 0"),
-    ("every rule: always holds", VERDICT, "return self.margin is not None and self.margin >= 0", "return True"),
-    ("every rule: inverted", VERDICT, "self.margin >= 0", "self.margin <= 0"),
-    ("at most: becomes at least", VERDICT, "if self.at_least else self.limit - self.value", "if True else 0.0"),
-    ("at most: read back as at least", VERDICT, 'limit, row["at_least"])', "limit)"),
-    ("not finite: accepted", VERDICT, "not (math.isfinite(self.value) and math.isfinite(self.limit))", "False"),
-    ("one rule is enough", VERDICT, "and all(rule.passed", "and any(rule.passed"),
-    ("no case is enough", VERDICT, "bool(self.cases and self.rules)", "bool(self.rules)"),
-    ("no rule is enough", VERDICT, "bool(self.cases and self.rules)", "bool(self.cases)"),
+    ("every rule: >= becomes >", RULES, "self.margin >= 0", "self.margin > 0"),
+    ("every rule: always holds", RULES, "return self.margin is not None and self.margin >= 0", "return True"),
+    ("every rule: inverted", RULES, "self.margin >= 0", "self.margin <= 0"),
+    ("at most: becomes at least", RULES, "if self.at_least else self.limit - self.value", "if True else 0.0"),
+    ("not finite: accepted", RULES, "not (math.isfinite(self.value) and math.isfinite(self.limit))", "False"),
+    ("digits: always rounded", RULES, "if np.sign(float(short[0])", "if False and np.sign(float(short[0])"),
+    ("one rule is enough", VERDICT, "return all(rule.passed", "return any(rule.passed"),
     ("a verdict on another model", VERDICT, "verdict.model_sha256 != model_sha256", "False"),
     ("a refusal is exported", VERDICT, "    if not verdict.passed:\n        raise", "    if False:\n        raise"),
-    ("a relabeled refusal", VERDICT, "if recorded != verdict.verdict:", "if False:"),
-    ("mean: rounded", RULES, "fmean(row.dice for row in scores)", "round(fmean(row.dice for row in scores), 2)"),
-    (
-        "mean: left out",
-        RULES,
-        'gate.rules.append(_mean("mean_dice", "mean Dice over {}", scores, limits.min_dice))',
-        "",
-    ),
-    ("mean: the best case", RULES, "fmean(row.dice for row in scores)", "max(row.dice for row in scores)"),
+    ("edited: what follows from the scores", VERDICT, "    if edited:\n", "    if False:\n"),
+    ("edited: only what is known", VERDICT, "expected.keys() | content.keys()", "expected.keys()"),
+    ("edited: the scores", VERDICT, ".hexdigest() != verdict_sha256", '.hexdigest() == ""'),
+    ("threshold: any number", VERDICT, "if not 0 < threshold < 1:", "if False:"),
+    ("threshold: 0 is accepted", VERDICT, "if not 0 < threshold < 1:", "if not 0 <= threshold < 1:"),
+    ("threshold: 1 is accepted", VERDICT, "if not 0 < threshold < 1:", "if not 0 < threshold <= 1:"),
+    ("patients: named", VERDICT, '{"patient_id": numbers[row.patient_id]}', "{}"),
+    ("patients: mixed up", VERDICT, "numbers[row.patient_id]", "row.case_id"),
+    ("lesion: empty cases count, too", SCORES, "if row.lesion_ml != 0]", "]"),
+    ("lesion: a volume of NaN is none", SCORES, "if row.lesion_ml != 0]", "if row.lesion_ml > 0]"),
+    ("mean: rounded", RULES, "fmean(row.dice for row in rows)", "round(fmean(row.dice for row in rows), 2)"),
+    ("mean: of all cases", RULES, 'over {}", rows, limits.min_dice)', 'over {}", scores, limits.min_dice)'),
+    ("mean: the best case", RULES, "fmean(row.dice for row in rows)", "max(row.dice for row in rows)"),
     ("interval: left out", RULES, "if limits.min_dice_ci:", "if False:"),
     ("interval: upper end", RULES, "interval.low if interval", "interval.high if interval"),
     ("interval: over cases", COHORT, "sums[patient] += (value, 1)", "sums[patient + str(len(sums))] += (value, 1)"),
     ("worst case: left out", RULES, "if limits.min_case_dice:", "if False:"),
     ("worst case: the best one", RULES, "(not math.isnan(row.dice), row.dice)", "-row.dice"),
-    ("worst case: trivial ones too", RULES, "row.lesion_ml >= TRIVIAL_ML and", ""),
+    ("worst case: trivial ones too", RULES, "not row.lesion_ml < TRIVIAL_ML and", ""),
     ("worst case: hard ones too", RULES, " and row.case_id not in limits.hard_cases", ""),
-    ("worst case: 0.5 mL is trivial", RULES, "row.lesion_ml >= TRIVIAL_ML", "row.lesion_ml > TRIVIAL_ML"),
+    ("worst case: 0.5 mL is trivial", RULES, "not row.lesion_ml < TRIVIAL_ML", "row.lesion_ml > TRIVIAL_ML"),
     ("sites: left out", RULES, "if limits.min_site_dice:", "if False:"),
     ("sites: pooled", RULES, "if row.site == site]", "]"),
+    ("sites: all cases", RULES, "rows = with_lesion([row for row in scores if row.site == site])",
+     "rows = [row for row in scores if row.site == site]"),
     ("healthy scans: left out", RULES, "    _add_false_positives(gate, scores, limits)\n", ""),
     ("healthy scans: at least", RULES, "limit, at_least=False", "limit, at_least=True"),
     ("healthy scans: smallest volume", RULES, "np.max(healthy)", "np.min(healthy)"),
@@ -62,11 +68,12 @@ MUTATIONS = [
         "if comparison is None or comparison.mean_change is None:",
     ),
     ("champion: sign of the change", COHORT, "row.dice - row.champion_dice", "row.champion_dice - row.dice"),
-    ("champion: missing cases are ignored", COHORT, "or len(changes) < len(scores)", "or not changes"),
-    ("limits: any number", RULES, "if not 0 <= getattr(self, name) <= 1:", "if False:"),
-    ("limits: any volume", RULES, "if not 0 <= self.max_false_positive_ml < math.inf:", "if False:"),
-    ("limits: a volume of 0 is refused", RULES, "if not 0 <= self.max_false", "if not 0 < self.max_false"),
-]
+    ("champion: missing cases are ignored", COHORT, "if problem or not changes:", "if not changes:"),
+    ("champion: all cases", COHORT, "with_lesion(scores)\n        changes", "scores\n        changes"),
+    ("limits: any number", LIMITS, "if not _is_number(getattr(self, name), 1)", "if False"),
+    ("limits: any volume", LIMITS, "if not _is_number(self.max_false_positive_ml, _MAX_ML):", "if False:"),
+    ("limits: 0 is refused", LIMITS, "0 <= value <= high", "0 < value <= high"),
+]  # fmt: skip
 
 
 def survives(mutation: tuple[str, str, str, str]) -> bool:
