@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable
 from pathlib import Path, PurePosixPath
 
+from components.ct.scan_folder import is_nifti_name
 from components.runtime.errors import CohortError
 
 # COVID-19-CT-Seg_20cases: name of the Zenodo archive; ct_scans: its folder in the Kaggle mirror.
@@ -48,6 +49,18 @@ def match_folders(source: str, folders: Iterable[str], masks: str) -> tuple[str,
     if scan_folders == mask_folders:
         raise CohortError(f"{source}: masks {masks!r} is the folder of scans (found {names}); set MASKS to another one")
     return scan_folders[0], mask_folders[0]
+
+
+def choose_scan_folder(source: str, files: Iterable[str], folders: Iterable[str]) -> str:
+    """Choose the folder of a cohort's scans by its name; "" if there is none, or the source itself holds NIfTI files.
+
+    Raises:
+        CohortError: several folders match.
+    """
+    matches = [] if any("/" not in name and is_nifti_name(name) for name in files) else _match(folders, *SCAN_FOLDERS)
+    if len(matches) > 1:
+        raise CohortError(f"{source}: {' and '.join(sorted(matches))} both match; keep one")
+    return matches[0] if matches else ""
 
 
 def normalize_folder_name(name: str) -> str:

@@ -4,13 +4,14 @@ import logging
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from components.ct.grid import axial_slices
 from components.ct.inference import predict_slices
+from components.ct.scan_folder import scan_name
 from components.ct.volume import Volume
 from components.runtime.errors import InputError
 from components.storage.gcs import download_prefix
@@ -85,22 +86,23 @@ def predict_part(
         InputError: The model is not available, or every scan failed.
     """
     output.mkdir(parents=True, exist_ok=True)
-    rows, part = [], frozenset(names)
+    rows = []
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(source)
         if is_gcs_uri(source):
             folder = Path(scratch)
-            download_prefix(source, folder, include=part.__contains__)
+            download_prefix(source, folder, include=frozenset(names).__contains__)
+        cases = {scan_name(folder / name): folder / name for name in names}
         tasks = [
             scans.ScanTask(case, scan, scans.OutputFiles.in_folder(output, case, "preview"))
-            for case, scan in scans.scans_by_case(folder).items()
-            if scan.name in part
+            for case, scan in cases.items()
         ]
         with endpoint.connect() as predict:
             for row in scans.segment_scans(predict, tasks, min_lesion_ml):
+                row = replace(row, error=row.error.replace(str(folder), source.rstrip("/")))
                 rows.append(row)
                 _log.info("%d/%d %s: %s", len(rows), len(tasks), row.case, row)
     if all(row.error for row in rows):
-        raise InputError(f"all {len(rows)} scans failed; the first: {rows[0].error}")
+        raise InputError(f"every scan failed, {len(rows)} in all; the first: {rows[0].error}")
     write_summary(output / SUMMARY_FILE, rows)
     return rows

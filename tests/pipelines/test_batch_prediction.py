@@ -98,7 +98,7 @@ def test_scans_and_versions_may_be_in_cloud_storage(model_folder, source, gcs, t
 
 
 def test_a_part_whose_scans_all_fail_is_an_error(server, source, tmp_path):  # noqa: F811
-    with pytest.raises(InputError, match=r"all 1 scans .*c\.nii\.gz"):
+    with pytest.raises(InputError, match=r"every scan failed, 1 .*c\.nii\.gz"):
         predict_part(str(source), ["c.nii.gz"], ModelEndpoint(MODEL, server), tmp_path / "out", 0.0)
 
 
