@@ -28,7 +28,7 @@ def _number_type(
     name: str, read: Callable[[str], _Number], low: _Number, high: _Number | None = None
 ) -> Callable[[str], _Number]:
     """Make an argument type that reads a number from `low` to `high`."""
-    expected = f"{low:g} or more" if high is None else f"{low:g} to {high:g}"
+    expected = f"{low} or more" if high is None else f"{low} to {high}"
 
     def parse(text: str) -> _Number:
         number = read(text)
@@ -41,7 +41,7 @@ def _number_type(
 
 
 port = _number_type("port", int, 0, 65_535)
-version = _number_type("version", int, 0)
+version = _number_type("version", int, 0, 2**63 - 1)
 count = _number_type("count", int, 1)
 seconds = _number_type("seconds", float, 1e-3, 86_400.0)
 milliliters = _number_type("milliliters", float, 0.0, 1e6)

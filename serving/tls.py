@@ -3,10 +3,12 @@
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import grpc
+from cryptography import x509
 
 from components.runtime.errors import InputError
 
@@ -26,6 +28,15 @@ class ServerTls:
         ca = None if self.client_ca is None else _read(self.client_ca)
         pair = _read(self.key), _read(self.certificate)
         return grpc.ssl_server_credentials([pair], ca, require_client_auth=ca is not None)
+
+    def problem(self) -> str:
+        """Say why clients reject the certificate today; empty if it is valid."""
+        certificate = x509.load_pem_x509_certificates(_read(self.certificate))[0]
+        start, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+        if start <= datetime.now(UTC) <= end:
+            return ""
+        period = f"{start:%Y-%m-%d} to {end:%Y-%m-%d}"
+        return f"{self.certificate}: certificate is valid from {period}; clients reject it today; renew it"
 
     def for_http(self) -> ssl.SSLContext:
         """Build the context for the REST port; raises as `for_grpc`."""

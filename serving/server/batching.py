@@ -1,7 +1,8 @@
 """A bounded request queue whose requests are computed in batches.
 
 No request waits for a batch to fill: while one batch is computed, requests queue up, and the next batch joins all
-of them that share model, signature and slice shape, up to a limit. A single request is computed at once.
+of them that share model, signature and slice shape, up to a limit. A single request is computed at once, a large one in
+several batches.
 """
 
 import threading
@@ -11,11 +12,12 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
+import grpc
 import numpy as np
-import tensorflow as tf
 from numpy.typing import NDArray
 
-from serving.server.errors import from_tensorflow, resource_exhausted
+from serving.server.errors import RequestError, resource_exhausted, to_request_error
+from serving.server.tensors import request_bytes
 from serving.versions.saved_model import SavedModel
 
 Arrays = Mapping[str, NDArray]
@@ -26,7 +28,9 @@ class BatchLimits:
     """Limits of the queue and of a batch."""
 
     queue_size: int = 128  # requests; further ones fail with RESOURCE_EXHAUSTED
-    batch_slices: int = 32  # most slices in a batch of several requests
+    queue_bytes: int = 1 << 30  # inputs and outputs of the requests in the queue and in computation
+    batch_slices: int = 32  # most slices in a batch
+    batch_values: int = 1 << 24  # most input values in a batch of several slices: 64 slices of 512×512
     workers: int = 2  # batches computed at the same time; TensorFlow itself uses all cores for each
 
 
@@ -36,7 +40,8 @@ class _QueuedRequest:
     signature_name: str
     inputs: Arrays
     is_active: Callable[[], bool]
-    slices: int | None  # None: cannot share a batch
+    slices: int | None  # None: cannot share a batch, nor be computed in several
+    batch_slices: int  # most slices of its shape in a batch
     outputs: Future[Arrays] = field(default_factory=Future)
 
     def batch_key(self) -> tuple[Any, ...]:
@@ -57,6 +62,7 @@ class Batcher:
         self._limits = limits
         self._on_batch = on_batch
         self._queue: deque[_QueuedRequest] = deque()
+        self._bytes = 0
         self._condition = threading.Condition()
         self._open = True
         for number in range(limits.workers):
@@ -70,18 +76,28 @@ class Batcher:
         The request is dropped if `is_active`, called right before the computation, returns False.
 
         Raises:
-            RequestError: The queue is full, or TensorFlow fails on the inputs.
+            RequestError: The request is too large, the queue is full, or TensorFlow fails on the inputs.
         """
+        size = request_bytes(model.signature(signature_name), {name: array.shape for name, array in inputs.items()})
         slices = _batchable_slices(model, signature_name, inputs)
-        request = _QueuedRequest(model, signature_name, inputs, is_active, slices)
+        values = sum(array.size for array in inputs.values()) // (slices or 1)
+        batch_slices = max(1, min(self._limits.batch_slices, self._limits.batch_values // max(values, 1)))
+        request = _QueuedRequest(model, signature_name, inputs, is_active, slices, batch_slices)
         with self._condition:
             if not self._open:
                 raise resource_exhausted("the server is stopping")
             if len(self._queue) >= self._limits.queue_size:
                 raise resource_exhausted(f"the queue is full ({len(self._queue)} requests); try again later")
+            if self._bytes + size > self._limits.queue_bytes:
+                raise resource_exhausted("the requests in the queue take too much memory; try again later")
+            self._bytes += size
             self._queue.append(request)
             self._condition.notify()
-        return request.outputs.result()
+        try:
+            return request.outputs.result()
+        finally:
+            with self._condition:
+                self._bytes -= size
 
     def queue_length(self) -> int:
         """Return the number of requests in the queue."""
@@ -94,8 +110,15 @@ class Batcher:
             self._condition.notify_all()
 
     def _run_batches(self) -> None:
-        while batch := self._next_batch():
+        while self._run_next_batch():
+            pass
+
+    def _run_next_batch(self) -> bool:
+        """Wait for a batch and compute it; nothing refers to its arrays afterwards. Return False after `close`."""
+        batch = self._next_batch()
+        if batch:
             _compute(batch, self._on_batch)
+        return bool(batch)
 
     def _next_batch(self) -> list[_QueuedRequest]:
         """Wait for an active request and return it with those that can share its batch; empty after `close`."""
@@ -105,7 +128,7 @@ class Batcher:
                     first = self._queue.popleft()
                     if first.is_active():
                         return [first, *self._pop_batchable(first)]
-                    first.outputs.set_exception(resource_exhausted("the client cancelled the request"))
+                    first.outputs.set_exception(_cancelled())
                 if not self._open:
                     return []
                 self._condition.wait()
@@ -116,12 +139,16 @@ class Batcher:
             return batch
         key, slices = first.batch_key(), first.slices
         for request in list(self._queue):
-            fits = request.slices is not None and slices + request.slices <= self._limits.batch_slices
+            fits = request.slices is not None and slices + request.slices <= first.batch_slices
             if fits and request.batch_key() == key:
                 slices += request.slices or 0
                 self._queue.remove(request)
                 batch.append(request)
         return batch
+
+
+def _cancelled() -> RequestError:
+    return RequestError(grpc.StatusCode.CANCELLED, "the client cancelled the request")
 
 
 def _batchable_slices(model: SavedModel, signature_name: str, inputs: Arrays) -> int | None:
@@ -134,26 +161,42 @@ def _batchable_slices(model: SavedModel, signature_name: str, inputs: Arrays) ->
 
 
 def _compute(batch: list[_QueuedRequest], on_batch: Callable[[int], None]) -> None:
-    """Run a batch; if TensorFlow fails on it, run each request alone, and only the faulty ones fail."""
+    """Run a batch; if it fails, run each request alone, and only the faulty ones fail."""
     first, counts = batch[0], [request.slices or 1 for request in batch]
     try:
-        inputs = first.inputs
-        if len(batch) > 1:
-            inputs = {name: np.concatenate([request.inputs[name] for request in batch]) for name in inputs}
-        outputs = first.model.run(first.signature_name, inputs)
-        on_batch(sum(counts))
-        results: list[Arrays] = [outputs]
-        if len(batch) > 1:
+        if len(batch) == 1:
+            results = [_run_in_parts(first, on_batch)]
+        else:
+            inputs = {name: np.concatenate([request.inputs[name] for request in batch]) for name in first.inputs}
+            outputs = first.model.run(first.signature_name, inputs)
+            on_batch(sum(counts))
             parts = {name: np.split(array, np.cumsum(counts)[:-1]) for name, array in outputs.items()}
             results = [{name: part[index] for name, part in parts.items()} for index in range(len(batch))]
         for request, result in zip(batch, results, strict=True):
             request.outputs.set_result(result)
-    except tf.errors.OpError as error:
+    except Exception as error:
         if len(batch) == 1:
-            first.outputs.set_exception(from_tensorflow(error))
+            first.outputs.set_exception(to_request_error(error))
             return
         for request in batch:
             _compute([request], on_batch)
-    except Exception as error:
-        for request in batch:
-            request.outputs.set_exception(error)
+
+
+def _run_in_parts(request: _QueuedRequest, on_batch: Callable[[int], None]) -> Arrays:
+    """Run one request, at most `batch_slices` of its slices at a time."""
+    slices, step = request.slices, request.batch_slices
+    if slices is None or slices <= step:
+        outputs = request.model.run(request.signature_name, request.inputs)
+        on_batch(slices or 1)
+        return outputs
+    whole: dict[str, NDArray] = {}
+    for start in range(0, slices, step):
+        if not request.is_active():
+            raise _cancelled()
+        inputs = {name: array[start : start + step] for name, array in request.inputs.items()}
+        for name, part in request.model.run(request.signature_name, inputs).items():
+            if name not in whole:
+                whole[name] = np.empty((slices, *part.shape[1:]), part.dtype)
+            whole[name][start : start + step] = part
+        on_batch(min(step, slices - start))
+    return whole

@@ -32,6 +32,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--tls-certificate", type=Path, metavar="PEM", help="serve over TLS with this certificate")
     add("--tls-key", type=Path, metavar="PEM", help="private key of the certificate")
     add("--client-ca", type=Path, metavar="PEM", help="accept only clients with a certificate signed by this CA")
+    add("--require-signature", type=Path, metavar="PEM", help="serve only versions signed by this public key's owner")
     add("--tensor-content", action="store_true", help="like TF Serving's --enable_serialization_as_tensor_content")
     add("--queue", type=count, default=128, metavar="N", help="most requests in the queue (default: %(default)s)")
     add("--batch", type=count, default=32, metavar="N", help="most slices in a batch (default: %(default)s)")
@@ -42,15 +43,18 @@ def run_server(options: argparse.Namespace) -> None:
     """Serve until SIGTERM or SIGINT.
 
     Raises:
-        InputError: The options contradict each other, no version can be loaded, or a port is taken.
+        InputError: The options contradict each other, a port is taken, or no version can be loaded.
     """
     from serving.tls import ServerTls  # imports gRPC
     from serving.versions.layout import find_model_base
+    from serving.versions.signing import check_public_key
 
     if (options.tls_certificate is None) != (options.tls_key is None):
         raise InputError("--tls-certificate and --tls-key go together; give both or none")
     if options.client_ca is not None and options.tls_key is None:
         raise InputError("--client-ca needs TLS; also give --tls-certificate and --tls-key")
+    if options.require_signature is not None:
+        check_public_key(options.require_signature)
     tls = ServerTls(options.tls_certificate, options.tls_key, options.client_ca) if options.tls_key else None
     base = None if options.model_base is None else find_model_base(options.model_base, options.model)
     _log_to_stderr()
@@ -71,6 +75,7 @@ def run_server(options: argparse.Namespace) -> None:
         rest_port=options.rest_port,
         tensor_content=options.tensor_content,
         tls=tls,
+        public_key=options.require_signature,
         limits=BatchLimits(queue_size=options.queue, batch_slices=options.batch),
         poll_s=options.poll,
     )

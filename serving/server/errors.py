@@ -1,10 +1,16 @@
 """Errors that the server returns to clients: a gRPC status and, where TF Serving has one, its own message."""
 
+import logging
+import traceback
 from functools import partial
-from typing import Any
 
 import grpc
+import tensorflow as tf
 
+from components.runtime.errors import InputError
+from serving.versions.saved_model import SignatureError
+
+_log = logging.getLogger(__name__)
 _STATUS_BY_NUMBER = {status.value[0]: status for status in grpc.StatusCode}
 
 
@@ -22,6 +28,32 @@ failed_precondition = partial(RequestError, grpc.StatusCode.FAILED_PRECONDITION)
 resource_exhausted = partial(RequestError, grpc.StatusCode.RESOURCE_EXHAUSTED)
 
 
-def from_tensorflow(error: Any) -> RequestError:
-    """Translate a `tf.errors.OpError`; TensorFlow's error numbers are gRPC's."""
-    return RequestError(_STATUS_BY_NUMBER[error.error_code], error.message)
+def to_request_error(error: Exception) -> RequestError:
+    """Translate the failure of a request. Clients do not get the text of an unexpected one; it becomes a log line."""
+    if isinstance(error, RequestError):
+        return error
+    if isinstance(error, SignatureError):
+        return failed_precondition(str(error))
+    if isinstance(error, tf.errors.OpError):
+        return RequestError(_STATUS_BY_NUMBER[error.error_code], error.message)
+    if isinstance(error, MemoryError):
+        return resource_exhausted("not enough memory for this request; send fewer slices")
+    if isinstance(error, NotImplementedError):
+        return RequestError(grpc.StatusCode.UNIMPLEMENTED, "the embedded server does not implement this method")
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    _log.error("internal error in %s:%s: %s", frame.filename, frame.lineno, in_one_line(error))
+    return RequestError(grpc.StatusCode.INTERNAL, "internal error; the log of the server has the cause")
+
+
+def load_error_code(error: Exception) -> int:
+    """Return the status number of a version that could not be loaded."""
+    if isinstance(error, RequestError | SignatureError | tf.errors.OpError):
+        return int(to_request_error(error).code.value[0])
+    # Damaged files: tensorflow/core/platform/env.cc, ReadBinaryProto.
+    damaged = isinstance(error, InputError | OSError)
+    return int((grpc.StatusCode.DATA_LOSS if damaged else grpc.StatusCode.INTERNAL).value[0])
+
+
+def in_one_line(error: Exception) -> str:
+    """Return the type and the text of an exception without line breaks."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:1024]

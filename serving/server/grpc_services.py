@@ -1,10 +1,12 @@
-"""TF Serving's two gRPC services."""
+"""TF Serving's two gRPC services, and the status with which a failed call ends."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import threading
+from collections.abc import Callable
 from typing import Any
 
+import grpc
 import tensorflow as tf
+from google.protobuf.message import DecodeError
 from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
 from tensorflow_serving.apis.get_model_metadata_pb2 import GetModelMetadataResponse, SignatureDefMap
 from tensorflow_serving.apis.get_model_status_pb2 import GetModelStatusResponse
@@ -12,12 +14,53 @@ from tensorflow_serving.apis.model_management_pb2 import ReloadConfigResponse
 from tensorflow_serving.apis.predict_pb2 import PredictResponse
 
 from serving.server.batching import Arrays
-from serving.server.errors import RequestError, invalid_argument
+from serving.server.errors import RequestError, invalid_argument, to_request_error
 from serving.server.model import ModelRequest, Status
 from serving.server.models import ModelRegistry
 from serving.server.predictor import Predictor
 from serving.server.tensors import check_names, read_tensors, write_as_content, write_as_fields
 from serving.versions.model_config import from_message
+
+_MAX_ERROR_BYTES = 1024  # tensorflow/serving, model_servers/grpc_status_util.cc
+
+
+class CallGuard(grpc.ServerInterceptor):
+    """Ends every failed call with a status, and counts the calls in progress."""
+
+    def __init__(self) -> None:
+        self._calls = 0
+        self._condition = threading.Condition()
+
+    def wait_until_idle(self, timeout_s: float) -> None:
+        """Wait until no call is in progress, or the time is up."""
+        with self._condition:
+            self._condition.wait_for(lambda: not self._calls, timeout_s)
+
+    def intercept_service(self, continuation: Callable[[Any], Any], details: Any) -> Any:
+        """Wrap the handler of a method; streams, which only the health service has, stay as they are."""
+        handler = continuation(details)
+        if handler is None or handler.unary_unary is None:
+            return handler
+
+        def call(message: bytes, context: Any) -> Any:
+            self._count(1)
+            try:
+                return handler.unary_unary(handler.request_deserializer(message), context)
+            except DecodeError:
+                failure = RequestError(grpc.StatusCode.INTERNAL, "the request is not a message of this method")
+            except Exception as error:
+                failure = to_request_error(error)
+            finally:
+                self._count(-1)
+            return context.abort(failure.code, _truncate(str(failure)))
+
+        # Without a deserializer, gRPC passes bytes: a message that cannot be parsed is an error of `call`.
+        return grpc.unary_unary_rpc_method_handler(call, None, handler.response_serializer)
+
+    def _count(self, change: int) -> None:
+        with self._condition:
+            self._calls += change
+            self._condition.notify_all()
 
 
 class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
@@ -36,25 +79,27 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
             check_names(signature, request.inputs, output_filter)
             return read_tensors(signature, request.inputs)
 
-        with _abort_on_request_error(context), self._predictor.measure(spec.name, "GRPC"):
+        with self._predictor.measure(spec.name, "GRPC"):
             result = self._predictor.predict(
                 _model_request(request), spec.signature_name, read_inputs, output_filter, context.is_active
             )
         response = PredictResponse(model_spec=_model_spec(spec.name, result.version, result.signature_name))
-        for name, array in result.outputs.items():
+        outputs = dict(result.outputs)
+        del result
+        while outputs:  # each array is freed before the next one is copied
+            name, array = outputs.popitem()
             self._write(array, response.outputs[name])
         return response
 
     def GetModelMetadata(self, request: Any, context: Any) -> Any:
         """Return the signatures of a version."""
-        with _abort_on_request_error(context):
-            model_request = _model_request(request)
-            if not request.metadata_field:
-                raise invalid_argument("GetModelMetadataRequest must specify at least one metadata_field")
-            for field in request.metadata_field:
-                if field != "signature_def":
-                    raise invalid_argument(f"Metadata field {field} is not supported")
-            version, model = self._models.resolve(model_request)
+        model_request = _model_request(request)
+        if not request.metadata_field:
+            raise invalid_argument("GetModelMetadataRequest must specify at least one metadata_field")
+        for field in request.metadata_field:
+            if field != "signature_def":
+                raise invalid_argument(f"Metadata field {field} is not supported")
+        version, model = self._models.resolve(model_request)
         response = GetModelMetadataResponse(model_spec=_model_spec(model_request.name, version))
         response.metadata["signature_def"].Pack(SignatureDefMap(signature_def=model.signatures))
         return response
@@ -68,17 +113,15 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
 
     def GetModelStatus(self, request: Any, context: Any) -> Any:
         """Return the state of each version."""
-        with _abort_on_request_error(context):
-            return status_response(self._models.statuses(_model_request(request)))
+        return status_response(self._models.statuses(_model_request(request)))
 
     def HandleReloadConfigRequest(self, request: Any, context: Any) -> Any:
         """Replace the served models by those of the request, or change nothing and return the reason."""
-        with _abort_on_request_error(context):
-            try:
-                configs = from_message(request.config)
-            except ValueError as error:
-                raise invalid_argument(str(error)) from error
-            self._models.reload(configs)
+        try:
+            configs = from_message(request.config)
+        except ValueError as error:
+            raise invalid_argument(str(error)) from error
+        self._models.reload(configs)
         return ReloadConfigResponse(status={"error_code": tf.errors.OK})
 
 
@@ -86,19 +129,15 @@ def status_response(statuses: dict[int, Status]) -> Any:
     """Build the response of GetModelStatus, newest version first like TF Serving."""
     response = GetModelStatusResponse()
     for version, status in sorted(statuses.items(), reverse=True):
-        code = tf.errors.UNKNOWN if status.error else tf.errors.OK
-        details = {"error_code": code, "error_message": status.error}
+        details = {"error_code": status.error_code, "error_message": status.error}
         response.model_version_status.add(version=version, state=status.state, status=details)
     return response
 
 
-@contextmanager
-def _abort_on_request_error(context: Any) -> Iterator[None]:
-    """Answer with the status of a `RequestError`."""
-    try:
-        yield
-    except RequestError as error:
-        context.abort(error.code, str(error))
+def _truncate(text: str) -> str:
+    """Cut a text, which gRPC sends in a header of limited size."""
+    data = text.encode(errors="replace")
+    return text if len(data) <= _MAX_ERROR_BYTES else data[:_MAX_ERROR_BYTES].decode(errors="ignore") + "...TRUNCATED"
 
 
 def _model_request(request: Any) -> ModelRequest:

@@ -10,7 +10,8 @@ import tensorflow as tf
 from tensorflow_serving.apis.get_model_status_pb2 import ModelVersionStatus
 from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
-from serving.server.errors import invalid_argument, not_found
+from components.runtime.errors import InputError
+from serving.server.errors import invalid_argument, load_error_code, not_found
 from serving.server.tensors import check_names, read_tensors
 from serving.versions.layout import WARMUP_FILE, complete_local_versions
 from serving.versions.model_config import ModelConfig
@@ -21,10 +22,11 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Status:
-    """State of a version, a `ModelVersionStatus.State`; `error` says why it could not be loaded."""
+    """State of a version, a `ModelVersionStatus.State`; code and text of the error if it could not be loaded."""
 
     state: int
     error: str = ""
+    error_code: int = 0
 
 
 @dataclass(frozen=True)
@@ -49,13 +51,14 @@ class Snapshot:
 
 
 class Model:
-    """The versions of one model."""
+    """The versions of one model; those without a signature by the owner of `public_key`, if given, are not served."""
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, public_key: Path | None = None) -> None:
         self.config = config
+        self._public_key = public_key
         self.snapshot = Snapshot(labels=config.labels)
         self.statuses: dict[int, Status] = {}
-        self._failed: dict[int, object] = {}  # fingerprint of the files of versions that could not be loaded
+        self._failed: dict[int, list[object]] = {}  # fingerprint of the files of versions that could not be loaded
 
     def configure(self, config: ModelConfig) -> None:
         """Follow another configuration: its labels from now on, its versions from the next `refresh`."""
@@ -69,7 +72,10 @@ class Model:
 
         Each version answers requests as soon as it is loaded.
         """
-        folders = complete_local_versions(Path(self.config.base))
+        try:
+            folders = complete_local_versions(Path(self.config.base))
+        except OSError as error:
+            raise InputError(f"{self.config.base[:200]}: cannot be read: {error.strerror}") from error
         candidates, count = self.config.candidates(folders)
         selected: dict[int, SavedModel] = {}
         for version in candidates:
@@ -119,24 +125,24 @@ class Model:
             return None
         self.statuses[version] = Status(ModelVersionStatus.LOADING)
         try:
-            model = load_version(folder)
+            model = load_version(folder, self._public_key)
         except Exception as error:  # on damaged files, TensorFlow raises exceptions of many types
             self._failed[version] = fingerprint
             reason = f"version {version} cannot be loaded: {' '.join(str(error).split())}"
-            self.statuses[version] = Status(ModelVersionStatus.END, reason)
+            self.statuses[version] = Status(ModelVersionStatus.END, reason, load_error_code(error))
             _log.warning("%s: not served: %s", self.config.name, reason)
             return None
         self._failed.pop(version, None)
         return model
 
 
-def load_version(folder: Path) -> SavedModel:
-    """Verify a version's files, load it, and run its recorded Predict requests to warm it up.
+def load_version(folder: Path, public_key: Path | None = None) -> SavedModel:
+    """Verify a version's files and signature, load it, and run its recorded Predict requests to warm it up.
 
     Raises:
         Exception: The files differ from the manifest, TensorFlow cannot load them, or a warm-up request fails.
     """
-    model = load_verified(folder)
+    model = load_verified(folder, public_key)
     path = folder / WARMUP_FILE
     records = tf.data.TFRecordDataset(str(path)).as_numpy_iterator() if path.is_file() else ()
     for record in records:
@@ -151,7 +157,7 @@ def load_version(folder: Path) -> SavedModel:
     return model
 
 
-def _fingerprint(folder: Path) -> object:
+def _fingerprint(folder: Path) -> list[object]:
     """Return names, sizes and modification times of a folder's files."""
-    stats = [(path, path.stat()) for path in sorted(folder.rglob("*"))]
+    stats = [(path, path.lstat()) for path in sorted(folder.rglob("*"))]
     return [(path, stat.st_size, stat.st_mtime_ns) for path, stat in stats]

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from components.runtime.errors import InputError
-from serving.server.errors import RequestError, failed_precondition, invalid_argument, not_found
+from serving.server.errors import RequestError, failed_precondition, in_one_line, invalid_argument, not_found
 from serving.server.model import Model, ModelRequest, Snapshot, Status
 from serving.versions.model_config import ModelConfig, read_model_config
 from serving.versions.saved_model import SavedModel
@@ -20,9 +20,14 @@ _log = logging.getLogger(__name__)
 
 
 class ModelRegistry:
-    """All models of a server. One thread at a time changes them; requests never wait."""
+    """All models of a server. One thread at a time changes them; requests never wait.
 
-    def __init__(self) -> None:
+    Args:
+        public_key: serve only versions signed by the owner of this key; None serves all.
+    """
+
+    def __init__(self, public_key: Path | None = None) -> None:
+        self._public_key = public_key
         self._models: dict[str, Model] = {}
         self._change_lock = threading.Lock()
 
@@ -41,20 +46,24 @@ class ModelRegistry:
             updates = {}
             for name, (model, config) in models.items():
                 if model is None or model.config.base != config.base:
-                    model = Model(config)
-                    model.refresh()
+                    model = Model(config, self._public_key)
                     _require_versions(model)
                 updates[name] = model
             for name, model in updates.items():
                 model.configure(models[name][1])
             self._models = updates
-        self.refresh()
+        self.refresh()  # the next check reports what fails
 
-    def refresh(self) -> None:
-        """Publish new versions of all models."""
+    def refresh(self) -> str:
+        """Publish new versions of all models; return why folders could not be read."""
+        problems = []
         with self._change_lock:
             for model in self._models.values():
-                model.refresh()
+                try:
+                    model.refresh()
+                except Exception as error:  # such as a folder that vanishes while it is read: try again next time
+                    problems.append(f"{model.config.name}: not refreshed: {in_one_line(error)}")
+        return "; ".join(problems)
 
     def resolve(self, request: ModelRequest) -> tuple[int, SavedModel]:
         """Return the version that a request selects.
@@ -62,7 +71,9 @@ class ModelRegistry:
         Raises:
             RequestError: INVALID_ARGUMENT for a missing name or an unknown label, NOT_FOUND otherwise.
         """
-        return self._model(request, f"Servable not found for request: {request}").resolve(request)
+        if not request.name:
+            raise invalid_argument("ModelSpec has no name specified.")
+        return self._model(request.name).resolve(request)
 
     def statuses(self, request: ModelRequest) -> dict[int, Status]:
         """Return the status of the selected version, or of all versions of the model.
@@ -71,9 +82,10 @@ class ModelRegistry:
             RequestError: NOT_FOUND for an unknown model or version.
         """
         # TF Serving ignores the label here (model_servers/get_model_status_impl.cc).
-        model = self._model(request, f"Could not find any versions of model {request.name}")
-        version, statuses = request.version, dict(model.statuses)
-        if version is None or (version == 0 and 0 not in statuses):
+        version, statuses = request.version, dict(self._model(request.name).statuses)
+        if not statuses and version is None:
+            raise not_found(f"Could not find any versions of model {request.name}")
+        if version is None or (statuses and version == 0 and 0 not in statuses):
             return statuses
         if version not in statuses:
             raise not_found(f"Could not find version {version} of model {request.name}")
@@ -83,13 +95,9 @@ class ModelRegistry:
         """Return the versions that answer requests, by model."""
         return {name: sorted(model.snapshot.versions) for name, model in self._models.items()}
 
-    def _model(self, request: ModelRequest, not_found_message: str) -> Model:
-        if not request.name:
-            raise invalid_argument("ModelSpec has no name specified.")
-        model = self._models.get(request.name)
-        if model is None:
-            raise not_found(not_found_message)
-        return model
+    def _model(self, name: str) -> Model:
+        """Return a model by name; an unknown one has no versions and no labels."""
+        return self._models.get(name) or Model(ModelConfig(name, ""))
 
 
 class Watcher:
@@ -117,12 +125,7 @@ class Watcher:
 
     def _watch(self) -> None:
         while not self._stop.wait(self._poll_s):
-            warning = ""
-            try:
-                warning = self._reload_config()
-                self._models.refresh()
-            except Exception as error:  # such as a full disk or a vanished folder: try again at the next check
-                warning = f"cannot read the model folders: {error}"
+            warning = "; ".join(filter(None, (self._reload_config(), self._models.refresh())))
             if warning and warning != self._last_warning:
                 _log.warning("%s", warning)
             self._last_warning = warning
@@ -133,8 +136,10 @@ class Watcher:
             return ""
         try:
             self._models.reload(read_model_config(self._config_file))
-        except (InputError, RequestError) as error:
-            return f"not reloaded, keeping the previous configuration: {error}"
+        except Exception as error:
+            known = isinstance(error, InputError | RequestError)
+            reason = " ".join(str(error).split()) if known else in_one_line(error)
+            return f"not reloaded, keeping the previous configuration: {reason}"
         return ""
 
 
@@ -153,6 +158,11 @@ def _require_movable_labels(current: Snapshot, config: ModelConfig) -> None:
 
 
 def _require_versions(model: Model) -> None:
+    """Load the versions of a new model; raise `RequestError` if there are none."""
+    try:
+        model.refresh()
+    except InputError as error:
+        raise failed_precondition(f"no version of {model.config.name} can be served: {error}") from error
     if not model.snapshot.versions:
         errors = [status.error for status in model.statuses.values() if status.error]
         reason = "; ".join(errors) or f"no version folders in {model.config.base}"

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from serving.server.batching import Arrays, Batcher
-from serving.server.errors import RequestError, invalid_argument
+from serving.server.errors import to_request_error
 from serving.server.metrics import Metrics
 from serving.server.model import ModelRequest
 from serving.server.models import ModelRegistry
-from serving.versions.saved_model import DEFAULT_SIGNATURE, SignatureError
+from serving.versions.saved_model import DEFAULT_SIGNATURE
 
 
 @dataclass(frozen=True)
@@ -45,27 +45,26 @@ class Predictor:
         client still waits.
 
         Raises:
-            RequestError: The model, version or signature is unknown, an input is invalid, or the queue is full.
+            RequestError: The model or version is unknown, an input is invalid, or the queue is full.
+            SignatureError: The signature is unknown.
         """
         version, model = self._models.resolve(request)
         name = signature_name or DEFAULT_SIGNATURE
-        try:
-            signature = model.signature(name)
-        except SignatureError as error:
-            raise invalid_argument(str(error)) from error
+        signature = model.signature(name)
         outputs = self._batcher.run(model, name, read_inputs(signature), is_active)
         return PredictResult(version, name, {key: outputs[key] for key in output_filter or sorted(signature.outputs)})
 
     @contextmanager
     def measure(self, model_name: str, entrypoint: str) -> Iterator[None]:
-        """Record the duration and outcome of a request; exceptions propagate."""
+        """Record the duration and outcome of a request, and raise its failure as a `RequestError`."""
         start = time.monotonic()
         status = "INTERNAL"
         try:
             yield
             status = "OK"
-        except RequestError as error:
-            status = error.code.name
-            raise
+        except Exception as error:
+            failure = to_request_error(error)
+            status = failure.code.name
+            raise failure from error
         finally:
             self._metrics.record_request(model_name, status, entrypoint, time.monotonic() - start)

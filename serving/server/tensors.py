@@ -1,4 +1,4 @@
-"""TensorProtos to numpy arrays and back; requests are checked before memory of the declared size is allocated."""
+"""TensorProtos to numpy arrays and back. A request's size is checked before memory of that size is allocated."""
 
 import math
 from collections.abc import Collection, Mapping, Sequence
@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from serving.server.errors import invalid_argument
 
-_MAX_TENSOR_BYTES = 2 << 30  # a protobuf cannot hold more, but one repeated value can declare it
+# Inputs and outputs of one request: 146 slices of 512×512 int16 with a float32 and a uint8 output.
+MAX_REQUEST_BYTES = 256 << 20
 _FIELDS = {
     "float32": "float_val",
     "float64": "double_val",
@@ -58,45 +59,89 @@ def check_shape(name: str, shape: Sequence[int], info: Any) -> None:
         )
 
 
-def read_tensors(signature: Any, inputs: Mapping[str, Any]) -> dict[str, NDArray]:
-    """Read TensorProtos by input name.
+def request_bytes(signature: Any, shapes: Mapping[str, Sequence[int]]) -> int:
+    """Return the size of a request's inputs and of its outputs, whose free axes are taken to be those of the inputs.
 
     Raises:
-        RequestError: A dtype or shape differs from the signature, or the values do not fill the shape.
+        RequestError: It exceeds `MAX_REQUEST_BYTES`.
     """
-    return {name: _read_tensor(name, proto, signature.inputs[name]) for name, proto in inputs.items()}
+    total = sum(math.prod(shape) * _item_bytes(signature.inputs[name].dtype) for name, shape in shapes.items())
+    largest = max(shapes.values(), key=math.prod, default=())
+    for info in signature.outputs.values():
+        free_axes = [dim.size == -1 for dim in info.tensor_shape.dim]
+        sizes = [dim.size for dim in info.tensor_shape.dim]
+        for axis, is_free in enumerate(free_axes):
+            if is_free:
+                sizes[axis] = largest[axis] if axis < len(largest) else 1
+        shape = largest if info.tensor_shape.unknown_rank else sizes
+        total += math.prod(shape) * _item_bytes(info.dtype)
+    if total > MAX_REQUEST_BYTES:
+        raise invalid_argument(
+            f"inputs of shape {', '.join(map(_format_shape, shapes.values()))} and their outputs take {total} bytes; "
+            f"expected at most {MAX_REQUEST_BYTES}; send fewer slices per request"
+        )
+    return total
+
+
+def read_tensors(signature: Any, inputs: Mapping[str, Any]) -> dict[str, NDArray]:
+    """Read TensorProtos by input name; an array of one repeated value takes the memory of that value.
+
+    Raises:
+        RequestError: A dtype or shape differs from the signature, the values do not fit the dtype or the shape, or the
+            request is too large.
+    """
+    shapes = {name: _checked_shape(name, proto, signature.inputs[name]) for name, proto in inputs.items()}
+    request_bytes(signature, shapes)
+    return {name: _read_tensor(name, proto, shapes[name]) for name, proto in inputs.items()}
 
 
 def write_as_content(array: NDArray, proto: Any) -> None:
     """Write a tensor as bytes (TF Serving: `--enable_serialization_as_tensor_content`)."""
+    if array.dtype.kind == "O":  # strings have no fixed size
+        write_as_fields(array, proto)
+        return
     _write_header(array, proto)
     proto.tensor_content = array.tobytes()
 
 
 def write_as_fields(array: NDArray, proto: Any) -> None:
-    """Write a tensor as typed numbers, TF Serving's default."""
+    """Write a tensor as typed numbers, TF Serving's default; rare dtypes as TensorFlow writes them, in bytes."""
+    field = _FIELDS.get(array.dtype.name)
+    if field is None:
+        proto.CopyFrom(tf.make_tensor_proto(array))
+        return
     _write_header(array, proto)
-    field = _FIELDS[array.dtype.name]
     if array.dtype == np.float32 or (array.dtype.kind in "bu" and array.itemsize == 1 and (array < 128).all()):
         # These bytes equal the packed field; merging them avoids a Python object per number.
-        data = array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
+        data = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
         number = proto.DESCRIPTOR.fields_by_name[field].number
-        proto.MergeFromString(bytes([number << 3 | 2]) + _encode_varint(len(data)) + data)
+        proto.MergeFromString(b"".join([bytes([number << 3 | 2]), _encode_varint(data.nbytes), data.data]))
     else:
         getattr(proto, field).extend(array.ravel().tolist())
 
 
-def _read_tensor(name: str, proto: Any, info: Any) -> NDArray:
+def _checked_shape(name: str, proto: Any, info: Any) -> list[int]:
+    """Return the shape of a TensorProto whose dtype and shape agree with the signature."""
     if proto.dtype != info.dtype:
         actual, expected = (_dtype_name(number) for number in (proto.dtype, info.dtype))
         raise invalid_argument(f"Expects {name} to be {expected} but {actual} is provided")
     shape = [dim.size for dim in proto.tensor_shape.dim]
     check_shape(name, shape, info)
-    if any(size < 0 for size in shape) or math.prod(shape) * tf.as_dtype(proto.dtype).size > _MAX_TENSOR_BYTES:
+    if any(size < 0 for size in shape) or proto.tensor_shape.unknown_rank:
         raise invalid_argument(f"tensor parsing error: {name} declares the shape {_format_shape(shape)}")
+    return shape
+
+
+def _read_tensor(name: str, proto: Any, shape: list[int]) -> NDArray:
+    values = max((len(value) for field, value in proto.ListFields() if field.name.endswith("_val")), default=0)
     try:
-        return np.ascontiguousarray(tf.make_ndarray(proto)).reshape(shape)
-    except (TypeError, ValueError) as error:
+        if proto.tensor_content or values > 1:
+            return np.ascontiguousarray(tf.make_ndarray(proto)).reshape(shape)
+        scalar = type(proto)()
+        scalar.CopyFrom(proto)
+        scalar.tensor_shape.Clear()
+        return np.broadcast_to(tf.make_ndarray(scalar), shape)  # as TensorFlow fills it, or with zeros
+    except (TypeError, ValueError, OverflowError) as error:
         raise invalid_argument(f"tensor parsing error: {name}") from error
 
 
@@ -104,6 +149,10 @@ def _write_header(array: NDArray, proto: Any) -> None:
     proto.dtype = tf.as_dtype(array.dtype).as_datatype_enum
     for size in array.shape:
         proto.tensor_shape.dim.add(size=size)
+
+
+def _item_bytes(dtype: int) -> int:
+    return max(tf.as_dtype(dtype).size or 0, 1)
 
 
 def _dtype_name(number: int) -> str:

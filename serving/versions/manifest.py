@@ -8,7 +8,7 @@ from pathlib import Path
 
 from components.runtime.errors import InputError, join_problems
 from components.runtime.files import atomic_write, sha256_of
-from serving.versions.layout import MANIFEST_FILE, SIGNATURE_FILE
+from serving.versions.layout import ASSETS_EXTRA, MANIFEST_FILE, PREPROCESSING_FILE, SIGNATURE_FILE, VERDICT_FILE
 
 _NOT_LISTED = {MANIFEST_FILE.as_posix(), SIGNATURE_FILE.as_posix()}  # written after the files they cover
 
@@ -21,6 +21,12 @@ def write_manifest(version: Path) -> None:
         temporary.write_text("".join(lines))
 
 
+def is_exported(version: Path) -> bool:
+    """Whether the export step wrote a version folder, which then has a manifest unless someone removed it."""
+    files = MANIFEST_FILE, SIGNATURE_FILE, PREPROCESSING_FILE, ASSETS_EXTRA / VERDICT_FILE
+    return any((version / file).exists() for file in files)
+
+
 def verify(version: Path) -> int:
     """Compare the files of a version folder with its manifest and return their number.
 
@@ -29,7 +35,7 @@ def verify(version: Path) -> int:
     """
     path = version / MANIFEST_FILE
     if not path.is_file():
-        raise InputError(f"{version}: has no {MANIFEST_FILE}; expected a version folder that the export step wrote")
+        raise InputError(f"{version}: has no {MANIFEST_FILE}; expected every file that export wrote; export it again")
     expected: dict[str, str] = {}
     for line in path.read_text().splitlines():
         digest, separator, name = line.partition("  ")

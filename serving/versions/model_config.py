@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from google.protobuf import text_format
-from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
+from tensorflow_serving.config.model_server_config_pb2 import TENSORFLOW, ModelServerConfig
 
 from components.runtime.errors import InputError
 from components.runtime.files import atomic_write
@@ -53,6 +53,10 @@ def from_message(message: ModelServerConfig) -> list[ModelConfig]:
             raise ValueError(
                 f"Expected model {entry.name} to have an absolute path or URI; got base_path()={entry.base_path}"
             )
+        # model_servers/server_core.cc: GetPlatform, CreateStoragePathRoutes.
+        platform = "tensorflow" if entry.model_type == TENSORFLOW else entry.model_platform
+        if platform != "tensorflow":
+            raise ValueError(f"Model {entry.name} requests unsupported platform {platform}; expected tensorflow")
         policy = entry.model_version_policy
         kind = policy.WhichOneof("policy_choice")
         specific = tuple(sorted(set(policy.specific.versions))) if kind == "specific" else ()

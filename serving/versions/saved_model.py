@@ -1,5 +1,6 @@
 """Load a version's SavedModel and run its signatures on numpy arrays."""
 
+import logging
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -11,20 +12,31 @@ from numpy.typing import NDArray
 from tensorflow.python.saved_model import loader_impl
 
 from serving.versions.contract import GRID_SIGNATURE, PROBABILITY, THRESHOLD
-from serving.versions.layout import MANIFEST_FILE
-from serving.versions.manifest import verify
+from serving.versions.manifest import is_exported, verify
+from serving.versions.signing import verify_signature
 
 DEFAULT_SIGNATURE = "serving_default"
+_log = logging.getLogger(__name__)
 
 
 class SignatureError(ValueError):
     """A missing signature, or a signature `network` that does not segment slices."""
 
 
-def load_verified(folder: Path) -> "SavedModel":
-    """Load a version, after comparing its files with its manifest if it has one."""
-    if (folder / MANIFEST_FILE).is_file():
+def load_verified(folder: Path, public_key: Path | None = None) -> "SavedModel":
+    """Load a version, after comparing its files with its manifest and, if a key is given, with its signature.
+
+    Other exporters write no manifest; their files are not compared.
+
+    Raises:
+        InputError: The files differ from the manifest or the signature, or one of them is missing.
+    """
+    if public_key is not None:
+        verify_signature(folder, public_key)
+    if is_exported(folder):
         verify(folder)
+    else:
+        _log.warning("%s: has no manifest: changed files would not be noticed", folder)
     return SavedModel(folder)
 
 

@@ -141,18 +141,18 @@ def test_row_45_the_client_reports_an_unknown_model_version_or_label(server_proc
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("change", "code", "message"),
     [
-        ({"slices": SLICES[:, :8]}, "Expects slices_hu to have shape [?,16,16] but [4,8,16]"),
-        ({"slices": SLICES.astype(np.float32)}, "to be int16 but float32 is provided"),
-        ({"input_name": "images"}, "input tensor alias not found in signature: images"),
-        ({"signature_name": "no"}, 'Serving signature key "no" not found.'),
+        ({"slices": SLICES[:, :8]}, "INVALID_ARGUMENT", "Expects slices_hu to have shape [?,16,16] but [4,8,16]"),
+        ({"slices": SLICES.astype(np.float32)}, "INVALID_ARGUMENT", "to be int16 but float32 is provided"),
+        ({"input_name": "images"}, "INVALID_ARGUMENT", "input tensor alias not found in signature: images"),
+        ({"signature_name": "no"}, "FAILED_PRECONDITION", 'Serving signature key "no" not found.'),
     ],
 )
-def test_row_45_errors_of_shape_dtype_input_and_signature_match_tf_serving(server_process, change, message):
+def test_row_45_errors_of_shape_dtype_input_and_signature_match_tf_serving(server_process, change, code, message):
     with grpc.insecure_channel(server_process[1]) as channel, pytest.raises(grpc.RpcError) as caught:
         prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict(predict_request(**change), timeout=30)
-    assert caught.value.code().name == "INVALID_ARGUMENT"
+    assert caught.value.code().name == code
     assert message in caught.value.details()
 
 
@@ -204,6 +204,20 @@ def test_row_47_a_full_queue_rejects_requests_and_answers_the_queued_ones(tmp_pa
     assert {failure.partition(":")[0] for failure in failures} == {"RESOURCE_EXHAUSTED"}
     for _, probability in results:
         np.testing.assert_allclose(probability, toy_probability(SLICES), atol=1e-6)
+
+
+@pytest.mark.slow
+def test_row_47_sigterm_answers_every_queued_request_however_long_it_takes(tmp_path):
+    save_toy_model(tmp_path / "base" / "1", work=1000)  # half a second each: 128 take longer than any usual grace
+    answers, serve = [], run_serve("--model-base", tmp_path / "base", "--model", MODEL, "--batch", 1)
+    with serve as (process, address), grpc.insecure_channel(address) as channel:
+        stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+        calls = [stub.Predict.future(predict_request(), timeout=600) for _ in range(100)]
+        calls[0].result()
+        process.send_signal(signal.SIGTERM)
+        answers = [call.exception() for call in calls]
+        assert process.wait(60) == 0
+    assert answers == [None] * 100
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,9 @@
 """The request queue: batches keep requests apart, lose none, and stay within the limits."""
 
+import gc
 import threading
 import time
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -10,6 +12,7 @@ import pytest
 from serving.server.batching import Batcher, BatchLimits
 from serving.server.errors import RequestError
 from serving.versions.saved_model import SavedModel
+from tests.serving.conftest import wait_until
 from tests.serving.toy import SIZE, toy_probability
 
 
@@ -90,16 +93,18 @@ def test_queued_requests_share_batches_up_to_the_limit(model, blocked_batcher):
     assert blocked.batch_sizes == [1, 8, 8]
 
 
-def test_large_requests_and_other_shapes_get_their_own_batch(model, blocked_batcher):
-    blocked = blocked_batcher(batch_slices=4)
+@pytest.mark.parametrize("limits", [{"batch_slices": 4}, {"batch_values": 4 * SIZE**2 + 1}])
+def test_other_shapes_get_their_own_batch_and_large_requests_several(model, blocked_batcher, limits):
+    blocked = blocked_batcher(**limits)
     large = blocked.submit(model, "network", slices(1, 9))
     small = blocked.submit(model, "network", slices(2, 1))
     other = blocked.submit(model, "serving_default", {"slices_hu": np.zeros((1, 5, 7), np.int16)})
     blocked.unblock.set()
-    assert large.result(30)["lesion_mask"].shape == (9, SIZE, SIZE)
+    expected = toy_probability(slices(1, 9)["slices_hu"])
+    np.testing.assert_allclose(large.result(30)["lesion_probability"], expected, atol=1e-6)
     assert other.result(30)["lesion_mask"].shape == (1, 5, 7)
     assert small.result(30)["lesion_mask"].shape == (1, SIZE, SIZE)
-    assert sorted(blocked.batch_sizes) == [1, 1, 1, 9]
+    assert sorted(blocked.batch_sizes) == [1, 1, 1, 1, 4, 4]
 
 
 def test_a_full_queue_rejects_at_once_and_answers_every_queued_request(model, blocked_batcher):
@@ -110,6 +115,25 @@ def test_a_full_queue_rejects_at_once_and_answers_every_queued_request(model, bl
     assert caught.value.code.name == "RESOURCE_EXHAUSTED"
     blocked.unblock.set()
     assert all(future.result(30)["lesion_mask"].shape == (1, SIZE, SIZE) for future in [blocked.first, *queued])
+
+
+def test_requests_beyond_the_memory_of_the_queue_are_rejected_until_others_are_answered(model, blocked_batcher):
+    size = 3 * SIZE**2 * 7 + 3 * 4  # three slices of int16, their float32 and uint8 outputs, and three thresholds
+    blocked = blocked_batcher(queue_bytes=2 * size)
+    queued = blocked.submit(model, "network", slices(1, 3))
+    with pytest.raises(RequestError, match="too much memory") as caught:
+        blocked.batcher.run(model, "network", slices(2, 3))
+    assert caught.value.code.name == "RESOURCE_EXHAUSTED"
+    blocked.unblock.set()
+    queued.result(30), blocked.first.result(30)
+    assert blocked.batcher.run(model, "network", slices(2, 6 - 1))["threshold"].shape == (5,)
+
+
+def test_a_batcher_keeps_no_arrays_of_answered_requests(model):
+    batcher, inputs = Batcher(BatchLimits(workers=1)), slices(1, 1)
+    batcher.run(model, "network", inputs)
+    alive = weakref.ref(inputs.pop("slices_hu"))
+    wait_until(lambda: gc.collect() is not None and alive() is None)
 
 
 def test_a_cancelled_request_is_not_computed(model, blocked_batcher):

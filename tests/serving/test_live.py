@@ -49,7 +49,7 @@ def reload(address, configs):
 def test_server_and_prediction_service_report_serving(running):
     with grpc.insecure_channel(running.address) as channel:
         stub = health_pb2_grpc.HealthStub(channel)
-        for service in ("", "tensorflow.serving.PredictionService"):
+        for service in ("", "PredictionService", "ModelService"):  # tensorflow/serving, model_servers/server.cc
             response = stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=10)
             assert response.status == health_pb2.HealthCheckResponse.SERVING
         with pytest.raises(grpc.RpcError) as caught:
@@ -103,7 +103,25 @@ def test_an_invalid_configuration_is_rejected_and_changes_nothing(running, model
     assert running.models.available_versions() == {MODEL: [3]}
 
 
-@pytest.mark.parametrize("content", [b"model_config_list { nonsense", b"\xff\xfe", b""])
+@pytest.mark.parametrize(
+    ("change", "details"),
+    [({"model_platform": "onnx"}, "toy requests unsupported platform onnx"), ({"base_path": "/" + "x" * 300}, "/xxx")],
+)
+def test_a_configuration_that_only_a_server_can_refuse_is_rejected(running, model_folder, change, details):
+    """Tensorflow/serving, model_servers/server_core.cc, CreateStoragePathRoutes."""
+    config = to_message([ModelConfig("toy", str(model_folder))])
+    config.model_config_list.config[0].MergeFrom(type(config.model_config_list.config[0])(**change))
+    request = model_management_pb2.ReloadConfigRequest(config=config)
+    with grpc.insecure_channel(running.address) as channel, pytest.raises(grpc.RpcError) as caught:
+        model_service_pb2_grpc.ModelServiceStub(channel).HandleReloadConfigRequest(request, timeout=60)
+    assert caught.value.code().name == ("INVALID_ARGUMENT" if "model_platform" in change else "FAILED_PRECONDITION")
+    assert details in caught.value.details()
+    assert running.models.available_versions() == {MODEL: [3]}
+
+
+@pytest.mark.parametrize(
+    "content", [b"model_config_list { nonsense", b"\xff\xfe", b"", b"model_config_list {" * 10_000]
+)
 def test_a_malformed_config_file_is_one_warning_and_folders_are_still_followed(model_folder, tmp_path, caplog, content):
     shutil.copytree(model_folder / "3", tmp_path / "toy" / "3")
     config = tmp_path / "models.config"

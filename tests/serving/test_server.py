@@ -1,9 +1,14 @@
 """The embedded server, called with TF Serving's official messages."""
 
+import re
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
 import grpc
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.core.framework.tensor_pb2 import TensorProto
 from tensorflow_serving.apis import (
     get_model_metadata_pb2,
     get_model_status_pb2,
@@ -12,6 +17,8 @@ from tensorflow_serving.apis import (
     prediction_service_pb2_grpc,
 )
 
+from serving.server.grpc_services import CallGuard
+from tests.serving.conftest import run_serve, serve_in_process
 from tests.serving.toy import MODEL, SIZE, THRESHOLD, toy_probability
 
 SLICES = np.random.default_rng(1).integers(-1400, 400, (3, SIZE, SIZE), np.int16)
@@ -98,7 +105,9 @@ def test_an_output_filter_selects_outputs(channel):
         (request_for(model="other", version=1), "NOT_FOUND", "Specific(other, 1)"),
         (request_for(label="no"), "INVALID_ARGUMENT", "Unrecognized servable version label: no"),
         (request_for(model=""), "INVALID_ARGUMENT", "ModelSpec has no name specified."),
-        (request_for(signature="no"), "INVALID_ARGUMENT", 'Serving signature key "no" not found.'),
+        (request_for(model="other", label="no"), "INVALID_ARGUMENT", "Unrecognized servable version label: no"),
+        (request_for(model="é" * 500_000), "NOT_FOUND", "Servable not found for request: Latest(éé"),
+        (request_for(signature="no"), "FAILED_PRECONDITION", 'Serving signature key "no" not found.'),
         (request_for(outputs=["no"]), "INVALID_ARGUMENT", "output tensor alias not found in signature: no"),
         (request_for(outputs=["lesion_mask"] * 2), "INVALID_ARGUMENT", "duplicate output tensor alias"),
         (
@@ -129,6 +138,7 @@ def test_errors_match_those_of_tf_serving(channel, request_, code, message):
     actual_code, details = predict_error(channel, request_)
     assert actual_code == code
     assert message in details
+    assert len(details.encode()) <= 1024 + len("...TRUNCATED")
 
 
 def test_inputs_and_model_spec_are_required(channel):
@@ -144,15 +154,133 @@ def test_a_tensor_with_too_few_bytes_for_its_shape_is_an_error(channel):
     assert predict_error(channel, request) == ("INVALID_ARGUMENT", "tensor parsing error: slices_hu")
 
 
-def test_one_number_with_a_terabyte_shape_is_an_error_before_allocation(channel):
-    request = request_for()
-    tensor = request.inputs["slices_hu"]
-    tensor.ClearField("tensor_content")
-    tensor.int_val.append(7)
-    tensor.tensor_shape.dim[0].size = 1 << 32
-    code, details = predict_error(channel, request)
+def tensor_request(shape, signature="serving_default", **fields):
+    request = request_for(signature=signature)
+    tensor = {"dtype": tf.int16.as_datatype_enum, "tensor_shape": {"dim": [{"size": size} for size in shape]}, **fields}
+    request.inputs["slices_hu"].CopyFrom(TensorProto(**tensor))
+    return request
+
+
+def test_one_number_of_any_shape_takes_bounded_memory(model_folder):
+    refused = [(1 << 32, SIZE, SIZE), (1 << 21, SIZE, SIZE), (1, 1 << 62, 1 << 62), (1, 1, 1 << 27)]
+    largest = (36, 1024, 1024)
+    with (
+        run_serve("--model-base", model_folder, "--model", MODEL) as (process, address),
+        grpc.insecure_channel(address, options=[("grpc.max_receive_message_length", -1)]) as channel,
+    ):
+        predict(channel, tensor_request((1, SIZE, SIZE), int_val=[7]))
+        idle = peak_mib(process.pid)
+        for shape in refused:
+            code, details = predict_error(channel, tensor_request(shape, int_val=[7]))
+            assert code == "INVALID_ARGUMENT"
+            assert f"[{','.join(map(str, shape))}]" in details
+            assert "expected at most 268435456; send fewer slices" in details
+        assert peak_mib(process.pid) - idle < 50
+        outputs = predict(channel, tensor_request(largest, int_val=[-1100])).outputs
+        assert len(outputs["lesion_probability"].float_val) == 36 << 20
+        assert peak_mib(process.pid) - idle < 1800  # 70 MiB of inputs, 180 of outputs, in messages up to six times that
+
+
+def peak_mib(pid):
+    return int(re.search(r"VmHWM:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())[1]) // 1024
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"int_val": [70_000]},
+        {"int_val": [1] * 11 + [-32_769]},
+        {"int_val": [1] * 13},
+        {"tensor_content": b"\0" * 23},
+        {"tensor_content": b"\0" * 26},
+        {"shape": (3, 2, -2)},
+        {"shape": (-1, 2, 2)},
+        {"shape": (1,) * 300},
+        {"shape": ()},
+        {"shape": (), "tensor_shape": {"unknown_rank": True}},
+        {"dtype": 0},
+        {"dtype": 10_000},
+        {"dtype": tf.string.as_datatype_enum, "string_val": [b"7"] * 12},
+        {"dtype": tf.half.as_datatype_enum, "half_val": [7] * 12},
+        {"dtype": tf.resource.as_datatype_enum, "resource_handle_val": [{"name": "x"}]},
+    ],
+    ids=lambda fields: next(iter(fields)),
+)
+def test_a_tensor_that_does_not_fit_is_an_invalid_argument(channel, fields, caplog):
+    code, details = predict_error(channel, tensor_request(fields.pop("shape", (3, 2, 2)), **fields))
     assert code == "INVALID_ARGUMENT"
-    assert "declares the shape [4294967296,16,16]" in details
+    assert "slices_hu" in details
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(("values", "filled"), [([], [0] * 12), ([5], [5] * 12), ([5, 6], [5] + [6] * 11)])
+def test_missing_values_repeat_the_last_one(channel, values, filled):
+    """tensorflow/core/framework/tensor.cc, FromProtoField."""
+    probability = predict(channel, tensor_request((3, 2, 2), int_val=values)).outputs["lesion_probability"]
+    np.testing.assert_allclose(tf.make_ndarray(probability).ravel(), 0.5 * toy_probability(np.array(filled)), atol=1e-6)
+
+
+@pytest.mark.parametrize("tensor_content", [False, True])
+def test_tensors_of_other_types_are_returned_as_sent(tmp_path, tensor_content):
+    types = [
+        "half",
+        "bfloat16",
+        "float32",
+        "float64",
+        "int8",
+        "uint8",
+        "uint16",
+        "int32",
+        "uint32",
+        "int64",
+        "uint64",
+        "bool",
+        "complex64",
+        "string",
+    ]
+    echo = tf.function(lambda **tensors: {f"{name}_out": tf.identity(tensor) for name, tensor in tensors.items()})
+    specs = {name: tf.TensorSpec([None], name, name=name) for name in types}
+    module = tf.Module()
+    module.echo = echo
+    tf.saved_model.save(module, str(tmp_path / "1"), signatures=echo.get_concrete_function(**specs))
+    inputs = {name: tf.constant(["a", "b"] if name == "string" else tf.cast([0, 1], name)) for name in types}
+    for address in serve_in_process(tmp_path, tensor_content=tensor_content):
+        with grpc.insecure_channel(address) as channel:
+            outputs = predict(channel, request_for(signature="", inputs=inputs)).outputs
+    for name, tensor in inputs.items():
+        np.testing.assert_array_equal(tf.make_ndarray(outputs[f"{name}_out"]), tensor.numpy())
+
+
+def test_an_unexpected_exception_is_internal_and_one_line_of_the_log(caplog):
+    def fail(request, context):
+        raise ZeroDivisionError(f"of\npatient {request}")
+
+    server = grpc.server(ThreadPoolExecutor(), interceptors=[CallGuard()])
+    method = grpc.unary_unary_rpc_method_handler(fail, bytes.decode, str.encode)
+    server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler("s", {"m": method})])
+    address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    server.start()
+    with grpc.insecure_channel(address) as channel, pytest.raises(grpc.RpcError) as caught:
+        channel.unary_unary("/s/m")(b"Doe", timeout=30)
+    server.stop(None)
+    assert (caught.value.code().name, caught.value.details()) == (
+        "INTERNAL",
+        "internal error; the log of the server has the cause",
+    )
+    (record,) = caplog.records
+    assert "test_server.py" in record.message
+    assert record.message.endswith("ZeroDivisionError: of patient Doe")
+
+
+@pytest.mark.parametrize(
+    ("method", "code"), [("Predict", "INTERNAL"), ("Classify", "UNIMPLEMENTED"), ("GetModelMetadata", "INTERNAL")]
+)
+def test_bytes_that_are_no_message_and_other_methods_are_errors_without_a_traceback(channel, caplog, method, code):
+    body = b"" if method == "Classify" else b"\xff\xff"
+    with pytest.raises(grpc.RpcError) as caught:
+        channel.unary_unary(f"/tensorflow.serving.PredictionService/{method}")(body, timeout=30)
+    assert caught.value.code().name == code
+    assert not caplog.records
 
 
 def test_messages_can_exceed_four_mebibytes(server):
@@ -206,7 +334,12 @@ def test_status_of_a_loaded_version_is_available(channel):
 
 @pytest.mark.parametrize(
     ("model", "version", "message"),
-    [("no", None, "Could not find any versions of model no"), (MODEL, 9, "Could not find version 9 of model toy")],
+    [
+        ("no", None, "Could not find any versions of model no"),
+        ("", None, "Could not find any versions of model "),
+        ("", 9, "Could not find version 9 of model "),
+        (MODEL, 9, "Could not find version 9 of model toy"),
+    ],
 )
 def test_status_of_an_unknown_model_or_version_is_not_found(channel, model, version, message):
     with pytest.raises(grpc.RpcError) as caught:

@@ -38,7 +38,7 @@ SLICES = np.random.default_rng(6).integers(-1400, 400, (4, SIZE, SIZE), np.int16
 STATUS = get_model_status_pb2.GetModelStatusRequest(model_spec={"name": MODEL})
 INVALID = [  # model spec, slices, input name, status
     ({"name": "other"}, SLICES, "slices_hu", "NOT_FOUND"),
-    ({"signature_name": "no"}, SLICES, "slices_hu", "INVALID_ARGUMENT"),
+    ({"signature_name": "no"}, SLICES, "slices_hu", "FAILED_PRECONDITION"),
     ({}, SLICES[:, :8], "slices_hu", "INVALID_ARGUMENT"),
     ({}, SLICES.astype(np.float32), "slices_hu", "INVALID_ARGUMENT"),
     ({}, SLICES, "images", "INVALID_ARGUMENT"),

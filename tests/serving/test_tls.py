@@ -2,6 +2,7 @@
 
 import ssl
 import urllib.request
+from datetime import datetime, timedelta
 
 import pytest
 import trustme
@@ -112,6 +113,16 @@ def test_an_unusable_file_is_an_error_before_the_first_request(pems, tls, messag
     paths = {name: pems / value for name, value in vars(tls).items() if value is not None}
     with pytest.raises(InputError, match=message):
         SegmentationClient("127.0.0.1:1", MODEL, tls=ClientTls(**paths))
+
+
+@pytest.mark.parametrize(("days", "warns"), [((-30, -1), True), ((1, 30), True), ((-1, 30), False)])
+def test_a_certificate_that_is_not_valid_today_is_a_warning_at_start(model_folder, tmp_path, caplog, days, warns):
+    start, end = (datetime.now() + timedelta(days=number) for number in days)
+    issued = trustme.CA().issue_cert("127.0.0.1", not_before=start, not_after=end)
+    issued.private_key_and_cert_chain_pem.write_to_path(tmp_path / "server.pem")
+    start_server(model_folder, ServerTls(tmp_path / "server.pem", tmp_path / "server.pem")).stop()
+    expected = f"server.pem: certificate is valid from {start:%Y-%m-%d} to {end:%Y-%m-%d}"
+    assert (expected in caplog.text) == warns
 
 
 def test_a_server_does_not_start_with_another_certificates_key(model_folder, pems):
