@@ -5,6 +5,7 @@ which displaces lesions silently; dicom2nifti falls back to plain stacking. The 
 C.7.6.2.1.1.
 """
 
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -130,21 +131,20 @@ def _read_slice(path: Path) -> _Slice:
 
 def _parse_numbers(path: Path, item: pydicom.Dataset, name: str) -> NDArray[np.float64] | None:
     """Return the values of an attribute; None if it is absent or empty."""
-    count = _NUMBERS.get(name, 1)
+    count, value = _NUMBERS.get(name, 1), None
     try:
         value = item.get(name)
         if value in (None, "", []):
             return None
         numbers = np.atleast_1d(np.array(value, float))
     except (ValueError, TypeError, ArithmeticError):
-        numbers = np.array([])  # text, such as a decimal comma
+        numbers = np.array([])  # such as a decimal comma
     if numbers.shape != (count,) or not np.isfinite(numbers).all():
-        raise VolumeError(f"{path}: {name} is not {_numerals(count)} with a decimal point; export it again")
+        # Other characters may be a name.
+        found = f"is {value}" if re.fullmatch(r"[\d.,;\\eE+ '\[\]-]+", str(value)) else "does not parse"
+        numerals = "a finite number" if count == 1 else f"{count} finite numbers"
+        raise VolumeError(f"{path}: {name} {found}; expected {numerals} with decimal points; export it again")
     return numbers
-
-
-def _numerals(count: int) -> str:
-    return "a finite number" if count == 1 else f"{count} finite numbers"
 
 
 def _check_one_series(folder: Path, slices: Sequence[_Slice]) -> None:
