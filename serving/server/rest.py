@@ -1,164 +1,157 @@
 """TF Serving's REST API (https://www.tensorflow.org/tfx/serving/api_rest): predict, status and metadata.
 
 JSON is an order of magnitude slower than gRPC for slices: use it for inspection, probes and other languages.
+Paths, methods and status codes are those of tensorflow/serving, model_servers/http_rest_api_util.cc and http_server.cc.
 """
 
-import json
+import asyncio
 import re
+import socket
 import ssl
 import threading
-from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
+from urllib.parse import unquote
 
-import grpc
-from google.protobuf import json_format
+import orjson
+import uvicorn
+from google.protobuf.json_format import MessageToDict
 from tensorflow_serving.apis.get_model_metadata_pb2 import SignatureDefMap
 
 from components.runtime.errors import InputError
-from serving.server.errors import RequestError, invalid_argument
+from serving.server.errors import failed_precondition, invalid_argument, not_found, resource_exhausted, to_request_error
 from serving.server.grpc_services import status_response
 from serving.server.metrics import PATH as METRICS_PATH
 from serving.server.metrics import Metrics
 from serving.server.model import ModelRequest
 from serving.server.models import ModelRegistry
 from serving.server.predictor import Predictor
-from serving.server.rest_tensors import format_outputs, parse_body
+from serving.server.rest_tensors import format_outputs, parse_body, pop_arrays
+from serving.versions.layout import parse_version
 
-_MODEL_PATH = re.compile(
-    r"/v1/models/(?P<name>[^/:]+)(/versions/(?P<version>\d+)|/labels/(?P<label>[^/:]+))?(?P<verb>/metadata|:predict)?"
-)
-_MAX_BODY_BYTES = 256 << 20
-_GRACE_S = 20.0  # for requests in progress when the server stops
-_HTTP_STATUS = {
-    grpc.StatusCode.INVALID_ARGUMENT: 400,
-    grpc.StatusCode.NOT_FOUND: 404,
-    grpc.StatusCode.FAILED_PRECONDITION: 412,
-    grpc.StatusCode.RESOURCE_EXHAUSTED: 429,
-    grpc.StatusCode.UNIMPLEMENTED: 501,
-    grpc.StatusCode.UNAVAILABLE: 503,
+_MODEL = r"(?:/versions/0*(\d+)|/labels/([^/:]+))?"
+_PATHS = {
+    "GET": re.compile(rf"(?i)/v1/models(?:/([^/:]+))?{_MODEL}(?:/(metadata))?", re.ASCII),
+    "POST": re.compile(rf"(?i)/v1/models/([^/:]+){_MODEL}:((?-i:predict))", re.ASCII),
 }
+_MAX_BODY_BYTES, _MAX_BUFFERED_BYTES = 256 << 20, 1 << 30  # of one request, of all
+_STALL_S = 30.0  # longest pause within a body
+_to_dict = partial(MessageToDict, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
+_HTTP_STATUS = dict.fromkeys(("INVALID_ARGUMENT", "FAILED_PRECONDITION", "OUT_OF_RANGE"), 400)
+_HTTP_STATUS |= {"NOT_FOUND": 404, "RESOURCE_EXHAUSTED": 429, "UNIMPLEMENTED": 501, "UNAVAILABLE": 503}
+_HTTP: dict[str, Any] = {"loop": "asyncio", "http": "h11", "ws": "none", "lifespan": "off", "timeout_keep_alive": 30}
+# Paths may contain patient data: nothing is logged.
+_QUIET: dict[str, Any] = {"log_config": None, "log_level": "critical", "access_log": False, "server_header": False}
 
 
-class RestServer(ThreadingHTTPServer):
-    """The REST API on its own port, one thread per connection; raises `InputError` if the port is in use."""
+class RestServer:
+    """An HTTP server on its own port, with an event loop in a thread; raises `InputError` if the port is in use."""
 
-    daemon_threads = True  # idle connections do not delay shutdown
-    request_queue_size = 128
-
-    def __init__(
-        self,
-        host: str,
-        port: int,
-        models: ModelRegistry,
-        predictor: Predictor,
-        metrics: Metrics,
-        tls: ssl.SSLContext | None = None,
-    ) -> None:
-        self.models, self.predictor, self.metrics = models, predictor, metrics
-        self.requests_in_progress = 0
-        self.condition = threading.Condition()
+    def __init__(self, host: str, port: int, api: "RestApi", tls: ssl.SSLContext | None, grace_s: int) -> None:
+        host = host.strip("[]")
         try:
-            super().__init__((host, port), _Handler)
+            family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+            listener = socket.create_server((host, port), family=family)
         except OSError as error:
             raise InputError(
                 f"{host}:{port}: cannot listen for REST ({error.strerror}); choose another port with --rest-port"
             ) from error
-        if tls is not None:
-            # The first read in the connection's own thread makes the handshake.
-            self.socket = tls.wrap_socket(self.socket, server_side=True, do_handshake_on_connect=False)
-        self.address = f"{host}:{self.server_port}"
-        threading.Thread(target=self.serve_forever, name="rest", daemon=True).start()
+        self.port = int(listener.getsockname()[1])
+        factory = None if tls is None else lambda *_: tls
+        config = uvicorn.Config(api, ssl_context_factory=factory, timeout_graceful_shutdown=grace_s, **_HTTP, **_QUIET)
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(target=self._server.run, args=([listener],), name="rest", daemon=True)
+        self._thread.start()
 
     def stop(self) -> None:
         """Close the port and finish the requests in progress."""
-        self.shutdown()
-        self.server_close()
-        with self.condition:
-            self.condition.wait_for(lambda: not self.requests_in_progress, _GRACE_S)
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Ignore clients that hang up or do not speak TLS."""
+        self._server.should_exit = True
+        self._thread.join()
 
 
-class _Handler(BaseHTTPRequestHandler):
-    server: RestServer
-    protocol_version = "HTTP/1.1"
-    timeout = 30.0  # seconds without a request before the connection closes
+class RestApi:
+    """The API as an ASGI application. Only predictions leave the event loop."""
 
-    def do_GET(self) -> None:
-        if self.path == METRICS_PATH:
-            self._send(200, self.server.metrics.render(), "text/plain; version=0.0.4; charset=utf-8")
-        else:
-            self._respond(self._get)
+    def __init__(self, models: ModelRegistry, predictor: Predictor, metrics: Metrics) -> None:
+        self._models, self._predictor, self._metrics = models, predictor, metrics
+        # JSON holds the interpreter's lock: more threads would only delay gRPC.
+        self._threads = ThreadPoolExecutor(2, "rest")
+        self._bodies: dict[int, bytearray] = {}  # of the requests in progress
 
-    def do_POST(self) -> None:
-        length = self.headers.get("Content-Length", "")
-        if not length.isdecimal() or int(length) > _MAX_BODY_BYTES:
-            self.close_connection = True  # the body is not read
-            self._send_json(413, {"error": f"expected a Content-Length of at most {_MAX_BODY_BYTES} bytes"})
-            return
-        body = self.rfile.read(int(length))
-        self._respond(lambda: self._predict(body))
-
-    def log_message(self, *_: Any) -> None:
-        """Do not log requests: a path may contain patient data."""
-
-    def _get(self) -> Any:
-        """Return the JSON of a status or metadata request."""
-        request, verb = self._parse_path()
-        if verb is None:
-            return _to_json(status_response(self.server.models.statuses(request)))
-        if verb != "/metadata":
-            raise invalid_argument(f"Malformed request: GET {self.path}")
-        version, model = self.server.models.resolve(request)
-        spec = {"name": request.name, "signature_name": "", "version": str(version)}
-        signatures = _to_json(SignatureDefMap(signature_def=model.signatures))
-        return {"model_spec": spec, "metadata": {"signature_def": signatures}}
-
-    def _predict(self, body: bytes) -> Any:
-        request, verb = self._parse_path()
-        if verb != ":predict":
-            raise invalid_argument(f"Malformed request: POST {self.path}")
-        with self.server.predictor.measure(request.name, "REST"):
-            content = parse_body(body)
-            result = self.server.predictor.predict(request, content.signature_name, content.arrays)
-        return format_outputs(result.outputs, content.by_row)
-
-    def _parse_path(self) -> tuple[ModelRequest, str | None]:
-        match = _MODEL_PATH.fullmatch(self.path)
-        if match is None:
-            raise invalid_argument(f"Malformed request: {self.command} {self.path}")
-        version = int(match["version"]) if match["version"] else None
-        return ModelRequest(match["name"], version, match["label"] or ""), match["verb"]
-
-    def _respond(self, handle: Callable[[], Any]) -> None:
-        """Send what `handle` returns, counting the request as in progress until it is sent."""
-        with self.server.condition:
-            self.server.requests_in_progress += 1
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Answer one request."""
+        is_metrics = scope["raw_path"].decode() == METRICS_PATH
+        content_type = b"text/plain; version=0.0.4; charset=utf-8" if is_metrics else b"application/json"
         try:
-            try:
-                status, content = 200, handle()
-            except RequestError as error:
-                status, content = _HTTP_STATUS.get(error.code, 500), {"error": str(error)}
-            self._send_json(status, content)
+            status, content = 200, await self._answer(scope, receive)
+        except ConnectionError:  # the client hung up within the body
+            return
+        except Exception as error:
+            failure = to_request_error(error)
+            status, content = _HTTP_STATUS.get(failure.code.name, 500), orjson.dumps({"error": str(failure)})
+        headers = [(b"content-type", content_type), (b"content-length", b"%d" % len(content))]
+        headers += [(b"connection", b"close")] * (status == 400)  # the rest of the body, if any, is not read
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": content})
+
+    async def _answer(self, scope: Any, receive: Any) -> bytes:
+        method, path, headers = scope["method"], scope["raw_path"].decode(), dict(scope["headers"])
+        if b"content-length" in headers and b"transfer-encoding" in headers:  # RFC 9112, 6.3
+            raise invalid_argument("expected Content-Length or Transfer-Encoding, got both")
+        if path == METRICS_PATH:
+            return self._metrics.render()
+        if scope["query_string"]:
+            path += "?" + scope["query_string"].decode()  # in TF Serving, part of the name
+        if not path.lower().startswith("/v1/"):
+            raise not_found(f"Malformed request: {method} {path}")
+        if method == "OPTIONS":
+            if not re.search(rb"https?://", headers.get(b"origin", b"")):
+                raise failed_precondition("Origin header is missing in CORS preflight")
+            return b""
+        match = _PATHS[method].fullmatch(path) if method in _PATHS else None
+        if match is None:
+            raise invalid_argument(f"Malformed request: {method} {path}")
+        name, version, label, verb = match.groups()
+        number = parse_version(version[:20]) if version else None
+        if version and number is None:
+            raise invalid_argument(f"Failed to convert version: {version} to numeric.")
+        request = ModelRequest(unquote(name or ""), number, unquote(label or ""))
+        if method == "POST":
+            return await self._read_and_predict(request, int(headers.get(b"content-length", 0)), receive)
+        if not name:
+            raise invalid_argument("Missing model name in request.")
+        if verb != "metadata":
+            return orjson.dumps(_to_dict(status_response(self._models.statuses(request))))
+        number, model = self._models.resolve(request)
+        spec = {"name": request.name, "signature_name": "", "version": str(number)}
+        signatures = _to_dict(SignatureDefMap(signature_def=model.signatures))
+        return orjson.dumps({"model_spec": spec, "metadata": {"signature_def": signatures}})
+
+    async def _read_and_predict(self, request: ModelRequest, length: int, receive: Any) -> bytes:
+        body, more = bytearray(), True
+        self._bodies[id(body)] = body
+        try:
+            while more:
+                if max(len(body), length) > _MAX_BODY_BYTES:
+                    raise invalid_argument(f"expected a body of at most {_MAX_BODY_BYTES} bytes")
+                if sum(map(len, self._bodies.values())) > _MAX_BUFFERED_BYTES:
+                    raise resource_exhausted("the requests in progress take too much memory; try again later")
+                message = await asyncio.wait_for(receive(), _STALL_S)
+                if message["type"] == "http.disconnect":
+                    raise ConnectionError
+                body += message["body"]
+                more = message["more_body"]
+            return await asyncio.get_running_loop().run_in_executor(self._threads, self._predict, request, body)
+        except TimeoutError as error:
+            raise invalid_argument(f"expected the rest of the body within {_STALL_S:g} s") from error
         finally:
-            with self.server.condition:
-                self.server.requests_in_progress -= 1
-                self.server.condition.notify_all()
+            del self._bodies[id(body)]
 
-    def _send_json(self, status: int, content: Any) -> None:
-        self._send(status, json.dumps(content).encode() + b"\n", "application/json")
-
-    def _send(self, status: int, content: bytes, content_type: str) -> None:
-        self.send_response(status)
-        self.send_header("Content-Type", content_type)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-
-def _to_json(message: Any) -> Any:
-    return json_format.MessageToDict(
-        message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
-    )
+    def _predict(self, request: ModelRequest, body: bytearray) -> bytes:
+        with self._predictor.measure(request.name, "REST"):
+            content = parse_body(body)
+            body.clear()
+            by_row = "instances" in content
+            result = self._predictor.predict(request, content.get("signature_name", ""), partial(pop_arrays, content))
+            return format_outputs(result.outputs, by_row)
