@@ -58,7 +58,7 @@ def training(
     Args:
         model_base: Folder of the model's versions, such as a mounted volume's path, or gs://bucket/prefix; `make run`
             defaults to a folder of the run.
-        model_name: Name of the served model.
+        model_name: Name of the served model: 1 to 63 letters, digits, dots, underscores and hyphens.
         source: Folder or gs://bucket/prefix with scans and masks; zenodo for the 20-case COVID-19 set;
             phantom:<cases> for synthetic scans.
         masks: Name of the source's folder of masks.

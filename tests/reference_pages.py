@@ -34,7 +34,9 @@ _MAX_ARGUMENTS = 90  # characters; more are written one on a line
 _PARAMETERS_HEAD = """# Pipeline parameters
 
 `make run`, `make cross-validate` and `make predict` take these names in capitals, `lung-ct` in any case; the Kubeflow
-UI shows them in lower case. On a cluster, Kubernetes replaces `$(NAME)` and `$$` in values, and Argo `{{workflow.…}}`.
+UI shows them in lower case. All are checked before anything is read, by `lung-ct run` and by the step
+`check-parameters`; each finding is a line. Locally, `~` in paths is expanded. On a cluster, Kubernetes replaces
+`$(NAME)` and `$$` in values, and Argo `{{workflow.…}}`.
 `make docs` generates this page."""
 
 

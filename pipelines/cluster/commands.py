@@ -57,9 +57,9 @@ def add_compile_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--node-selector", nargs="*", default=[], metavar="LABEL=VALUE", help="nodes of the train step")
     parser.add_argument("--tolerate", nargs="*", default=[], metavar="KEY", help="taints the train step tolerates")
     parser.add_argument("--model-claim", help="volume claim for served models, mounted at /models")
-    parser.add_argument("--checkpoint-claim", help="volume claim of the train step, mounted at /checkpoints")
-    parser.add_argument("--data-claim", help="volume claim of scans, mounted at /data in the steps that read sources")
-    parser.add_argument("--secret", help="Secret for identify, ingest and export, mounted at /run/secrets/<name>")
+    parser.add_argument("--checkpoint-claim", help="volume claim for checkpoints, mounted at /checkpoints")
+    parser.add_argument("--data-claim", help="volume claim of scans, mounted at /data in the steps that read files")
+    parser.add_argument("--secret", help="Secret for keys, mounted at /run/secrets/<name> in the steps that read one")
     parser.add_argument("--image-pull-secret", help="Secret for pulling the images")
     parser.add_argument(
         "--no-cache", dest="caching", action="store_false", help="ingest in every run, even if the source is unchanged"

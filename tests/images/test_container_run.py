@@ -80,7 +80,9 @@ def run_to_failure(runs: Path, source: str, **environment: str) -> list[str]:
 def test_a_failing_container_fails_the_run_with_its_error(image, tmp_path):
     list_containers = [ENGINE, "ps", "--all", "--quiet"]
     before = subprocess.check_output(list_containers)
-    lines = run_to_failure(tmp_path, str(tmp_path / "nothing"), CPU_IMAGE=image)
+    for name in ("scans", "infection_masks"):
+        (tmp_path / "cohort" / name).mkdir(parents=True)
+    lines = run_to_failure(tmp_path / "runs", str(tmp_path / "cohort"), CPU_IMAGE=image)
     assert lines[-1].startswith("error: identify: ")
     assert subprocess.check_output(list_containers) == before
 

@@ -72,7 +72,8 @@ def test_the_steps_of_the_data_image_import_without_tensorflow():
     modules = {"tensorflow", "keras", "tensorboard", "tensorflow_serving", "clang", "h5py"}
     code = (
         f"import sys; sys.modules.update(dict.fromkeys({modules}, None));"
-        "import components.identify.fingerprint, components.ingest.ingest, components.validate.validate"
+        "import components.check_parameters.check, components.identify.fingerprint;"
+        "import components.ingest.ingest, components.validate.validate"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
@@ -85,7 +86,7 @@ def test_each_step_has_its_image(tmp_path):
     steps: dict[str, set[str]] = {}
     for name, executor in package["deploymentSpec"]["executors"].items():
         steps.setdefault(executor["container"]["image"], set()).add(name.removeprefix("exec-"))
-    assert steps["r.example/d"] == {"identify", "ingest", "validate", "require-valid"}
+    assert steps["r.example/d"] == {"check-parameters", "identify", "ingest", "validate", "require-valid"}
     assert steps["r.example/t"] == {"train"}
     assert steps["r.example/c"] == {"slice", "evaluate", "view-3d", "export", "register-model", "report-refusal"}
 
