@@ -1,13 +1,13 @@
 """Collect the predictions of all parts: masks, one summary, and a gallery page."""
 
-import csv
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from components.report.page import MAX_PICTURES, write_page
 from components.report.slice_image import webp
-from serving.client.scans import MASK_SUFFIX, SUMMARY_FILE
+from serving.client.scans import MASK_SUFFIX
+from serving.client.summary import SUMMARY_FILE, read_summary, write_summary
 
 
 def collect_parts(parts: Sequence[Path], results: Path, page: Path) -> list[dict[str, str]]:
@@ -20,16 +20,12 @@ def collect_parts(parts: Sequence[Path], results: Path, page: Path) -> list[dict
     rows: list[dict[str, str]] = []
     previews: dict[str, Path] = {}
     for part in parts:
-        with (part / SUMMARY_FILE).open(newline="") as file:
-            rows += csv.DictReader(file)
+        rows += read_summary(part / SUMMARY_FILE)
         for mask in part.glob(f"*{MASK_SUFFIX}"):
             shutil.copyfile(mask, results / "masks" / mask.name)
         previews |= {png.stem: png for png in part.glob("*.png")}
     rows.sort(key=lambda row: (-float(row["lesion_ml"] or -1), row["case"]))
-    with (results / SUMMARY_FILE).open("w", newline="") as file:
-        table = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        table.writeheader()
-        table.writerows(rows)
+    write_summary(results / SUMMARY_FILE, rows)
     write_gallery(page, rows, previews)
     return rows
 

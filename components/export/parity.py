@@ -45,8 +45,7 @@ def query_server(saved_model: Path, model_name: str) -> Iterator[Query]:
             address = stack.enter_context(server_process(base, model_name))
         except InputError as error:
             raise InputError(f"export: {error}; nothing was published") from error
-        endpoint = Endpoint(address, _TIMEOUT_S)
-        stack.callback(endpoint.close)
+        endpoint = stack.enter_context(Endpoint(address, _TIMEOUT_S))
 
         def query(signature: str, slices_hu: NDArray[np.int16]) -> dict[str, NDArray]:
             request = messages.PredictRequest(model_spec={"name": model_name, "signature_name": signature})

@@ -22,7 +22,9 @@ class CohortError(InputError):
     """The cases are inconsistent: unpaired, duplicate, too few, or a patient on both sides of a split."""
 
 
-_MACHINE_FAULTS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
+_MACHINE_FAULTS = {
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG)
+}
 
 
 def join_problems(problems: Sequence[str], limit: int = 5) -> str:
@@ -43,7 +45,7 @@ def format_beside(value: float, *limits: float) -> str:
 def exit_on_input_error() -> Iterator[None]:
     """Exit with status 1 and `error: <finding>` lines, without a traceback, on an input error or a machine fault.
 
-    Machine faults are a full disk and missing file permissions.
+    Machine faults are a full disk, missing file permissions, and names that are too long.
     """
     try:
         yield

@@ -47,8 +47,8 @@ def check_writable(path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.touch()
-        with suppress(FileNotFoundError):
-            path.lstat()  # fails for a name that is too long
+        if path.is_dir():  # raises for a name that is too long
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
     except OSError as error:
         raise _unwritable(path, error) from error
     finally:

@@ -18,7 +18,7 @@ from kfp import local
 from kfp.local import subprocess_task_handler
 
 from components.check_parameters.check import check_parameters
-from components.ct.cases import read_cases
+from components.ct.cases import read_cases, read_skipped
 from components.evaluate.verdict import read_verdict
 from components.runtime.child_process import start_child
 from components.runtime.errors import InputError
@@ -88,10 +88,17 @@ def run_pipeline(
         print(f"interrupted: {published}; {run} keeps the finished steps", file=sys.stderr)
         raise
     finally:
+        summary["left_out"] = _left_out(run)
         with atomic_write(run / "summary.json") as temporary_file:
             temporary_file.write_text(json.dumps(summary | {"seconds": seconds}, indent=2) + "\n")
     _link_latest(run)
     return {**summary, "seconds": seconds, "summary": str(run / "summary.json")}
+
+
+def _left_out(run: Path) -> list[str]:
+    """The cases and files that ingest and validate left out, with the reasons."""
+    folders = [folder for step in ("ingest/cases", "validate/accepted") for folder in run.glob(f"artifacts/*/{step}")]
+    return [line for folder in folders for line in read_skipped(folder)]
 
 
 def _summarize_training(run: Path, steps: Path, model_name: str, seconds: dict[str, float]) -> Summary:

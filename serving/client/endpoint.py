@@ -1,20 +1,25 @@
 """gRPC calls to a TF Serving endpoint, with deadlines and bounded retries."""
 
 import re
+import threading
 import time
+import weakref
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
 import grpc
 
 from components.runtime.errors import InputError
+from serving.client.tls_diagnosis import diagnose
 from serving.tls import ClientTls
 
 # A repeated Predict changes nothing on the server, so requests that fail with these are safe to send again.
 _SAFE_TO_RETRY = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED}
-_ATTEMPTS = 5
-_FIRST_WAIT_S = 0.2
+_FIRST_WAIT_S, _MAX_WAIT_S = 0.2, 2.0
+_FIRST_CONTACT_S = 5.0  # for a server that has not answered yet: its address may be wrong
+_CLOSE_S = 10.0  # for the last events of canceled calls, which take milliseconds
 
 _CHANNEL_OPTIONS = [
     ("grpc.max_send_message_length", -1),
@@ -29,7 +34,7 @@ _ADVICE = {
     grpc.StatusCode.NOT_FOUND: "check the model's name and version against what the server serves",
     grpc.StatusCode.RESOURCE_EXHAUSTED: "the server is busy; try again later",
 }
-_HANDSHAKE = re.compile("handshake|certificate|ssl", re.IGNORECASE)
+_HANDSHAKE = re.compile("handshake|certificate|ssl|verification", re.IGNORECASE)
 _TLS_ADVICE = "the TLS connection failed, and the client does not fall back to plaintext; check the CA and certificates"
 
 
@@ -53,25 +58,37 @@ class Method(NamedTuple):
     reply: Any
 
 
-class Endpoint:
-    """One gRPC channel to `host:port`; `timeout_s` limits one request, all attempts together.
+class Endpoint(AbstractContextManager["Endpoint"]):
+    """One gRPC channel to `host:port`; `timeout_s` limits one request, all attempts together. Use it in a `with` block.
 
     With `tls`, the channel never falls back to plaintext. `server_name` is the name in the server's certificate, if it
-    is not the host of `target`.
+    is not the host of `target`. With `proxy`, the channel uses the proxy of the environment, such as `https_proxy`.
     """
 
-    def __init__(self, target: str, timeout_s: float, tls: ClientTls | None = None, server_name: str = "") -> None:
+    def __init__(
+        self, target: str, timeout_s: float, tls: ClientTls | None = None, server_name: str = "", proxy: bool = False
+    ) -> None:
         self.target = target
         self.timeout_s = timeout_s
+        self.tls = tls
+        self.has_answered = False  # to the latest request: it is worth waiting for
+        options = [*_CHANNEL_OPTIONS, ("grpc.enable_http_proxy", int(proxy))]
         if tls is None:
-            self._channel = grpc.insecure_channel(target, options=_CHANNEL_OPTIONS)
+            channel = grpc.insecure_channel(target, options=options)
         else:
             name = [("grpc.ssl_target_name_override", server_name)] if server_name else []
-            self._channel = grpc.secure_channel(target, tls.credentials(), options=_CHANNEL_OPTIONS + name)
+            channel = grpc.secure_channel(target, tls.credentials(), options=options + name)
+        self._channel, self._unfinished = channel, _Unfinished()
+        # Runs once: in `close`, at garbage collection, or when the process exits.
+        self._close = weakref.finalize(self, _close, channel, self._unfinished)
+
+    def __exit__(self, *_: object) -> None:
+        """Close the channel."""
+        self.close()
 
     def close(self) -> None:
-        """Cancel pending requests and close the channel."""
-        self._channel.close()
+        """Cancel pending requests, wait for their end, and close the channel."""
+        self._close()
 
     def call(self, method: Method, request: Any) -> Any:
         """Send one request and wait for its reply."""
@@ -84,10 +101,14 @@ class Endpoint:
             request_serializer=method.request.SerializeToString,
             response_deserializer=method.reply.FromString,
         )
+
+        def send(request: Any, timeout_s: float) -> grpc.Future:
+            return self._unfinished.add(stub.future(request, timeout=timeout_s))
+
         pending: deque[_Call] = deque()
         try:
             for request in requests:
-                pending.append(_Call(self, stub, request))
+                pending.append(_Call(self, send, request))
                 if len(pending) >= in_flight:
                     yield pending.popleft().reply()
             while pending:
@@ -97,42 +118,80 @@ class Endpoint:
                 call.cancel()
 
 
+class _Unfinished:
+    """Counts the calls whose last event gRPC's thread has not handled.
+
+    That thread is a daemon: if the interpreter exits while it handles an event, it keeps the lock of the call, and the
+    main thread waits for it forever in `_MultiThreadedRendezvous.__del__` (grpc/_channel.py).
+    """
+
+    def __init__(self) -> None:
+        self._count, self._changed = 0, threading.Condition()
+
+    def add(self, future: Any) -> Any:
+        with self._changed:
+            self._count += 1
+        future.add_done_callback(self._remove)  # called after the last event, without the lock of the call
+        return future
+
+    def _remove(self, _: object) -> None:
+        with self._changed:
+            self._count -= 1
+            self._changed.notify_all()
+
+    def wait(self, timeout_s: float) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: not self._count, timeout_s)
+
+
+def _close(channel: grpc.Channel, unfinished: _Unfinished) -> None:
+    channel.close()  # cancels all calls
+    unfinished.wait(_CLOSE_S)
+
+
 class _Call:
     """One request in flight, with retries."""
 
-    def __init__(self, endpoint: Endpoint, stub: Any, request: Any) -> None:
-        self._target, self._stub, self._request = endpoint.target, stub, request
-        self._deadline = time.monotonic() + endpoint.timeout_s
-        self._future = self._send()
+    def __init__(self, endpoint: Endpoint, send: Callable[[Any, float], Any], request: Any) -> None:
+        self._endpoint, self._send, self._request = endpoint, send, request
+        self._start = time.monotonic()
+        self._future = self._attempt()
 
     def reply(self) -> Any:
         """Wait for the reply, retrying while that is safe and time is left."""
         wait_s = _FIRST_WAIT_S
-        for attempts_left in reversed(range(_ATTEMPTS)):
+        while True:
             try:
-                return self._future.result()
+                reply = self._future.result()
             except grpc.RpcError as error:
-                out_of_time = self._seconds_left() <= wait_s
-                if error.code() not in _SAFE_TO_RETRY or not attempts_left or out_of_time:
+                if error.code() not in _SAFE_TO_RETRY or self._seconds_left(error.code()) <= wait_s:
                     raise self._serving_error(error) from error
+            else:
+                self._endpoint.has_answered = True
+                return reply
             time.sleep(wait_s)
-            wait_s *= 2
-            self._future = self._send()
-        raise AssertionError("the last attempt returns or raises")
+            wait_s = min(2 * wait_s, _MAX_WAIT_S)
+            self._future = self._attempt()
 
     def cancel(self) -> None:
         self._future.cancel()
 
-    def _send(self) -> Any:
+    def _attempt(self) -> Any:
         # Half of the remaining time: an attempt whose connection hangs leaves time for another.
-        return self._stub.future(self._request, timeout=max(self._seconds_left() / 2, 0.01))
+        return self._send(self._request, max(self._seconds_left() / 2, 0.01))
 
-    def _seconds_left(self) -> float:
-        return self._deadline - time.monotonic()
+    def _seconds_left(self, code: Any = None) -> float:
+        limit_s = self._endpoint.timeout_s
+        if code == grpc.StatusCode.UNAVAILABLE and not self._endpoint.has_answered:
+            limit_s = min(limit_s, _FIRST_CONTACT_S)
+        return self._start + limit_s - time.monotonic()
 
     def _serving_error(self, error: Any) -> ServingError:
-        code = error.code()
+        endpoint, code = self._endpoint, error.code()
         reason = " ".join((error.details() or "no reason given").split()).rstrip(".")
         advice = _TLS_ADVICE if _HANDSHAKE.search(reason) else _ADVICE.get(code, "")
-        message = f"{self._target} answered {code.name}: {reason}"
+        if code == grpc.StatusCode.UNAVAILABLE:
+            advice = diagnose(endpoint.target, endpoint.tls) or advice
+            endpoint.has_answered = False
+        message = f"{endpoint.target} answered {code.name}: {reason}"
         return ServingError(f"{message}; {advice}" if advice else message, code.name)

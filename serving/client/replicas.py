@@ -2,7 +2,7 @@
 
 import socket
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, closing
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,6 +12,7 @@ from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 from components.runtime.errors import InputError
 from serving.client import messages
 from serving.client.endpoint import Endpoint, Method
+from serving.client.tls_diagnosis import split_target
 from serving.tls import ClientTls
 
 _STATUS = Method(
@@ -79,7 +80,7 @@ class Replicas(AbstractContextManager["Replicas"]):
         addresses = self.addresses()
         for name, address in addresses.items():
             try:
-                with closing(Endpoint(address.target, _TIMEOUT_S, self._tls, address.certificate_name)) as endpoint:
+                with Endpoint(address.target, _TIMEOUT_S, self._tls, address.certificate_name) as endpoint:
                     check(endpoint)
             except InputError as error:
                 errors[name] = error
@@ -117,16 +118,9 @@ def reload(endpoint: Endpoint, config_text: str) -> None:
     endpoint.call(_RELOAD, messages.ReloadConfigRequest(config=config.SerializeToString()))
 
 
-def _split(server: str) -> tuple[str, str]:
-    host, _, port = server.removeprefix("dns:///").rpartition(":")
-    if not (host and port.isdecimal()):
-        raise InputError(f"{server}: expected HOST:PORT of a server's gRPC endpoint")
-    return host.strip("[]"), port
-
-
 def _resolve(server: str) -> list[tuple[str, str]]:
     """Look up all addresses of a name, with the name; the server itself if it has none, or is this machine."""
-    host, port = _split(server)
+    host, port = split_target(server)
     try:
         found = {info[4][0] for info in socket.getaddrinfo(host, int(port), type=socket.SOCK_STREAM)}
     except OSError:

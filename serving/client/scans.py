@@ -1,21 +1,21 @@
 """Segment scan files: read each scan, predict, and write the mask and other outputs on the scan's own grid."""
 
-import csv
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from components.ct.dicom import read_dicom_series
-from components.ct.intensity import Intensity, read_ct
+from components.ct.intensity import read_ct
 from components.ct.lesions import measure_burden, remove_small_lesions
 from components.ct.scan_folder import NIFTI_SUFFIXES, find_scans, scan_name
 from components.ct.volume import Volume, write_on_file_grid
 from components.runtime.errors import InputError, join_problems
-from components.runtime.files import atomic_write
+from components.runtime.files import atomic_write, check_writable
+from serving.client.dicom_seg import SegmentationError, check_series, write_segmentation
 from serving.client.segmentation import Prediction
+from serving.client.summary import SummaryRow
 
-SUMMARY_FILE = "summary.csv"
 MASK_SUFFIX = "_mask.nii.gz"
 _NAMES = {"mask": MASK_SUFFIX, "probability": "_probability.nii.gz", "preview": ".png", "segmentation": "_seg.dcm"}
 _SUFFIXES = {"mask": NIFTI_SUFFIXES, "probability": NIFTI_SUFFIXES, "preview": (".png",), "segmentation": (".dcm",)}
@@ -36,6 +36,10 @@ class OutputFiles:
         """Name a case's mask, and its outputs of other kinds, in a folder of results."""
         return cls(**{kind: folder / f"{case}{_NAMES[kind]}" for kind in ("mask", *kinds)})
 
+    def paths(self) -> dict[str, Path]:
+        """Map the kind of each requested output to its path."""
+        return {kind: path for kind, path in vars(self).items() if path is not None}
+
 
 class ScanTask(NamedTuple):
     """A scan to segment: a NIfTI file or a folder with a DICOM series, and the files to write."""
@@ -43,26 +47,6 @@ class ScanTask(NamedTuple):
     case: str
     scan: Path
     outputs: OutputFiles
-
-
-@dataclass(frozen=True)
-class SummaryRow:
-    """A row of the summary: the findings in one case, or the error."""
-
-    case: str
-    lesion_ml: float | None = None
-    lesion_percent: float | None = None
-    slices_affected: int | None = None
-    slices: int | None = None
-    intensity: str = ""
-    model_version: int | None = None
-    error: str = ""
-
-    def __str__(self) -> str:
-        """The findings as text, or the error."""
-        if self.error:
-            return self.error
-        return f"{self.lesion_ml:.1f} mL of lesion in {self.slices_affected} of {self.slices} slices"
 
 
 def scans_by_case(folder: Path) -> dict[str, Path]:
@@ -90,15 +74,15 @@ def check_outputs(tasks: Sequence[ScanTask], force: bool, summary: Path | None =
 
 
 def _output_problems(task: ScanTask, force: bool) -> Iterator[str]:
-    paths = {kind: path for kind, path in vars(task.outputs).items() if path is not None}
+    paths = task.outputs.paths()
     for kind, path in paths.items():
         if not path.name.endswith(_SUFFIXES[kind]):
             yield f"{path}: expected a file name that ends in {' or '.join(_SUFFIXES[kind])} for the {kind}"
         elif path.resolve() == task.scan.resolve():
             yield f"{path}: is the scan itself; choose another name for the {kind}"
-        elif path.is_dir() or not path.parent.is_dir():
+        elif os.path.isdir(path) or not os.path.isdir(path.parent):  # False for a name that is too long
             yield f"{path}: expected a file name in an existing folder"
-        elif path.exists() and not force:
+        elif os.path.exists(path) and not force:
             yield f"{path}: exists already; choose another name, or overwrite it with --force"
     if len({path.resolve() for path in paths.values()}) < len(paths):
         yield f"{task.outputs.mask}: two outputs have the same name; choose different names"
@@ -115,15 +99,21 @@ def segment_scan(predict: Predict, task: ScanTask, min_lesion_ml: float = 0.0) -
         min_lesion_ml: smaller connected lesions are removed from the mask.
 
     Raises:
-        InputError: The scan cannot be read, or the server does not answer; then no file is written.
+        SegmentationError: A DICOM segmentation cannot refer to the series; then nothing is predicted.
+        InputError: The scan cannot be read, the server does not answer, or an output cannot be written. The mask is
+            written first.
     """
     scan, outputs = task.scan, task.outputs
-    volume, intensity = (read_dicom_series(scan), Intensity.HU) if scan.is_dir() else read_ct(scan)
+    volume, intensity = read_ct(scan)
+    if outputs.segmentation is not None:
+        check_series(scan, volume.voxels.shape)
+    for path in outputs.paths().values():
+        check_writable(path)
     prediction = predict(volume)
     mask = remove_small_lesions(prediction.mask, voxel_ml=volume.voxel_ml, min_ml=min_lesion_ml)
+    # First: what follows may fail.
+    write_on_file_grid(outputs.mask, mask, volume.file_grid)
     if outputs.segmentation is not None:
-        from serving.client.dicom_seg import write_segmentation
-
         write_segmentation(outputs.segmentation, scan, mask)
     if outputs.probability is not None:
         write_on_file_grid(outputs.probability, prediction.probability, volume.file_grid)
@@ -132,25 +122,25 @@ def segment_scan(predict: Predict, task: ScanTask, min_lesion_ml: float = 0.0) -
 
         with atomic_write(outputs.preview) as temporary:
             temporary.write_bytes(preview_png(volume.voxels, mask, volume.spacing_mm))
-    # Last: an existing mask means that all outputs exist.
-    write_on_file_grid(outputs.mask, mask, volume.file_grid)
     burden = asdict(measure_burden(mask, volume.voxel_ml))
-    return SummaryRow(task.case, **burden, intensity=intensity, model_version=prediction.version)
+    notes = "; ".join(volume.notes)
+    return SummaryRow(task.case, **burden, intensity=intensity, model_version=prediction.version, notes=notes)
 
 
 def segment_scans(predict: Predict, tasks: Iterable[ScanTask], min_lesion_ml: float = 0.0) -> Iterator[SummaryRow]:
-    """Segment scans and yield a row for each as soon as it is done; a scan that fails does not stop the others."""
-    for task in tasks:
+    """Segment scans and yield a row for each as soon as it is done; a scan that fails does not stop the others.
+
+    A series that a DICOM segmentation cannot refer to gets its other outputs, and the error.
+    """
+
+    def segment(task: ScanTask) -> SummaryRow:
         try:
-            yield segment_scan(predict, task, min_lesion_ml)
+            return segment_scan(predict, task, min_lesion_ml)
+        except SegmentationError as error:
+            others = task._replace(outputs=replace(task.outputs, segmentation=None))
+            row = segment(others)
+            return replace(row, error=row.error or " ".join(str(error).split()))
         except InputError as error:
-            yield SummaryRow(task.case, error=" ".join(str(error).split()))
+            return SummaryRow(task.case, error=" ".join(str(error).split()))
 
-
-def write_summary(path: Path, rows: Iterable[SummaryRow]) -> None:
-    """Write the summary as CSV: volumes in mL, percent of the scan's volume, and counts of axial slices."""
-    with atomic_write(path) as temporary, temporary.open("w", newline="") as file:
-        table = csv.DictWriter(file, [field.name for field in fields(SummaryRow)], lineterminator="\n")
-        table.writeheader()
-        for row in rows:
-            table.writerow({key: round(x, 3) if isinstance(x, float) else x for key, x in asdict(row).items()})
+    return map(segment, tasks)

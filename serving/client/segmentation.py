@@ -69,6 +69,7 @@ class SegmentationClient(AbstractContextManager["SegmentationClient"]):
         version_label: a version label such as `stable`, instead of a number.
         tls: certificates; None for plaintext.
         server_name: the name in the server's certificate; by default the host in `target`.
+        proxy: connect through the proxy of the environment, such as `https_proxy`; by default, slices never pass one.
         timeout_s: limit for one request, connection and retries included.
         chunk_bytes: upper bound of the slices in a request or reply; a chunk has at least one slice.
         in_flight: number of chunks in flight at once.
@@ -84,6 +85,7 @@ class SegmentationClient(AbstractContextManager["SegmentationClient"]):
     version_label: str | None = None
     tls: ClientTls | None = None
     server_name: str = ""
+    proxy: bool = False
     timeout_s: float = 60.0
     chunk_bytes: int = 2 << 20
     in_flight: int = 3
@@ -91,7 +93,7 @@ class SegmentationClient(AbstractContextManager["SegmentationClient"]):
     def __post_init__(self) -> None:  # noqa: D105
         if self.version is not None and self.version_label:
             raise ValueError(f"version {self.version} and version label {self.version_label!r}: give one of them")
-        self._endpoint = Endpoint(self.target, self.timeout_s, self.tls, self.server_name)
+        self._endpoint = Endpoint(self.target, self.timeout_s, self.tls, self.server_name, self.proxy)
 
     def __exit__(self, *_: object) -> None:
         """Close the connection."""
@@ -126,6 +128,7 @@ class SegmentationClient(AbstractContextManager["SegmentationClient"]):
             model_spec=self._model_spec(self.version), metadata_field=["signature_def"]
         )
         reply = self._endpoint.call(_METADATA, request)
+        self._check_answered(reply.model_spec, self.version)
         signatures = messages.SignatureDefMap()
         for entry in reply.metadata:
             if entry.key == "signature_def":
@@ -173,6 +176,7 @@ class SegmentationClient(AbstractContextManager["SegmentationClient"]):
 
     def _read(self, reply: Any, network: NetworkMetadata, n_slices: int) -> tuple[NDArray, float]:
         """Read and check the (n, size, size) probabilities and the threshold of a reply."""
+        self._check_answered(reply.model_spec, network.version)
         outputs = {entry.key: entry.value for entry in reply.outputs}
         threshold = _DEFAULT_THRESHOLD
         try:
@@ -184,9 +188,19 @@ class SegmentationClient(AbstractContextManager["SegmentationClient"]):
         expected = (n_slices, network.grid_size, network.grid_size)
         if grids.shape != expected:
             raise self._error(f"`{PROBABILITY}` has shape {grids.shape}; expected {expected}")
-        if not (np.isfinite(grids).all() and np.isfinite(threshold)):
-            raise self._error("the reply contains NaN or infinity")
+        if not (0 <= threshold <= 1 and grids.min() >= 0 and grids.max() <= 1):  # false for NaN
+            raise self._error(
+                f"the reply has probabilities from {grids.min():g} to {grids.max():g} and threshold {threshold:g}; "
+                "expected 0 to 1"
+            )
         return grids, threshold
+
+    def _check_answered(self, actual: Any, version: int | None) -> None:
+        """Raise `ServingError` if a reply names another model or version than the request; it may name none."""
+        name, number = actual.name or self.model, actual.version.value if actual.HasField("version") else version
+        if name != self.model or (version is not None and number != version):
+            asked = "" if version is None else f" version {version}"
+            raise self._error(f"the reply is of model {name} version {number}; expected {self.model}{asked}")
 
     def _model_spec(self, version: int | None) -> Any:
         spec = messages.ModelSpec(name=self.model)

@@ -1,6 +1,8 @@
 """`lung-ct predict`: segment a scan, or a folder of scans, with a served model."""
 
 import argparse
+import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,13 +34,16 @@ def add_to(commands: Any) -> None:
     selection.add_argument("--version", type=version, metavar="N", help="model version (default: the newest)")
     selection.add_argument("--label", help="version label, such as stable")
     add("--timeout", type=seconds, default=60.0, metavar="SECONDS", help="limit per request (default: %(default)g)")
+    add("--proxy", action="store_true", help="connect through the proxy of the environment, such as https_proxy")
     add_tls(parser)
 
 
 def _predict(arguments: argparse.Namespace) -> None:
-    from components.ct.scan_folder import is_dicom_series
+    from components.ct.scan_folder import is_dicom_series, is_nifti_name
 
-    if arguments.scan.is_dir() and not is_dicom_series(arguments.scan):
+    # A file name for the mask asks for one scan: the series in the folder, also nested as on a CD.
+    is_one_scan = is_nifti_name(arguments.output.name) and not arguments.output.is_dir()
+    if arguments.scan.is_dir() and not is_dicom_series(arguments.scan) and not is_one_scan:
         _predict_folder(arguments)
     else:
         _predict_scan(arguments)
@@ -60,6 +65,8 @@ def _predict_scan(arguments: argparse.Namespace) -> None:
         row = segment_scan(client.predict, task, arguments.min_lesion_ml)
     if row.intensity == Intensity.WINDOWED:
         print(f"note: the scan is 8-bit; its values were read as HU from {WINDOW_HU[0]:g} to {WINDOW_HU[1]:g}")
+    if row.notes:
+        print(f"note: {row.notes}")
     version = "" if row.model_version is None else f" version {row.model_version}"
     print(f"{arguments.output}: {row}, by {arguments.model}{version}")
 
@@ -67,29 +74,33 @@ def _predict_scan(arguments: argparse.Namespace) -> None:
 def _predict_folder(arguments: argparse.Namespace) -> None:
     from tqdm import tqdm
 
+    from components.runtime.files import check_writable
     from serving.client import scans
+    from serving.client.summary import SUMMARY_FILE, write_summary
 
     options = {"probability": arguments.probability, "preview": arguments.preview, "segmentation": arguments.dicom_seg}
     for value in options.values():
         if isinstance(value, str):
             raise InputError(f"{value}: for a folder of scans give the option without a name; each case gets a file")
-    if arguments.output.is_file():
+    if os.path.isfile(arguments.output):  # False for a name that is too long
         raise InputError(f"{arguments.output}: is a file; expected a folder, as the input is a folder of scans")
     kinds = [kind for kind, value in options.items() if value]
     tasks = [
         scans.ScanTask(case, scan, scans.OutputFiles.in_folder(arguments.output, case, *kinds))
         for case, scan in scans.scans_by_case(arguments.scan).items()
     ]
-    arguments.output.mkdir(parents=True, exist_ok=True)
-    summary = arguments.output / scans.SUMMARY_FILE
+    summary = arguments.output / SUMMARY_FILE
+    check_writable(summary)
     scans.check_outputs(tasks, arguments.force, summary)
     rows = []
     with _client(arguments) as client:
         results = scans.segment_scans(client.predict, tasks, arguments.min_lesion_ml)
         for row in tqdm(results, total=len(tasks), disable=None):  # None: a bar on a terminal only
             rows.append(row)
-            tqdm.write(f"{row.case}: {row}")
-            scans.write_summary(summary, rows)
+            tqdm.write(f"{row.case}: {row}{f' (note: {row.notes})' if row.notes else ''}")
+            with suppress(InputError):  # a full disk, which may have room later; the last write reports it
+                write_summary(summary, rows)
+    write_summary(summary, rows)
     failed = [row.case for row in rows if row.error]
     print(f"{summary}: {len(rows) - len(failed)} of {len(rows)} scans segmented")
     if failed:
@@ -107,6 +118,7 @@ def _client(arguments: argparse.Namespace) -> Any:
         version_label=arguments.label,
         timeout_s=arguments.timeout,
         tls=ClientTls.from_arguments(arguments),
+        proxy=arguments.proxy,
     )
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from components.runtime.errors import InputError
-from components.runtime.files import atomic_write
+from components.runtime.files import atomic_write, check_writable
 
 
 def write_folder(folder, name):
@@ -49,7 +49,11 @@ def test_every_name_that_the_file_system_takes_can_be_written(tmp_path, name):
 
 def test_files_written_at_the_same_time_have_temporary_names_of_their_own(tmp_path):
     names = ["m" * 250 + str(n) for n in range(3)]
-    with atomic_write(tmp_path / names[0]) as a, atomic_write(tmp_path / names[1]) as b, atomic_write(tmp_path / names[2]) as c:
+    with (
+        atomic_write(tmp_path / names[0]) as a,
+        atomic_write(tmp_path / names[1]) as b,
+        atomic_write(tmp_path / names[2]) as c,
+    ):
         for path, text in ((a, "a"), (b, "b"), (c, "c")):
             path.write_text(text)
     assert [(tmp_path / name).read_text() for name in names] == ["a", "b", "c"]
@@ -62,13 +66,15 @@ def test_a_path_that_cannot_be_written_is_an_input_error_that_names_it(tmp_path,
     (tmp_path / "file").touch()
     (tmp_path / "folder").mkdir()
     path = Path(path.format(tmp_path))
+    with pytest.raises(InputError, match="^" + str(path)):
+        check_writable(path)
     with pytest.raises(InputError, match="^" + str(path)), atomic_write(path) as temporary:
         temporary.write_text("whole")
     assert sorted(file.name for file in tmp_path.iterdir()) == ["file", "folder"]
 
 
 def test_a_full_disk_is_an_input_error_and_another_missing_file_is_not(tmp_path):
-    with pytest.raises(InputError, match=r"out: .*No space left"), atomic_write(tmp_path / "out") as temporary:
+    with pytest.raises(InputError, match=r"out: .*No space left"), atomic_write(tmp_path / "out") as temporary:  # noqa: PT012
         temporary.symlink_to("/dev/full")
         temporary.write_bytes(b"1")
     with pytest.raises(FileNotFoundError), atomic_write(tmp_path / "out"):

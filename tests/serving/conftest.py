@@ -78,7 +78,8 @@ def scan(tmp_path) -> Path:
     stored = rng.integers(-1000, 300, (20, 24, 7), np.int16)
     affine = np.diag([-0.8, 0.75, -2.5, 1])
     affine[:3, 3] = 12.5, -30.0, 81.0
-    affine[1, 2] = 0.2
+    turn = np.array([[np.cos(0.08), -np.sin(0.08)], [np.sin(0.08), np.cos(0.08)]])
+    affine[1:3, 1:3] = turn @ affine[1:3, 1:3]
     path = tmp_path / "scan.nii.gz"
     nib.save(nib.Nifti1Image(stored, affine), path)
     return path

@@ -1,5 +1,6 @@
 """SegmentationClient against real servers, including servers that are down, slow or faulty."""
 
+import signal
 import socket
 import subprocess
 import sys
@@ -102,6 +103,7 @@ class OddServer(grpc.GenericRpcHandler):
     def __init__(self, predict, outputs=("lesion_probability",), version=1, shape=(-1, SIZE, SIZE)):
         self.predict, self.outputs, self.version, self.shape = predict, outputs, version, shape
         self.requests = []
+        self.answers_as = {}  # the model that replies name
 
     def service(self, details):
         if details.method.endswith("/GetModelMetadata"):
@@ -125,7 +127,7 @@ class OddServer(grpc.GenericRpcHandler):
         request = messages.PredictRequest.FromString(data)
         self.requests.append(request)
         outputs = self.predict(request, context)
-        reply = messages.PredictResponse()
+        reply = messages.PredictResponse(model_spec=self.answers_as)
         for name, array in outputs.items():
             reply.outputs.add(key=name, value=to_tensor(array))
         return reply.SerializeToString()
@@ -217,12 +219,22 @@ def test_a_volume_whose_version_is_replaced_halfway_is_sent_again_to_the_new_ver
     [
         (lambda *_: {}, "lesion_probability"),
         (lambda *_: {"lesion_probability": np.zeros((2, 3), np.float32)}, r"\(2, 3\).*\(7,"),
-        (constant_reply(np.nan), "NaN or infinity"),
+        *((constant_reply(value), r"probabilities.*0 to 1") for value in (np.nan, np.inf, -np.inf, -0.1, 1.001, 255)),
     ],
 )
 def test_an_invalid_reply_is_an_error(odd, volume, reply, message):
     with pytest.raises(ServingError, match=message):
         predict(odd(OddServer(reply)), volume)
+
+
+@pytest.mark.parametrize("name", [{"name": "other"}, {"name": MODEL, "version": {"value": 2}}])
+def test_a_reply_of_another_model_or_version_is_an_error(odd, volume, name):
+    handler = OddServer(constant_reply())
+    handler.answers_as = name
+    with pytest.raises(ServingError, match=r"reply is of model .*expected toy version 1"):
+        predict(odd(handler), volume)
+    with pytest.raises(ServingError, match=r"reply is of model toy version 1; expected toy version 7"):
+        predict(odd(OddServer(constant_reply())), volume, version=7)
 
 
 @pytest.mark.parametrize("shape", [(-1, -1, -1), (-1, 16, 8), (-1, 16), ()])
@@ -231,6 +243,101 @@ def test_a_model_with_another_input_is_an_error_before_the_first_predict(odd, vo
     with pytest.raises(ServingError, match=r"`network` .*`slices_hu`"):
         predict(odd(handler), volume)
     assert not handler.requests
+
+
+EXIT = """
+import sys, threading
+from itertools import count
+from serving.client import messages
+from serving.client.endpoint import Endpoint
+from serving.client.segmentation import PREDICT
+
+calls, started = count(), threading.Event()
+
+class SlowReply:
+    def FromString(data):
+        if next(calls):
+            started.set()
+            threading.Event().wait(2)  # gRPC's thread handles an event, with the lock of the call
+            print("handled", flush=True)
+        return data
+
+endpoint = Endpoint(sys.argv[1], 600)
+requests = [messages.PredictRequest(model_spec={"name": name}) for name in ("first", "slow")]
+replies = endpoint.calls(PREDICT._replace(reply=SlowReply), requests, in_flight=2)
+next(replies)
+started.wait()
+if sys.argv[2] == "with":
+    with endpoint:
+        raise SystemExit("invalid reply")
+raise SystemExit("invalid reply")
+"""
+
+
+@pytest.mark.parametrize("way", ["with", "unclosed"])
+def test_a_process_exits_when_grpc_has_handled_the_calls_in_flight(odd, way):
+    """Otherwise the main thread may wait forever for the lock of a call (`_MultiThreadedRendezvous.__del__`)."""
+    handler = OddServer(lambda request, _: time.sleep(request.model_spec.name == "slow") or {})
+    command = [sys.executable, "-c", EXIT, odd(handler), way]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (1, "handled\n", "invalid reply\n")
+
+
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
+def test_a_server_that_restarts_during_a_volume_is_waited_for(odd, volume, tmp_path, end):
+    """A server process ends while requests are in flight; seconds later, another one listens on its port."""
+    port, script = free_port(), tmp_path / "server.py"
+    script.write_text(RESTARTED)
+
+    def start(delay_s, slow_s):
+        return subprocess.Popen([sys.executable, script, str(port), str(delay_s), str(slow_s)], stdout=subprocess.PIPE)
+
+    first = start(0, 1)
+    assert first.stdout.readline()
+    with ThreadPoolExecutor(1) as pool, SegmentationClient(f"127.0.0.1:{port}", MODEL, chunk_bytes=1) as client:
+        prediction = pool.submit(client.predict, volume)
+        assert first.stdout.readline()  # a request has arrived
+        first.send_signal(end)
+        first.wait()
+        second = start(6, 0)  # longer than a wrong address takes to fail
+        try:
+            assert prediction.result().mask.all()
+        finally:
+            second.kill()
+
+
+RESTARTED = """
+import sys, time
+from concurrent.futures import ThreadPoolExecutor
+import grpc
+from tests.serving.test_client import OddServer, constant_reply
+port, delay_s, slow_s = sys.argv[1], *map(float, sys.argv[2:])
+time.sleep(delay_s)
+def slow(request, context):
+    print("request", flush=True)
+    time.sleep(slow_s)
+    return constant_reply()(request, context)
+server = grpc.server(ThreadPoolExecutor(4), handlers=[OddServer(slow)])
+server.add_insecure_port(f"127.0.0.1:{port}")
+server.start()
+print("ready", flush=True)
+server.wait_for_termination()
+"""
+
+
+def test_a_proxy_is_used_only_on_request(odd, volume, monkeypatch):
+    target = odd(OddServer(constant_reply()))
+    with socket.create_server(("127.0.0.1", 0)) as proxy:
+        proxy.settimeout(20)
+        for name in ("grpc_proxy", "https_proxy", "http_proxy"):
+            monkeypatch.setenv(name, f"http://127.0.0.1:{proxy.getsockname()[1]}")
+        assert predict(target, volume).mask.all()
+        with ThreadPoolExecutor(1) as pool, SegmentationClient(target, MODEL, timeout_s=5, proxy=True) as client:
+            prediction = pool.submit(client.predict, volume)
+            with proxy.accept()[0] as connection:
+                assert connection.recv(100).startswith(f"CONNECT {target} ".encode())
+            with pytest.raises(ServingError):
+                prediction.result()
 
 
 def test_the_client_does_not_import_tensorflow():

@@ -40,9 +40,33 @@ def test_a_series_gets_a_mask_a_segmentation_and_a_preview(server, series, tmp_p
     assert int(np.asarray(predicted.dataobj).sum()) == int(written.pixel_array.sum()) > 0
     # The block's center in millimeters of DICOM's axes, whose x and y are opposite to NIfTI's.
     center = nib.affines.apply_affine(predicted.affine, np.argwhere(np.asarray(predicted.dataobj)).mean(axis=0))
-    np.testing.assert_allclose(center * (-1, -1, 1), (-10 + 5.5 * 0.8, -20 + 4.5 * 0.5, 30 + 1.5 * 2.5), atol=0.4)
+    np.testing.assert_allclose(center * (-1, -1, 1), (-10 + 5.5 * 0.8, -20 + 4.5 * 0.75, 30 + 1.5 * 2.5), atol=0.4)
     assert png.read_bytes().startswith(b"\x89PNG")
     assert b"Meier" not in mask.read_bytes()
+
+
+def test_a_series_on_a_cd_gets_the_same_mask(server, series, tmp_path):
+    plain, nested = tmp_path / "plain.nii.gz", tmp_path / "nested.nii.gz"
+    assert predict(server, series, plain) is None
+    disc = tmp_path / "disc" / "DICOM" / "PA0" / "SE0"
+    shutil.copytree(series, disc)
+    (tmp_path / "disc" / "autorun.inf").write_bytes(b"MZ" * 100)
+    for path in disc.iterdir():
+        path.write_bytes(path.read_bytes()[132:])  # without preamble
+    assert predict(server, tmp_path / "disc", nested) is None
+    assert nested.read_bytes() == plain.read_bytes()
+    assert predict(server, tmp_path / "disc", tmp_path / "masks") is None
+    assert (tmp_path / "masks" / "DICOM_mask.nii.gz").read_bytes() == plain.read_bytes()
+    message = predict(server, next(disc.iterdir()), tmp_path / "slice.nii.gz")
+    assert "is a DICOM file: give the folder of its series" in message
+
+
+def test_a_series_in_hu_plus_1024_is_refused(server, tmp_path):
+    hu = np.full((SLICES, ROWS, COLUMNS), 24)
+    hu[:, 4:20, 4:16] = 1064
+    hu[:, :2] = -2000
+    message = predict(server, write_series(tmp_path / "s", hu), tmp_path / "mask.nii.gz")
+    assert message.startswith(f"error: {tmp_path / 's'}: 40 % of the voxels are above 500 HU")
 
 
 def test_a_folder_may_hold_series_and_nifti_files(server, series, scan, tmp_path):
@@ -53,11 +77,34 @@ def test_a_folder_may_hold_series_and_nifti_files(server, series, scan, tmp_path
     assert (rows["walk-in"]["slices_affected"], rows["walk-in"]["slices"]) == ("2", "5")
 
 
-def test_a_series_without_the_attributes_for_a_segmentation_leaves_no_output(server, tmp_path):
-    bare = write_series(tmp_path / "bare", np.zeros((SLICES, ROWS, COLUMNS)))
-    message = predict(server, bare, tmp_path / "mask.nii.gz", "--dicom-seg", tmp_path / "seg.dcm")
-    assert message.startswith(f"error: {bare}: a DICOM segmentation cannot refer to it")
-    assert [path.name for path in tmp_path.iterdir()] == ["bare"]
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("PatientID", None), ("PatientBirthDate", "geb. 1960"), ("ImageOrientationPatient", [1, 0, 0, 0, 0, -1])],
+)
+def test_what_a_segmentation_needs_is_checked_before_anything_is_sent(server, series, tmp_path, capfd, name, value):
+    for path in series.iterdir():
+        image = pydicom.dcmread(path)
+        with pydicom.config.disable_value_validation():
+            image[name].value = value
+            if value is None:
+                del image[name]
+            if name == "ImageOrientationPatient":  # coronal
+                x, y, z = image.ImagePositionPatient
+                image.ImagePositionPatient = [x, z * 0.8 / 2.5, y]  # slices as far apart as columns
+            image.save_as(path)
+    options = "--dicom-seg", tmp_path / "seg.dcm"
+    message = predict("127.0.0.1:1", series, tmp_path / "mask.nii.gz", *options)
+    assert message.startswith(f"error: {series}: a DICOM segmentation cannot refer to it")
+    assert name in message or "axial" in message
+    assert "1960" not in message + "".join(capfd.readouterr())
+    assert [path.name for path in tmp_path.iterdir()] == ["scans"]
+    # In a folder, the scan gets its mask, and the table has the reason.
+    message = predict(server, series.parent, tmp_path / "masks", "--dicom-seg")
+    assert message.startswith("error: 1 of 1 scans failed: walk-in")
+    assert {path.name for path in (tmp_path / "masks").iterdir()} == {"walk-in_mask.nii.gz", "summary.csv"}
+    row = read_summary(tmp_path / "masks")["walk-in"]
+    assert "cannot refer" in row["error"]
+    assert row["slices"]
 
 
 def test_an_eight_bit_scan_is_converted_to_hu_and_an_unknown_range_is_an_error(server, scan, tmp_path, capsys):

@@ -1,13 +1,18 @@
 """`lung-ct predict` on a folder: a damaged scan, the summary, the previews, and existing files."""
 
-import csv
+import os
 import shutil
+import subprocess
 
 import nibabel as nib
 import numpy as np
 import pytest
 
+from components.runtime.errors import InputError
 from pipelines.cli import main
+from serving.client import scans, summary
+from serving.client.segmentation import Prediction
+from tests.serving.conftest import COMMAND
 from tests.serving.toy import MODEL
 
 
@@ -36,8 +41,7 @@ def predict(server, source, output, *options):
 
 
 def read_summary(output):
-    with (output / "summary.csv").open(newline="") as file:
-        return {row["case"]: row for row in csv.DictReader(file)}
+    return {row["case"]: row for row in summary.read_summary(output / "summary.csv")}
 
 
 def test_a_damaged_scan_does_not_stop_the_others(server, folder, tmp_path, capsys):
@@ -58,6 +62,24 @@ def test_a_damaged_scan_does_not_stop_the_others(server, folder, tmp_path, capsy
         *("noise.png", "noise_mask.nii.gz", "noise_probability.nii.gz", "summary.csv"),
     ]
     assert (output / "block.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_doubts_about_the_geometry_are_in_the_summary_and_on_the_terminal(server, scan, tmp_path, capsys):
+    source = nib.load(scan)
+    (tmp_path / "scans").mkdir()
+    affine = np.diag([-0.8, 0.8, 12, 1])
+    nib.save(nib.Nifti1Image(np.asarray(source.dataobj)[..., None], affine), tmp_path / "scans" / "thick.nii.gz")
+    nib.save(nib.Nifti1Image(np.asarray(source.dataobj), np.diag([0.8, 1.6, 1, 1])), tmp_path / "scans" / "flat.nii.gz")
+    assert predict(server, tmp_path / "scans", tmp_path / "out").startswith("error: 1 of 2 scans failed: flat;")
+    rows = read_summary(tmp_path / "out")
+    assert rows["thick"]["notes"] == "slices are 12 mm apart; expected 0.2 to 10 mm; check the spacing"
+    assert "ratio of 2" in rows["flat"]["error"]
+    mask = nib.load(tmp_path / "out" / "thick_mask.nii.gz")
+    assert mask.shape == (*source.shape, 1)
+    voxel_ml = 0.8 * 0.8 * 12 / 1000
+    assert float(rows["thick"]["lesion_ml"]) == pytest.approx(np.asarray(mask.dataobj).sum() * voxel_ml, abs=1e-3)
+    assert predict(server, tmp_path / "scans" / "thick.nii.gz", tmp_path / "mask.nii.gz") is None
+    assert capsys.readouterr().out.count("note: slices are 12 mm apart") == 2
 
 
 def test_small_lesions_are_removed_from_mask_and_summary(server, folder, tmp_path):
@@ -99,3 +121,78 @@ def test_folders_without_scans_and_duplicate_cases_are_errors(server, folder, tm
 def test_a_segmentation_needs_a_dicom_series(server, scan, tmp_path):
     message = predict(server, scan, tmp_path / "mask.nii.gz", "--dicom-seg", tmp_path / "seg.dcm")
     assert "needs a DICOM series" in message
+
+
+LONG = {
+    "bytes": ("x" * 239, "x" * 248),  # 251 and 260 bytes with _mask.nii.gz; a file name has up to 255
+    "multi-byte": ("ü" * 119, "肺" * 82),
+}
+
+
+@pytest.mark.parametrize("kind", LONG)
+def test_a_name_that_is_too_long_fails_alone(server, folder, tmp_path, kind):
+    for name in LONG[kind]:
+        shutil.copyfile(folder / "noise.nii.gz", folder / f"{name}.nii.gz")
+    (folder / "broken.nii.gz").unlink()
+    message = predict(server, folder, tmp_path / "masks")
+    long, too_long = LONG[kind]
+    assert message.startswith(f"error: 1 of 4 scans failed: {too_long}; ")
+    rows = read_summary(tmp_path / "masks")
+    assert "File name too long" in rows[too_long]["error"]
+    assert nib.load(tmp_path / "masks" / f"{long}_mask.nii.gz").shape == (20, 24, 7)
+
+
+@pytest.mark.parametrize("output", ["/proc", "/proc/masks", "{}/file", "{}/file/masks", "{}/" + "m" * 256, "/dev/null"])
+def test_a_folder_that_cannot_be_written_is_one_line(folder, tmp_path, output):
+    (tmp_path / "file").touch()
+    output = output.format(tmp_path)
+    message = predict("127.0.0.1:1", folder, output)
+    assert message.startswith(f"error: {output}")
+    assert message.count("\n") == 0
+
+
+@pytest.mark.parametrize(
+    ("size", "error"),
+    [("20k", "1 of 2 scans failed: noise; "), ("4k", "{}/summary.csv: cannot be written (No space left on device)")],
+)
+def test_a_full_disk_fails_one_scan_after_the_other(server, folder, tmp_path, size, error):
+    """20 kB hold the masks, one of the probabilities, and the table twice; 4 kB hold one mask."""
+    output = tmp_path / "disk" / "masks"
+    output.parent.mkdir()
+    (folder / "broken.nii.gz").unlink()
+    run = f'mount -t tmpfs -o size={size} none {output.parent} && "$0" "$@"; x=$?; cat {output}/*.csv; exit $x'
+    command = ["unshare", "-rm", "sh", "-c", run, *COMMAND, "predict", folder, "-o", output, "--probability"]
+    command += ["--server", server, "--model", MODEL]
+    done = subprocess.run([*map(str, command)], capture_output=True, text=True, timeout=120)
+    if "unshare failed" in done.stderr:
+        pytest.skip("user namespaces are not available")
+    assert done.returncode == 1
+    assert f"error: {error.format(output)}" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "cannot be written (No space left on device)" in done.stdout.splitlines()[-1]  # of noise
+
+
+def test_the_mask_is_kept_where_another_output_fails(scan, tmp_path):
+    def predict_and_take_the_name(volume):
+        (tmp_path / "p.png").mkdir()
+        shape = volume.voxels.shape
+        return Prediction(np.ones(shape, np.float32), np.ones(shape, np.uint8), 0.5, 1)
+
+    outputs = scans.OutputFiles(tmp_path / "mask.nii.gz", preview=tmp_path / "p.png")
+    with pytest.raises(InputError, match=r"p\.png: cannot be written"):
+        scans.segment_scan(predict_and_take_the_name, scans.ScanTask("scan", scan, outputs))
+    assert np.asarray(nib.load(outputs.mask).dataobj).all()
+
+
+def test_no_cell_of_the_summary_is_executed_by_a_spreadsheet(server, folder, tmp_path):
+    cases = ["=cmd|' |calc'!A0", "+1+1", "-2", "@SUM(1)", "\t=1", "a;=1+1", "'=1", "a=b-c@d", "＝1+1", "'", "ä b"]
+    for case in cases:
+        shutil.copyfile(folder / "noise.nii.gz", folder / f"{case}.nii.gz")
+    os.rename(folder / "noise.nii.gz", os.fsencode(folder) + b"/\xff.nii.gz")
+    predict(server, folder, tmp_path / "masks")
+    text = (tmp_path / "masks" / "summary.csv").read_text()
+    cells = [cell.strip('"') for line in text.splitlines() for part in line.split(",") for cell in part.split(";")]
+    assert not [cell for cell in cells if cell.startswith(("=", "+", "-", "@", "\t", "＝"))]
+    rows = read_summary(tmp_path / "masks")
+    assert rows.keys() == {*cases, "block", "broken", r"\udcff"}
+    assert rows["a=b-c@d"]["slices"] == "7"
