@@ -132,6 +132,7 @@ def dirty(tmp_path_factory):
     masks[4] = mask_of()  # row 25
     scans[5] = np.random.default_rng(9).integers(0, 256, SHAPE).astype(np.uint8)  # row 23, as published
     scans[6] = np.random.default_rng(9).integers(0, 100, SHAPE).astype(np.uint8)  # row 23, another range
+    masks[7] = masks[7] * np.float32(0.9999999)  # accepted: the rounding of a scaling
     scans[8] = scans[7]  # row 24
     for index, (scan, mask) in enumerate(zip(scans, masks, strict=True)):
         for kind, voxels, affine in (("scans", scan, AFFINE), ("infection_masks", mask, affines[index])):

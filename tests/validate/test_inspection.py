@@ -1,9 +1,10 @@
 """The inspection of a case: facts, resize audit and picture."""
 
 import io
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -13,6 +14,7 @@ from components.validate.anatomy import Anatomy
 from components.validate.facts import CaseFacts, fact_table
 from components.validate.inspection import inspect_case
 from components.validate.resize_audit import audit_resize
+from components.validate.suite import check_facts
 
 SHAPE = (100, 80, 60)  # of 3 mm voxels: 300 mm wide, 240 mm deep, 180 mm high
 AFFINE = np.diag([-3.0, 3, 3, 1])
@@ -118,6 +120,37 @@ def test_the_picture_outlines_the_mask_at_its_place(tmp_path, write_case):
     assert rows.max() < height * 0.6
     np.testing.assert_array_equal(outline(wrong)[:, ::-1].sum(), outline(right).sum())
     assert not (outline(wrong) & outline(right)).any()
+
+
+def test_a_finding_shows_how_its_value_differs_from_the_limits():
+    expected = {
+        ("lesion_outside_share", 1.0): "100 % of the lesion is outside the body; expected at most 5 %",
+        ("lesion_outside_share", 0.05001): "5.001 % of the lesion is outside the body; expected at most 5 %",
+        ("air_share", 0.9 + 1e-9): "90.0000001 % of all voxels are air; expected at most 90 %",
+        ("width_mm", 99.99999): "the scan is 99.99999 mm wide; expected 100 to 700",
+        ("lesion_count", 501.0): "the mask has 501 separate lesions; expected at most 500",
+        ("lesion_voxels", 0.0): "the mask is empty",
+        ("geometry_notes", "tilted"): "tilted",
+    }
+    cases = {f"case_{index}": dict([fact]) for index, fact in enumerate(expected)}
+    facts = pd.DataFrame(
+        [
+            asdict(CaseFacts(**{"case_id": case, "patient_id": case, "site": "x", "lesion_voxels": 1} | fact))
+            for case, fact in cases.items()
+        ]
+    )
+    findings = {finding.case_id: finding.message for finding in check_facts(facts).findings}
+    assert findings == dict(zip(cases, expected.values(), strict=True))
+
+
+def test_a_wrong_scale_and_a_doubtful_grid_are_facts(tmp_path, write_case):
+    mask = lesion(slice(22, 26), slice(22, 26), slice(20, 22))
+    scan = np.where(chest() == -1000, -2000, chest() + 1024)
+    facts = inspect_case(tmp_path, write_case(tmp_path, "a", scan, mask, affine=np.diag([-3, 3, 11, 1])), 32).facts
+    assert facts.intensity == "hu"
+    assert facts.scale_problem is not None
+    assert "above 500 HU" in facts.scale_problem
+    assert facts.geometry_notes == "slices are 11 mm apart; expected 0.2 to 10 mm; check the spacing"
 
 
 def test_the_fact_table_compares_cases(tmp_path, write_case):

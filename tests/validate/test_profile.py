@@ -1,5 +1,7 @@
 """Cohort profiles and drift."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,6 +9,7 @@ import pytest
 from components.runtime.errors import InputError
 from components.validate.facts import COLUMNS
 from components.validate.histogram import HuHistogram
+from components.validate.outcome import Outcome
 from components.validate.profile import COMPARED_FACTS, HU_EDGES, Profile, compare_profiles, stability_index
 
 
@@ -25,6 +28,15 @@ def test_a_similar_cohort_has_no_drift():
     assert [drift.fact for drift in drifts if drift.exceeds_limit] == []
     assert drifts[0].value < 0.01
     assert "lung_ml" not in [drift.fact for drift in drifts]  # neither cohort has it
+
+
+def test_a_cohort_without_known_intensities_has_no_drift_of_hu():
+    reference = make_profile(0)
+    unknown = replace(make_profile(1), hu_shares=[0.0] * (len(HU_EDGES) + 1))
+    drifts = compare_profiles(reference=reference, observed=unknown)
+    assert drifts
+    assert "hu_distribution" not in {drift.fact for drift in drifts}
+    assert "hu_stability_index" not in Outcome([], [], [], None, drifts, []).summary()
 
 
 @pytest.mark.parametrize(
