@@ -2,12 +2,14 @@
 
 import re
 import struct
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterable, Iterator
+from pathlib import Path, PurePath
 
 from components.runtime.errors import CohortError
 
 NIFTI_SUFFIXES = (".nii.gz", ".nii")
+# COVID-19-CT-Seg_20cases: name of the Zenodo archive; ct_scans: its folder in the Kaggle mirror.
+SCAN_FOLDERS = ("scans", "ct_scans", "COVID-19-CT-Seg_20cases")
 _PREAMBLE_BYTES, _MAGIC = 128, b"DICM"  # DICOM PS3.10, 7.1
 _MAX_LENGTH = 256  # of the first element of a file without preamble
 
@@ -23,7 +25,7 @@ def find_scans(folder: Path, *, recursive: bool = False) -> list[Path]:
         CohortError: the folder holds no scans.
     """
     nifti_files = list(_nifti_files(folder, recursive))
-    subfolders = (path for path in folder.iterdir() if path.is_dir() and not _is_hidden(path, folder))
+    subfolders = (path for path in folder.iterdir() if path.is_dir() and not is_hidden(path.relative_to(folder)))
     series = [path for path in subfolders if series_files(path)]
     if not (nifti_files or series):
         raise CohortError(
@@ -38,6 +40,30 @@ def find_nifti_files(folder: Path, *, recursive: bool = False) -> list[Path]:
     if not files:
         raise CohortError(f"{folder}: no volumes here ({_describe(folder)}); expected .nii or .nii.gz files")
     return files
+
+
+def choose_scan_folder(source: str, files: Iterable[str], folders: Iterable[str]) -> str:
+    """Choose the folder of a cohort's scans by its name; "" if there is none, or the source itself holds NIfTI files.
+
+    Raises:
+        CohortError: several folders match.
+    """
+    is_scan_folder = any("/" not in name and is_nifti_name(name) for name in files)
+    matches = [] if is_scan_folder else sorted(match_names(folders, *SCAN_FOLDERS))
+    if len(matches) > 1:
+        raise CohortError(f"{source}: {' and '.join(matches)} both match; keep one")
+    return matches[0] if matches else ""
+
+
+def match_names(folders: Iterable[str], *names: str) -> list[str]:
+    """Select the folders with one of the names, see `normalize_folder_name`."""
+    normalized_names = {normalize_folder_name(name) for name in names}
+    return [folder for folder in folders if normalize_folder_name(folder) in normalized_names]
+
+
+def normalize_folder_name(name: str) -> str:
+    """Reduce a folder's name to what is compared: without case, a plural `s`, spaces and dashes."""
+    return name.casefold().replace("-", "_").replace(" ", "_").removesuffix("s")
 
 
 def is_nifti_name(name: str) -> bool:
@@ -61,7 +87,7 @@ def series_files(folder: Path) -> list[Path]:
     They are all files of the folder and of its subfolders that hold a DICOM file, without hidden files and the DICOMDIR
     index. Other subfolders, such as the viewer of a CD, are ignored.
     """
-    subfolders = (path for path in folder.rglob("*") if path.is_dir() and not _is_hidden(path, folder))
+    subfolders = (path for path in folder.rglob("*") if path.is_dir() and not is_hidden(path.relative_to(folder)))
     return sorted(file for path in (folder, *subfolders) if is_dicom_series(path) for file in _slice_candidates(path))
 
 
@@ -88,24 +114,29 @@ def _slice_candidates(folder: Path) -> list[Path]:
 
 
 def _nifti_files(folder: Path, recursive: bool) -> Iterator[Path]:
-    return (path for path in _files(folder, recursive) if is_nifti_name(path.name))
+    return (path for path in visible_files(folder, recursive=recursive) if is_nifti_name(path.name))
 
 
-def _files(folder: Path, recursive: bool) -> Iterator[Path]:
+def visible_files(folder: Path, *, recursive: bool = False) -> Iterator[Path]:
+    """Find the files of a folder, without hidden ones and `__MACOSX`."""
     paths = folder.rglob("*") if recursive else folder.iterdir()
-    return (path for path in paths if path.is_file() and not _is_hidden(path, folder))
+    return (path for path in paths if path.is_file() and not is_hidden(path.relative_to(folder)))
 
 
-def _is_hidden(path: Path, folder: Path) -> bool:
-    return any(part.startswith(".") or part == "__MACOSX" for part in path.relative_to(folder).parts)
+def is_hidden(path: PurePath) -> bool:
+    """Whether a part of a relative path starts with a dot or is `__MACOSX`."""
+    return any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
 
 
 def _describe(folder: Path) -> str:
     """Count a folder's other files by suffix, because file names may identify patients."""
-    files = list(_files(folder, recursive=True))
-    suffixes = ", ".join(sorted({path.suffix or "none" for path in files}))
+    files = list(visible_files(folder, recursive=True))
+    suffixes = ", ".join(
+        sorted({"".join(re.findall(r"(?:\.\w+)?(?:\.gz)?$", path.name)) or "no suffix" for path in files})
+    )
+    count = "one other file" if len(files) == 1 else f"{len(files)} other files"
     if any(is_dicom_file(path) for path in files):
         return f"its {len(files)} files include loose DICOM files: move each series into a folder of its own"
     if any(path.suffix.lower() == ".zip" for path in files):
-        return f"it holds {len(files)} other files: {suffixes}; unpack archives"
-    return f"it holds {len(files)} other files: {suffixes}" if files else "it is empty"
+        return f"it holds {count}: {suffixes}; unpack archives"
+    return f"it holds {count}: {suffixes}" if files else "it is empty"

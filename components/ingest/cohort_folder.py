@@ -4,11 +4,8 @@ from collections import Counter
 from collections.abc import Collection, Iterable
 from pathlib import Path, PurePosixPath
 
-from components.ct.scan_folder import is_nifti_name
+from components.ct.scan_folder import SCAN_FOLDERS, match_names, visible_files
 from components.runtime.errors import CohortError
-
-# COVID-19-CT-Seg_20cases: name of the Zenodo archive; ct_scans: its folder in the Kaggle mirror.
-SCAN_FOLDERS = ("scans", "ct_scans", "COVID-19-CT-Seg_20cases")
 
 
 def find_folders(source: Path, masks: str) -> tuple[Path, Path]:
@@ -37,8 +34,8 @@ def match_folders(source: str, folders: Iterable[str], masks: str) -> tuple[str,
     """
     folders = sorted(name for name in folders if not name.startswith("."))
     names = ", ".join(folders) or "no folders"
-    scan_folders = _match(folders, *SCAN_FOLDERS)
-    mask_folders = [name for name in folders if name == masks] or _match(folders, masks)
+    scan_folders = match_names(folders, *SCAN_FOLDERS)
+    mask_folders = [name for name in folders if name == masks] or match_names(folders, masks)
     if not scan_folders:
         raise CohortError(f"{source}: no folder of scans (found {names}); name it {' or '.join(SCAN_FOLDERS[:2])}")
     if not mask_folders:
@@ -51,32 +48,9 @@ def match_folders(source: str, folders: Iterable[str], masks: str) -> tuple[str,
     return scan_folders[0], mask_folders[0]
 
 
-def choose_scan_folder(source: str, files: Iterable[str], folders: Iterable[str]) -> str:
-    """Choose the folder of a cohort's scans by its name; "" if there is none, or the source itself holds NIfTI files.
-
-    Raises:
-        CohortError: several folders match.
-    """
-    matches = [] if any("/" not in name and is_nifti_name(name) for name in files) else _match(folders, *SCAN_FOLDERS)
-    if len(matches) > 1:
-        raise CohortError(f"{source}: {' and '.join(sorted(matches))} both match; keep one")
-    return matches[0] if matches else ""
-
-
-def normalize_folder_name(name: str) -> str:
-    """Reduce a folder's name to the part that `match_folders` compares."""
-    return name.casefold().replace("-", "_").replace(" ", "_").removesuffix("s")
-
-
 def list_files(folder: Path) -> list[str]:
     """List the files below a folder, relative to it and sorted, without hidden ones."""
-    names = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
-    return sorted(name.as_posix() for name in names if not is_hidden(name.as_posix()))
-
-
-def is_hidden(name: str) -> bool:
-    """Whether a relative file name, or a folder in it, starts with a dot or is `__MACOSX`."""
-    return any(part.startswith(".") or part == "__MACOSX" for part in PurePosixPath(name).parts)
+    return sorted(path.relative_to(folder).as_posix() for path in visible_files(folder, recursive=True))
 
 
 def find_unused(names: Iterable[str], used: Collection[str]) -> list[str]:
@@ -93,8 +67,3 @@ def find_unused(names: Iterable[str], used: Collection[str]) -> list[str]:
             unused_folders = [parent for parent in PurePosixPath(name).parents if parent not in used_folders]
             counts[f"{unused_folders[-1]}/" if unused_folders else name] += 1
     return [f"{name} ({count} files)" if count > 1 else name for name, count in sorted(counts.items())]
-
-
-def _match(folders: Iterable[str], *names: str) -> list[str]:
-    normalized_names = {normalize_folder_name(name) for name in names}
-    return [name for name in folders if normalize_folder_name(name) in normalized_names]

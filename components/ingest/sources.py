@@ -3,11 +3,11 @@
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from components.ct.scan_folder import find_nifti_files, find_scans, series_files
-from components.ingest.cohort_folder import find_folders, is_hidden, list_files, match_folders
+from components.ct.scan_folder import find_nifti_files, find_scans, is_hidden, series_files
+from components.ingest.cohort_folder import find_folders, list_files, match_folders
 from components.ingest.patients import find_patient_table
 from components.ingest.zenodo import COVID_CT_SEG, Record, fetch_record
 from components.runtime.errors import InputError
@@ -142,12 +142,12 @@ def _fetch_bucket(uri: str, scratch: Path, masks: str, options: FetchOptions) ->
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).symlink_to((cache / name).absolute())
     name = _safe_name(location.prefix.rpartition("/")[2] or location.bucket)
-    return Cohort(folder, name, [name for name in files if not is_hidden(name)], location.join())
+    return Cohort(folder, name, [name for name in files if not is_hidden(PurePosixPath(name))], location.join())
 
 
 def _select_names(uri: str, names: Iterable[str], masks: str) -> list[str]:
     """Select the objects to fetch: scans, masks and the table of patients; `CohortError` if a folder is missing."""
-    names = [name for name in names if not is_hidden(name)]
+    names = [name for name in names if not is_hidden(PurePosixPath(name))]
     folders = match_folders(uri, {name.partition("/")[0] for name in names if "/" in name}, masks)
     table = find_patient_table(uri, names)
     return [name for name in names if name == table or name.partition("/")[0] in folders]

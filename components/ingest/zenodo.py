@@ -8,8 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
-from components.ct.scan_folder import NIFTI_SUFFIXES
-from components.ingest.cohort_folder import normalize_folder_name
+from components.ct.scan_folder import NIFTI_SUFFIXES, normalize_folder_name
 from components.runtime.errors import InputError
 from components.storage.archive import extract_zip
 from components.storage.http import RetryPolicy, download

@@ -4,8 +4,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from components.ct.scan_folder import find_scans, is_nifti_name, scan_name
-from components.ingest.cohort_folder import choose_scan_folder
+from components.ct.scan_folder import choose_scan_folder, find_scans, is_nifti_name, scan_name
 from components.runtime.errors import InputError
 from components.runtime.files import atomic_folder
 from components.storage.gcs import list_names

@@ -38,9 +38,12 @@ def test_the_error_of_a_folder_without_scans_contains_suffixes_but_no_file_names
     with pytest.raises(CohortError, match=rf"{tmp_path}.*empty"):
         find(tmp_path)
     (tmp_path / "Meier.png").touch()
-    with pytest.raises(CohortError, match=r"1 other files: \.png") as error:
+    with pytest.raises(CohortError, match=r"one other file: \.png\)") as error:
         find(tmp_path)
     assert "Meier" not in str(error.value)
+    (tmp_path / "Meier.tar.gz").touch()
+    with pytest.raises(CohortError, match=r"2 other files: \.png, \.tar\.gz\)"):
+        find(tmp_path)
     (tmp_path / "Meier.zip").touch()
     with pytest.raises(CohortError, match="unpack archives"):
         find(tmp_path)

@@ -5,7 +5,7 @@ import unicodedata
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components.ct.cases import Case, read_cases, write_cases
@@ -53,6 +53,7 @@ def patients(folder, text, cases=("a", "b", "c"), encoding="utf-8", name="patien
     return assign_patients(cases, folder / find_patient_table("source", list_files(folder)))
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(NAMES, st.sampled_from(sorted(SPELLINGS))), min_size=6, max_size=14), ENCODINGS, HEADERS)
 def test_scans_of_one_patient_never_part_however_the_patient_is_spelled(rows, encoding, header):
     encoding, separator = encoding
