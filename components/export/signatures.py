@@ -152,8 +152,8 @@ def _shape_checks(shape: tf.Tensor, size: int) -> list[tf.Operation]:
             ),
             (
                 pixels <= MAX_PIXELS,
-                f"{INPUT} has shape {{}}; expected at most {MAX_PIXELS} pixels, with at least {size}x{size} counted for "
-                "each slice; send fewer slices in a request",
+                f"{INPUT} has shape {{}}; expected at most {MAX_PIXELS} pixels, where a slice counts at least "
+                f"{size}x{size}; send fewer slices in a request",
             ),
         )
     ]

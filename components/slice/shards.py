@@ -34,7 +34,9 @@ def write_shard(
                 "case_id": _bytes_feature(case_id.encode()),
                 "slice_index": tf.train.Feature(int64_list=tf.train.Int64List(value=[int(index)])),
             }
-            writer.write(tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString())
+            example = tf.train.Example(features=tf.train.Features(feature=feature))
+            # By default, each process writes the entries of a map in an order of its own.
+            writer.write(example.SerializeToString(deterministic=True))
 
 
 def shard_paths(shards: Path, split: str) -> list[Path]:

@@ -1,5 +1,7 @@
 """The 2-D U-Net, from slices in Hounsfield units to lesion probabilities, for every Keras backend."""
 
+import json
+import tempfile
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -8,6 +10,7 @@ import keras
 from keras import layers
 
 from components.runtime.errors import InputError
+from components.runtime.files import atomic_write
 from components.train.recipe import Recipe
 
 _PACKAGE = "lung_ct"
@@ -104,6 +107,22 @@ def average_flips(network: keras.Model) -> keras.Model:
     slices_hu = keras.Input(network.input_shape[1:], name="slices_hu", dtype="float32")
     mirror = keras.ops.flip(network(keras.ops.flip(slices_hu, axis=2)), axis=2)
     return keras.Model(slices_hu, layers.Average(dtype="float32")([network(slices_hu), mirror]), name="flip_averaged")
+
+
+def save_model(network: keras.Model, path: Path) -> None:
+    """Write a network atomically as a `.keras` file, without the times at which Keras and zip date it.
+
+    Equal networks give equal bytes in processes that build them by the same calls, see `keras.utils.clear_session`.
+    """
+    with atomic_write(path) as temporary, tempfile.TemporaryDirectory(prefix=".", dir=path.parent) as folder:
+        dated = Path(folder) / "dated.keras"  # Keras requires the suffix
+        network.save(dated)
+        with zipfile.ZipFile(dated) as source, zipfile.ZipFile(temporary, "w") as target:
+            for name in source.namelist():
+                content = source.read(name)
+                if name == "metadata.json":
+                    content = json.dumps(json.loads(content) | {"date_saved": "1980-01-01@00:00:00"}).encode()
+                target.writestr(zipfile.ZipInfo(name), content)  # dated 1980, the first year of zip
 
 
 def load_model(path: Path) -> keras.Model:

@@ -13,7 +13,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from components.runtime.errors import InputError
-from components.runtime.files import atomic_write, sha256_of
+from components.runtime.files import sha256_of
 from components.slice.shards import shard_paths
 from components.slice.split import Split
 from components.train import MODEL_FILE
@@ -22,7 +22,7 @@ from components.train.checkpoint import CheckpointFolder
 from components.train.devices import fit, is_chief, mixed_precision_policy, select_strategy
 from components.train.epochs import EpochEnd
 from components.train.losses import FocalDiceLoss, PooledDice
-from components.train.network import average_flips, build_network
+from components.train.network import average_flips, build_network, save_model
 from components.train.recipe import Recipe
 from components.train.record import Training
 from components.train.validation import read_validation_slices
@@ -152,11 +152,9 @@ def _save_best(run: Training, best: list[NDArray], folder: CheckpointFolder) -> 
 
 def _save_network(path: Path, run: Training, weights: list[NDArray]) -> None:
     """Save the network in float32, independent of the training's precision."""
+    keras.utils.clear_session(free_memory=False)  # restarts the numbers in layer names, which are in the file
     network = build_network(run.image_size, run.recipe)
     network.set_weights(weights)
     if run.recipe.flip_averaging:
         network = average_flips(network)
-    with atomic_write(path) as temporary:
-        whole = temporary.with_suffix(".keras")  # Keras requires the suffix
-        network.save(whole)
-        whole.replace(temporary)
+    save_model(network, path)

@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -17,6 +19,17 @@ from components.train.training import train
 from components.train.validation import mean_case_dice, predict_on_grid, read_validation_slices
 from tests.train.conftest import SIZE
 
+# Slices a cohort and trains on it, under another hash seed in each process.
+SLICE_AND_TRAIN = """
+import sys
+from pathlib import Path
+from components.slice.slicing import slice_cohort
+from components.train.training import train
+from tests.train.test_training import TINY
+cohort, output = map(Path, sys.argv[1:])
+slice_cohort(cohort, cohort, output / "shards", image_size=32, seed=1)
+train(output / "shards", output / "model", recipe=TINY, seed=1)
+"""
 TINY = Recipe(filters=(4, 8), epochs=4, slices_per_epoch=32, learning_rate=2e-2)
 
 
@@ -77,6 +90,18 @@ def test_the_report_is_one_page_with_curves(finished, tmp_path):
 def test_equal_seeds_train_equal_networks(finished, shards, tmp_path):
     again = train(shards, tmp_path, recipe=TINY, seed=1)
     np.testing.assert_allclose(again.history["loss"], finished[0].history["loss"], rtol=2e-2)
+
+
+def test_two_processes_with_one_seed_write_the_same_shards_and_model(small_cohort, tmp_path):
+    for run in ("one", "two"):
+        subprocess.run([sys.executable, "-c", SLICE_AND_TRAIN, str(small_cohort), str(tmp_path / run)], check=True)
+    files = [path.relative_to(tmp_path / "one") for path in (tmp_path / "one").rglob("*") if path.is_file()]
+    files = [file for file in files if file.name != TRAINING_FILE and "tensorboard" not in file.parts]  # hold times
+    assert len(files) == 8  # six shards, split.json and the model
+    different = [
+        str(file) for file in files if sha256_of(tmp_path / "one" / file) != sha256_of(tmp_path / "two" / file)
+    ]
+    assert different == []
 
 
 def test_each_epoch_logs_one_line(shards, tmp_path, caplog):
