@@ -13,17 +13,17 @@ def check_parameters(
     model_name: Optional[str] = None,  # noqa: UP045
     source: Optional[str] = None,  # noqa: UP045
     masks: Optional[str] = None,  # noqa: UP045
-    label: Optional[int] = None,  # noqa: UP045
+    label: int = 0,
     on_invalid: Optional[str] = None,  # noqa: UP045
     pseudonym_key_file: Optional[str] = None,  # noqa: UP045
     cache: Optional[str] = None,  # noqa: UP045
     push_to: Optional[str] = None,  # noqa: UP045
     reference_profile: Optional[str] = None,  # noqa: UP045
-    image_size: Optional[int] = None,  # noqa: UP045
-    min_lesion_pixels: Optional[int] = None,  # noqa: UP045
+    image_size: int = 128,
+    min_lesion_pixels: int = 0,
     preset: Optional[str] = None,  # noqa: UP045
-    epochs: Optional[int] = None,  # noqa: UP045
-    batch_size: Optional[int] = None,  # noqa: UP045
+    epochs: int = 0,
+    batch_size: int = 0,
     changes: Optional[dict] = None,  # noqa: UP045
     require_gpu: Optional[bool] = None,  # noqa: UP045
     checkpoint_dir: Optional[str] = None,  # noqa: UP045
@@ -38,18 +38,19 @@ def check_parameters(
     view_3d: Optional[bool] = None,  # noqa: UP045
     signing_key_file: Optional[str] = None,  # noqa: UP045
     model_registry: Optional[str] = None,  # noqa: UP045
-    seed: Optional[int] = None,  # noqa: UP045
-    folds: Optional[int] = None,  # noqa: UP045
+    seed: int = 0,
+    folds: int = 5,
     folds_file: Optional[str] = None,  # noqa: UP045
     server: Optional[str] = None,  # noqa: UP045
     model: Optional[str] = None,  # noqa: UP045
     version_label: Optional[str] = None,  # noqa: UP045
-    parts: Optional[int] = None,  # noqa: UP045
+    parts: int = 4,
     min_lesion_ml: Optional[float] = None,  # noqa: UP045
 ) -> None:
     """Check all parameters of a pipeline, and that the run can read and write what they name.
 
-    Every finding is a line of the log. An input that is not given is not a parameter of the pipeline, and not checked.
+    Every finding is a line of the log. An input that is not given is not a parameter of the pipeline: None is not
+    checked, and whole numbers have valid defaults, because kfp 2.17.0's local runner fails at None for one.
     On a cluster, `compile` sets TRAIN_GPUS, the number of GPUs that the train step requests.
 
     Args:
