@@ -66,6 +66,7 @@ def fetch_cohort(source: str, scratch: Path, *, masks: str, seed: int, options: 
     if kind == GCS:
         return _fetch_bucket(source, scratch, masks, options)
     folder = Path(source).expanduser()
+    find_folders(folder, masks)  # before listing what may be a whole disk
     return Cohort(folder, _safe_name(folder.resolve().name), list_files(folder), str(folder))
 
 
