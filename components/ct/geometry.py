@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from components.ct.grid import MAX_EDGE
-from components.runtime.errors import VolumeError
+from components.runtime.errors import VolumeError, format_beside
 
 MAX_SHEAR_DEGREES = 0.5  # less is rounding: over 300 mm it shifts the last slice by 2.6 mm
 # The network sees pixels, not millimeters, and is trained with pixels that are square up to a stretch of 1.1
@@ -48,16 +48,16 @@ def check_affine(affine: NDArray[np.float64]) -> Iterator[Finding]:
     shear_degrees = float(np.degrees(np.arcsin(min(1.0, cosines))))
     if shear_degrees > MAX_SHEAR_DEGREES:
         yield Finding(
-            f"the grid is sheared by {shear_degrees:.1f} degrees (gantry tilt); expected axes at right angles; "
-            "resample it to a box at the scanner or workstation"
+            f"the grid is sheared by {shear_degrees:.2f} degrees (gantry tilt); expected axes at right angles, within "
+            f"{MAX_SHEAR_DEGREES:g}; resample it to a box at the scanner or workstation"
         )
         return
     axes = nib.io_orientation(affine)[:, 0]
     column_mm, row_mm, slice_mm = edges_mm[np.argsort(axes)]
-    ratio = max(column_mm, row_mm) / min(column_mm, row_mm)
+    ratio = round(max(column_mm, row_mm) / min(column_mm, row_mm), 4)
     if ratio > MAX_PIXEL_RATIO:
         yield Finding(
-            f"the pixels of axial slices have {column_mm:.4g}×{row_mm:.4g} mm, a ratio of {ratio:.3g}; expected square "
+            f"the pixels of axial slices have {column_mm:.4g}×{row_mm:.4g} mm, a ratio of {ratio:.5g}; expected square "
             f"pixels, up to {MAX_PIXEL_RATIO:g}, because the network sees pixels, not mm; resample it"
         )
     for name, edge_mm, high_mm in (("columns", column_mm, 5), ("rows", row_mm, 5), ("slices", slice_mm, 10)):
@@ -66,7 +66,8 @@ def check_affine(affine: NDArray[np.float64]) -> Iterator[Finding]:
             yield Finding(text, is_refusal=False)
     tilt_degrees = float(np.degrees(nib.affines.obliquity(affine).max()))
     if tilt_degrees > _MAX_TILT_DEGREES:
-        text = f"slices are tilted by {tilt_degrees:.3g} degrees; expected axial slices, up to {_MAX_TILT_DEGREES}"
+        tilt = format_beside(tilt_degrees, _MAX_TILT_DEGREES)
+        text = f"slices are tilted by {tilt} degrees; expected axial slices, up to {_MAX_TILT_DEGREES} degrees"
         yield Finding(text, is_refusal=False)
 
 
@@ -85,6 +86,11 @@ def check_header(header: nib.Nifti1Header) -> Iterator[Finding]:
         yield Finding(f"lengths are in {unit} (xyzt_units); expected millimeters; rewrite the header")
     else:
         yield from _check_transforms(header, spacing_mm)
+
+
+def is_oriented(header: nib.Nifti1Header) -> bool:
+    """Whether a header states its orientation; otherwise readers differ in what they assume."""
+    return bool(header["sform_code"] > 0 or header["qform_code"] > 0)
 
 
 def grid_distance_mm(shape: tuple[int, ...], first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
@@ -107,7 +113,7 @@ def _check_transforms(header: nib.Nifti1Header, spacing_mm: NDArray[np.float64])
     edges_mm = nib.affines.voxel_sizes(affine)
     has_sform, has_qform = header["sform_code"] > 0, header["qform_code"] > 0
     qform = _affine_or_none(header.get_qform) if has_sform and has_qform else None
-    if not has_sform and not has_qform:
+    if not is_oriented(header):
         text = f"the header has no orientation (qform_code = sform_code = 0); read as {orientation}"
         yield Finding(text, is_refusal=False)
     elif not np.allclose(edges_mm, spacing_mm, rtol=_EDGE_TOLERANCE):

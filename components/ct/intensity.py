@@ -22,7 +22,7 @@ _CEILING_HU = 32767
 _MAX_BRIGHT_SHARE, _BRIGHT_HU = 0.1, 500  # bone (5 %; 24 % with HU + 1024 or the opposite sign)
 _MAX_PADDING_SHARE, _PADDING_HU = 0.01, 3100  # above 12 bits: metal (0 %; padding outside a circle is 21 %)
 _MAX_DARK_SHARE, _DARK_HU = 0.3, -1100  # below air, resampled padding (22 %; 39 % with HU - 1024)
-_MIN_BONE_HU = 90  # 99th percentile of an 8-bit scan (114 HU; 74 HU if inverted)
+_MIN_BONE_HU = 110  # 99.5th percentile of an 8-bit scan (144 HU; 79 HU if inverted)
 _SAMPLE = (128, 128, 96)  # largest subsampled shape
 
 
@@ -75,11 +75,11 @@ def find_scale_problem(voxels: NDArray, intensity: Intensity) -> str | None:
     sample = voxels[tuple(slice(None, None, step) for step in steps)]
     if intensity is Intensity.HU:
         return _find_hu_problem(sample)
-    # Outside the inscribed circle may be padding.
-    x, y = np.meshgrid(*(np.linspace(-1, 1, n) for n in sample.shape[:2]), indexing="ij")
-    bone_hu = float(np.percentile(to_hu(sample[x**2 + y**2 <= 1], intensity), 99))
+    # Outside a circular field of view may be padding.
+    x, y = np.meshgrid(*((2 * np.arange(n) + 1) / n - 1 for n in sample.shape[:2]), indexing="ij")
+    bone_hu = float(np.percentile(to_hu(sample[x**2 + y**2 <= 0.9], intensity), 99.5))
     if bone_hu < _MIN_BONE_HU:
-        return f"99 % of the voxels are below {bone_hu:.0f} HU: no bone, inverted?; expected air darker than bone"
+        return f"99.5 % of the voxels are below {bone_hu:.0f} HU: no bone, inverted?; expected air darker than bone"
     return None
 
 

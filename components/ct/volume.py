@@ -8,7 +8,7 @@ import numpy as np
 from isal import igzip
 from numpy.typing import NDArray
 
-from components.ct.geometry import is_same_grid
+from components.ct.geometry import is_oriented, is_same_grid
 from components.ct.nifti import read_nifti
 from components.runtime.files import atomic_write
 
@@ -21,6 +21,7 @@ class FileGrid:
 
     shape: tuple[int, ...]  # in file order; a NIfTI file may have further axes of length 1
     affine: NDArray[np.float64]  # (4, 4), to mm
+    is_oriented: bool = True  # False if the orientation of `affine` is assumed; results do not state it, either
 
     @property
     def orientation(self) -> str:
@@ -53,7 +54,7 @@ def read_volume(path: Path) -> Volume:
         VolumeError: the file is missing, damaged, not a scalar 3-D NIfTI, or its header is invalid.
     """
     stored = read_nifti(path)
-    file_grid = FileGrid(stored.shape, stored.header.get_best_affine())
+    file_grid = FileGrid(stored.shape, stored.header.get_best_affine(), is_oriented(stored.header))
     return to_ras(stored.scaled_voxels(), file_grid, stored.voxels.dtype, stored.notes)
 
 
@@ -89,6 +90,9 @@ def write_on_file_grid(path: Path, voxels: NDArray, file_grid: FileGrid) -> None
     image.set_qform(file_grid.affine, code=1)
     if not is_same_grid(file_grid.shape, file_grid.affine, image.get_qform()):
         image.set_qform(None, code=0)  # a quaternion has no shear
+    if not file_grid.is_oriented:
+        image.set_sform(None, code=0)
+        image.set_qform(None, code=0)
     content = image.to_bytes()
     if path.name.endswith(".gz"):
         content = igzip.compress(content, compresslevel=1, mtime=0)  # without a time stamp: reproducible bytes

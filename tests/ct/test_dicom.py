@@ -136,7 +136,7 @@ def shear(k, item):
     [
         (drop_slices, r"2 slices .*missing.* slice 3.*7\.50 mm.*2\.50 mm"),
         (shift_a_slice, r"1\.70 to 3\.30 mm.* slice 4"),
-        (shear, r"11\.3 degrees \(gantry tilt\)"),
+        (shear, r"11\.31 degrees \(gantry tilt\)"),
         (lambda k, item: setattr(item, "PixelSpacing", [0.5, 0.8]), r"0\.8×0\.5 mm, a ratio of 1\.6"),
         (lambda k, item: setattr(item, "GantryDetectorTilt", 12), "gantry tilt of 12 degrees"),
         (lambda k, item: setattr(item, "SeriesInstanceUID", f"1.2.{k % 2}"), "2 series"),

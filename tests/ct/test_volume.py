@@ -93,8 +93,8 @@ BOX = np.diag([-0.8, 0.8, 3, 1])
 @pytest.mark.parametrize(
     ("affine", "fields", "message"),
     [
-        (sheared(20), {}, r"sheared by 20\.0 degrees"),
-        (sheared(0.6), {}, r"sheared by 0\.6 degrees"),
+        (sheared(20), {}, r"sheared by 20\.00 degrees"),
+        (sheared(0.6), {}, r"sheared by 0\.60 degrees"),
         (BOX, MIRRORED, r"orientations RPS \(qform\) and LAS \(sform\)"),
         (BOX, {"pixdim": [1, 0.7, 0.7, 5, 0, 0, 0, 0]}, r"0\.7×0\.7×5 mm \(pixdim\) and 0\.8×0\.8×3 mm \(sform\)"),
         (BOX, {"pixdim": [1, 0.8, 0.8, 3.1, 0, 0, 0, 0]}, r"0\.8×0\.8×3\.1 mm \(pixdim\)"),
@@ -116,6 +116,7 @@ def test_a_grid_with_a_doubtful_volume_or_orientation_is_refused(scan, affine, f
         (BOX, {"sform_code": 0}, r"no orientation \(qform_code = sform_code = 0\); read as LAS"),
         (BOX, {"qform_code": 1, "quatern_c": 1, "qoffset_y": 42}, r"up to 42 mm apart; the sform is used"),
         (turned(35), {}, "tilted by 35 degrees"),
+        (turned(30.0001), {}, r"tilted by 30\.0001 degrees"),
         (np.diag([-5.0004, 5.0004, 3, 1]), {}, r"rows are 5\.0004 mm apart; expected 0\.2 to 5 mm"),
         (np.diag([-0.8, 0.8, 10.5, 1]), {}, r"slices are 10\.5 mm apart; expected 0\.2 to 10 mm"),
     ],
@@ -139,6 +140,16 @@ def test_a_voxel_has_the_volume_of_the_affine_and_only_the_sform_has_its_shear(s
     written = nib.load(tmp_path / "mask.nii.gz")
     np.testing.assert_allclose(written.affine, sheared(0.4), atol=1e-6)
     assert (int(written.header["qform_code"]), int(written.header["sform_code"])) == (0, 1)
+
+
+def test_a_scan_without_orientation_gets_a_mask_without_one(scan, tmp_path):
+    nib.save(nib.Nifti1Image(VOXELS, BOX), scan)
+    volume = read_volume(with_header(scan, sform_code=0))
+    write_on_file_grid(tmp_path / "mask.nii.gz", volume.voxels, volume.file_grid)
+    written = nib.load(tmp_path / "mask.nii.gz")
+    assert (int(written.header["qform_code"]), int(written.header["sform_code"])) == (0, 0)
+    np.testing.assert_allclose(written.affine, nib.load(scan).affine)
+    np.testing.assert_array_equal(np.asarray(written.dataobj), VOXELS)
 
 
 def test_a_scan_with_further_axes_of_length_1_gets_a_mask_of_its_shape(tmp_path):
