@@ -1,6 +1,6 @@
 """TF Serving's REST API (https://www.tensorflow.org/tfx/serving/api_rest): predict, status and metadata.
 
-JSON is an order of magnitude slower than gRPC for slices: use it for inspection, probes and other languages.
+For inspection, probes and other languages: JSON is an order of magnitude slower than gRPC for slices.
 Paths, methods and status codes are those of tensorflow/serving, model_servers/http_rest_api_util.cc and http_server.cc.
 """
 
@@ -81,22 +81,22 @@ class RestApi:
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer one request."""
-        is_metrics = scope["raw_path"].decode() == METRICS_PATH
-        content_type = b"text/plain; version=0.0.4; charset=utf-8" if is_metrics else b"application/json"
+        path = re.sub("^https?://[^/]*", "", scope["raw_path"].decode())  # a proxy may send the absolute form
+        content_type = b"text/plain; version=0.0.4; charset=utf-8" if path == METRICS_PATH else b"application/json"
         try:
-            status, content = 200, await self._answer(scope, receive)
+            status, content = 200, await self._answer(path, scope, receive)
         except ConnectionError:  # the client hung up within the body
             return
         except Exception as error:
             failure = to_request_error(error)
             status, content = _HTTP_STATUS.get(failure.code.name, 500), orjson.dumps({"error": str(failure)})
-        headers = [(b"content-type", content_type), (b"content-length", b"%d" % len(content))]
-        headers += [(b"connection", b"close")] * (status == 400)  # the rest of the body, if any, is not read
+        close = [(b"connection", b"close")] * (status == 400)  # the rest of the body, if any, is not read
+        headers = [(b"content-type", content_type), (b"content-length", b"%d" % len(content)), *close]
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": content})
 
-    async def _answer(self, scope: Any, receive: Any) -> bytes:
-        method, path, headers = scope["method"], scope["raw_path"].decode(), dict(scope["headers"])
+    async def _answer(self, path: str, scope: Any, receive: Any) -> bytes:
+        method, headers = scope["method"], dict(scope["headers"])
         if b"content-length" in headers and b"transfer-encoding" in headers:  # RFC 9112, 6.3
             raise invalid_argument("expected Content-Length or Transfer-Encoding, got both")
         if path == METRICS_PATH:

@@ -14,14 +14,23 @@ from serving.server.batching import Arrays
 from serving.server.errors import invalid_argument
 from serving.server.tensors import check_shape, request_bytes
 
-_MAX_NUMBERS, _MAX_LISTS = 1 << 25, 1 << 22  # 128 slices of 512×512; parsed, up to 40 and 90 bytes each
-_CHUNK = 1 << 19  # numbers converted at once; other threads run in between
-_PYTHON_TYPES = {"f": {int, float}, "i": {int}, "u": {int}, "b": {bool}}  # by numpy's dtype.kind
+_MAX_NUMBERS, _MAX_LISTS = 1 << 25, 1 << 20  # 128 slices of 512×512; parsed, up to 40 and 90 bytes each
+_MAX_LENIENT_BYTES, _CHUNK = 32 << 20, 1 << 19  # parsed and converted at once; other threads run in between
+_PYTHON_TYPES: dict[str, set[type]] = {"f": {int, float}, "i": {int}, "u": {int}, "b": {bool}}  # by numpy's dtype.kind
 
 
 def parse_body(body: bytearray) -> dict[str, Any]:
     """Parse an object, whose values are not yet compared with a signature; raise `RequestError` for anything else."""
-    content = _parse(body)
+    if body.count(b",") > _MAX_NUMBERS or body.count(b"[") + body.count(b"{") > _MAX_LISTS:
+        raise invalid_argument(f"expected at most {_MAX_NUMBERS} numbers in {_MAX_LISTS} lists; send fewer slices")
+    try:
+        content = orjson.loads(body)
+    except ValueError:  # perhaps what rapidjson accepts beyond JSON: NaN, a byte order mark, text after the value
+        text = body[:_MAX_LENIENT_BYTES].decode("utf-8-sig", "replace").lstrip(" \t\r\n")
+        try:
+            content = json.JSONDecoder().raw_decode(text)[0]
+        except (ValueError, RecursionError) as error:
+            raise invalid_argument(f"JSON Parse error: {error if text else 'The document is empty'}") from error
     if not isinstance(content, dict) or not isinstance(content.get("signature_name", ""), str):
         raise invalid_argument(f"JSON Value: {shorten(content)} Is not object with a string value 'signature_name'")
     return content
@@ -70,19 +79,6 @@ def _dump(value: Any) -> bytes:
     if array.dtype.kind == "f" and not np.isfinite(array).all():  # NaN and Infinity, as TF Serving writes them
         return json.dumps(array.astype(str).astype(float).tolist()).encode()
     return orjson.dumps(array if array.ndim else array[()], option=orjson.OPT_SERIALIZE_NUMPY)
-
-
-def _parse(body: bytearray) -> Any:
-    if body.count(b",") > _MAX_NUMBERS or body.count(b"[") + body.count(b"{") > _MAX_LISTS:
-        raise invalid_argument(f"expected at most {_MAX_NUMBERS} numbers in {_MAX_LISTS} lists; send fewer slices")
-    try:
-        return orjson.loads(body)
-    except ValueError:  # unless it is what rapidjson accepts beyond JSON: NaN, a byte order mark, text after the value
-        text = body.decode("utf-8-sig", "replace").lstrip(" \t\r\n")
-    try:
-        return json.JSONDecoder().raw_decode(text)[0]
-    except (ValueError, RecursionError) as error:
-        raise invalid_argument(f"JSON Parse error: {error if text else 'The document is empty'}") from error
 
 
 def _to_array(name: str, values: Any, signature: Any) -> NDArray:
