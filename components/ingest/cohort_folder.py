@@ -4,8 +4,10 @@ from collections import Counter
 from collections.abc import Collection, Iterable
 from pathlib import Path, PurePosixPath
 
-from components.ct.scan_folder import SCAN_FOLDERS, match_names, visible_files
+from components.ct.scan_folder import SCAN_FOLDERS, is_hidden, match_names
 from components.runtime.errors import CohortError
+
+_MAX_ALIKE = 5  # unused files of one folder and suffix that are named one by one
 
 
 def find_folders(source: Path, masks: str) -> tuple[Path, Path]:
@@ -49,21 +51,30 @@ def match_folders(source: str, folders: Iterable[str], masks: str) -> tuple[str,
 
 
 def list_files(folder: Path) -> list[str]:
-    """List the files below a folder, relative to it and sorted, without hidden ones."""
-    return sorted(path.relative_to(folder).as_posix() for path in visible_files(folder, recursive=True))
+    """List the files below a folder, relative to it and sorted, without hidden ones.
+
+    Links to folders are listed, and followed directly in `folder`. So are folders without files, with a slash.
+    """
+    paths = [path for top in folder.glob("*") for path in (top, *top.rglob("*"))]
+    names = {path.relative_to(folder): path.is_dir() for path in paths if not is_hidden(path.relative_to(folder))}
+    parents = {name.parent for name in names}
+    return sorted(f"{name.as_posix()}{'/' * is_folder}" for name, is_folder in names.items() if name not in parents)
 
 
-def find_unused(names: Iterable[str], used: Collection[str]) -> list[str]:
-    """List the files of a source that are not used, those of a wholly unused folder together.
+def find_unused(names: Iterable[str], used: Collection[str]) -> dict[str, int]:
+    """Count the files of a source that are not used: a wholly unused folder, and many files of one suffix, together.
 
     Args:
         names: the source's files, relative to it.
         used: those that are used.
     """
     used_folders = {parent for name in used for parent in PurePosixPath(name).parents}
+    unused = [PurePosixPath(name) for name in names if name not in used and PurePosixPath(name) not in used_folders]
+    patterns = Counter(path.parent / f"*{path.suffix}" for path in unused)
     counts: Counter[str] = Counter()
-    for name in names:
-        if name not in used:
-            unused_folders = [parent for parent in PurePosixPath(name).parents if parent not in used_folders]
-            counts[f"{unused_folders[-1]}/" if unused_folders else name] += 1
-    return [f"{name} ({count} files)" if count > 1 else name for name, count in sorted(counts.items())]
+    for path in unused:
+        unused_folders = [parent for parent in path.parents if parent not in used_folders]
+        pattern = path.parent / f"*{path.suffix}"
+        one = pattern if patterns[pattern] > _MAX_ALIKE else path
+        counts[f"{unused_folders[-1]}/" if unused_folders else str(one)] += 1
+    return dict(sorted(counts.items()))

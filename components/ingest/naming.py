@@ -9,7 +9,7 @@ import hashlib
 import hmac
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Self
@@ -22,7 +22,8 @@ from components.runtime.errors import InputError
 _KNOWN_SITES = ("coronacases", "radiopaedia")  # the two sites of the 20-case set, as prefixes of its case ids
 _ANONYMOUS_SITE = "cohort"
 _MIN_KEY_BYTES = 16
-_MAX_NAMES = 10  # in a message
+_PUBLIC_SUFFIXES = {".dcm", ".gz", ".hdr", ".img", ".mha", ".mhd", ".nii", ".nrrd", ".zip"}  # others may be names
+_MAX_NAMES = 20  # in a message
 _HASH_DIGITS = 12  # 48 bits: two of a thousand cases share an id once in half a billion cohorts
 
 
@@ -88,10 +89,14 @@ class Naming:
         pattern = "|".join(map(re.escape, sorted(names, key=len, reverse=True)))
         return re.sub(rf"(?<![\w-])({pattern})(?![\w-])", lambda match: self._replacements[match[0]], text)
 
-    def list_files(self, names: Sequence[str]) -> str:
-        """Join file names for a message; with pseudonyms, count them by suffix."""
+    def list_files(self, counts: Mapping[str, int]) -> str:
+        """Join file names and their counts for a message; with pseudonyms, without names."""
+        names = [f"{name} ({count} files)" if count > 1 else name for name, count in counts.items()]
         if self._key is not None:
-            suffixes = Counter(PurePosixPath(name.partition(" (")[0]).suffix.lower() or "other" for name in names)
+            suffixes: Counter[str] = Counter()
+            for name, count in counts.items():
+                suffix = PurePosixPath(name).suffix.lower()
+                suffixes[suffix if suffix in _PUBLIC_SUFFIXES else "other"] += count
             names = [f"{count} {suffix}" for suffix, count in sorted(suffixes.items())]
         more = f" and {len(names) - _MAX_NAMES} more" if len(names) > _MAX_NAMES else ""
         return ", ".join(names[:_MAX_NAMES]) + more

@@ -19,6 +19,7 @@ _KAGGLE = (
 _ROLE = re.compile(r"[-_. ](mask|seg|segmentation|label|labels|ct|scan|image)$", re.IGNORECASE)
 _INVALID_CHARACTERS = re.compile(r"[^A-Za-z0-9._-]+")
 _DIGEST_DIGITS = 8
+_MAX_LENGTH = 128  # of a case id without digest: file names end at 255 bytes, and outputs add to the id
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Pair:
 def parse_case_id(file_name: str) -> str:
     """Derive the case id from a file name: `case1_ct.nii.gz` and `case1_mask.nii.gz` both give `case1`.
 
-    Case ids are ASCII. A name with other letters gets a digest of them, which keeps `pät` and `pöt` apart.
+    Case ids are ASCII and short. A longer name, or one with other letters, gets a digest: `pät` and `pöt` stay apart.
     """
     stem = re.sub(r"\.nii(\.gz)?$", "", normalize_name(file_name), flags=re.IGNORECASE)
     for pattern, replacement in _KAGGLE:
@@ -41,10 +42,10 @@ def parse_case_id(file_name: str) -> str:
     stem = _ROLE.sub("", stem)
     readable = unicodedata.normalize("NFKD", stem).encode("ascii", errors="ignore").decode()
     case_id = _INVALID_CHARACTERS.sub("-", readable).strip("-._")
-    if stem.isascii():
+    if stem.isascii() and len(case_id) <= _MAX_LENGTH:
         return case_id
     digest = hashlib.sha256(name_key(stem).encode(errors="surrogateescape")).hexdigest()
-    return f"{case_id or 'case'}-{digest[:_DIGEST_DIGITS]}"
+    return f"{case_id[:_MAX_LENGTH] or 'case'}-{digest[:_DIGEST_DIGITS]}"
 
 
 def pair_by_name(scans: Iterable[Path], masks: Iterable[Path]) -> tuple[list[Pair], list[str]]:

@@ -174,8 +174,14 @@ def test_every_file_of_the_source_that_is_not_used_is_named(cohort, tmp_path, ca
         (cohort / name).parent.mkdir(exist_ok=True)
         (cohort / name).touch()
     (cohort / "patients.csv").write_text("case_id,patient_id\ncase_0,p\n")
+    (cohort / "scans").rename(tmp_path / "elsewhere")
+    (cohort / "scans").symlink_to(tmp_path / "elsewhere")
+    (cohort / "scans" / "z1").mkdir()
+    (cohort / "scans" / "z2").symlink_to(tmp_path)
+    (cohort / "scans" / "z3.nii").symlink_to(tmp_path / "missing")
     ingest(str(cohort), tmp_path / "out")
     listed = "case_9.nii.gz, lung_masks/ (2 files), " + ", ".join(f"scans/{name}" for name in UNREADABLE)
+    listed += ", scans/z1, scans/z2, scans/z3.nii"
     (line,) = read_skipped(tmp_path / "out")
     assert line.startswith(f"not used: {listed} (")
     assert "folder of DICOM files" in line

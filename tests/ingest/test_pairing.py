@@ -56,11 +56,12 @@ def test_two_scans_of_one_case_are_reported(duplicate):
     assert problems == [f"a.nii.gz and {duplicate} are two scans of one case; keep one, or rename one"]
 
 
-def test_names_that_differ_in_letters_beyond_ascii_are_different_cases():
-    names = ["pät.nii", "pöt.nii", "pat.nii", "李.nii", "王.nii"]
+def test_long_names_and_names_with_letters_beyond_ascii_are_different_cases():
+    names = ["pät.nii", "pöt.nii", "pat.nii", "李.nii", "王.nii", "x" * 250 + "1.nii", "x" * 250 + "2.nii"]
     pairs, problems = pair_by_name(map(Path, names), map(Path, names))
     assert problems == []
-    assert len({pair.case_id for pair in pairs}) == 5
+    assert len({pair.case_id for pair in pairs}) == len(names)
+    assert max(len(pair.case_id) for pair in pairs) < 140
     assert all(pair.scan == pair.mask for pair in pairs)
 
 

@@ -84,10 +84,10 @@ def test_names_of_cases_and_of_nested_folders_are_replaced_without_their_suffix_
 
 
 def test_unused_files_are_counted_without_their_names(named_cohort, key, tmp_path, caplog):
-    for name in ("Weiss_Eva.mha", "Weiss_Eva.MHA", "Weiss.zip"):
+    for name in ("Weiss_Eva.mha", "Weiss_Eva.MHA", "Eva.Weiss", *(f"Weiss{k}.zip" for k in range(6))):
         (named_cohort / "scans" / name).touch()
     ingest(str(named_cohort), tmp_path / "out", pseudonym_key=key)
-    assert "not used: 2 .mha, 1 .zip (" in caplog.text
+    assert "not used: 2 .mha, 6 .zip, 1 other (" in caplog.text
     assert "Weiss" not in caplog.text + read_text(tmp_path / "out")
 
 
