@@ -58,6 +58,7 @@ def run_server(options: argparse.Namespace) -> None:
     tls = ServerTls(options.tls_certificate, options.tls_key, options.client_ca) if options.tls_key else None
     base = None if options.model_base is None else find_model_base(options.model_base, options.model)
     _log_to_stderr()
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's warnings repeat the errors of requests
     with _suppress_native_log():
         import tensorflow as tf
 

@@ -1,6 +1,7 @@
 """Errors that the server returns to clients: a gRPC status and, where TF Serving has one, its own message."""
 
 import logging
+import re
 import traceback
 from functools import partial
 
@@ -11,6 +12,8 @@ from components.runtime.errors import InputError
 from serving.versions.saved_model import SignatureError
 
 _log = logging.getLogger(__name__)
+# What TensorFlow adds to the text of an operation's error.
+_GRAPH_LOCATION = re.compile(r"Graph execution error:.*<stack traces unavailable>|\[\[\{\{.*", re.DOTALL)
 _STATUS_BY_NUMBER = {status.value[0]: status for status in grpc.StatusCode}
 
 
@@ -35,7 +38,8 @@ def to_request_error(error: Exception) -> RequestError:
     if isinstance(error, SignatureError):
         return failed_precondition(str(error))
     if isinstance(error, tf.errors.OpError):
-        return RequestError(_STATUS_BY_NUMBER[error.error_code], error.message)
+        text = _GRAPH_LOCATION.sub(" ", error.message)
+        return RequestError(_STATUS_BY_NUMBER[error.error_code], " ".join(text.split()))
     if isinstance(error, MemoryError):
         return resource_exhausted("not enough memory for this request; send fewer slices")
     if isinstance(error, NotImplementedError):

@@ -27,6 +27,7 @@ from serving.server.metrics import Metrics
 from serving.server.models import ModelRegistry, Watcher
 from serving.server.predictor import Predictor
 from serving.server.rest import RestApi, RestServer
+from serving.server.tensors import MAX_REQUEST_BYTES
 from serving.tls import ServerTls
 from serving.versions.model_config import ModelConfig, read_model_config
 
@@ -36,7 +37,7 @@ _QUEUE_GRACE_S = 600.0  # for the requests in progress and in the queue when the
 _REPLY_GRACE_S = 5.0  # after that, for their replies and for the streams of the health service
 _OPTIONS = [
     ("grpc.max_send_message_length", -1),
-    ("grpc.max_receive_message_length", -1),
+    ("grpc.max_receive_message_length", 2 * MAX_REQUEST_BYTES),  # a negative number in `int_val` takes ten bytes
     ("grpc.so_reuseport", 0),  # two servers would otherwise silently share a port
 ]
 

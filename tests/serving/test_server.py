@@ -272,6 +272,21 @@ def test_an_unexpected_exception_is_internal_and_one_line_of_the_log(caplog):
     assert record.message.endswith("ZeroDivisionError: of patient Doe")
 
 
+def test_the_error_of_a_graph_is_one_line_without_its_location(tmp_path):
+    @tf.function(input_signature=[tf.TensorSpec([None, None, None], tf.int16, "slices_hu")])
+    def check(slices_hu):
+        tf.debugging.Assert(tf.shape(slices_hu)[2] < 9, [tf.constant("too wide; crop it")])
+        return {"threshold": tf.cast(slices_hu, tf.float32)}
+
+    module = tf.Module()
+    module.check = check
+    tf.saved_model.save(module, str(tmp_path / "1"), signatures=check)
+    for address in serve_in_process(tmp_path):
+        with grpc.insecure_channel(address) as channel:
+            error = predict_error(channel, tensor_request((1, 1, 9), int_val=[7]))
+    assert error == ("INVALID_ARGUMENT", "assertion failed: [too wide; crop it]")
+
+
 @pytest.mark.parametrize(
     ("method", "code"), [("Predict", "INTERNAL"), ("Classify", "UNIMPLEMENTED"), ("GetModelMetadata", "INTERNAL")]
 )
