@@ -74,6 +74,8 @@ def require_local_path(value: str) -> None:
     """Raise `InputError` for a URI, or a `~` that no shell has expanded."""
     if _SCHEME.match(value):
         raise InputError(f"{value}: a URI; expected a path that the step sees, such as a mounted volume's")
+    if "\0" in value:
+        raise InputError(f"{value!r}: has a null character; expected a path")
     if value.startswith("~"):
         raise InputError(f"{value}: starts with ~, which only a shell expands; give the whole path")
 

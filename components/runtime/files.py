@@ -65,14 +65,19 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
 def check_folder_writable(folder: Path) -> None:
     """Raise `InputError` unless a folder, which need not exist, can be written; leave nothing behind."""
-    existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if os.path.lexists(path))
+    missing = [path for path in (folder, *folder.parents) if not os.path.lexists(path)]
     try:
-        with tempfile.TemporaryDirectory(prefix=".writable-", dir=existing):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".writable-", dir=folder):
             pass
     except OSError as error:
         raise InputError(
             f"{folder}: cannot be written ({error.strerror}); choose another folder, or correct the permissions"
         ) from None
+    finally:
+        for path in missing:
+            with suppress(OSError):
+                path.rmdir()
 
 
 def sha256_of(path: Path) -> str:

@@ -53,7 +53,7 @@ def test_every_parameter_has_a_rule_and_every_default_is_valid(pipeline):
         *(("source", value) for value in ("", "~/x", "Gs://b", "https://example.org/x")),
         *(("push_to", value) for value in ("folder", "GS://b", "s3://b")),
         *((name, value) for name in ("cache", "checkpoint_dir", "folds_file") for value in ("gs://b/x", "~/x")),
-        *((name, value) for name in ("signing_key_file", "pseudonym_key_file") for value in ("file:/x", "~")),
+        *((name, value) for name in ("signing_key_file", "pseudonym_key_file") for value in ("file:/x", "~", "a\0b")),
         *(("reference_profile", value) for value in ("S3://b", "~/x")),
         *(("seed", value) for value in (-1, 2**32, 0.5)),
         *(("label", value) for value in (-1, 256, 1.5, "one", True)),
@@ -141,7 +141,7 @@ def test_everything_wrong_is_found_at_once(tmp_path):
         "reference_profile": str(tmp_path),
         "model_base": str(tmp_path / "file" / "models"),
         "cache": str(tmp_path / "file"),
-        "checkpoint_dir": "/proc/checkpoints",
+        "checkpoint_dir": str(tmp_path / "new" / ("x" * 256)),
     }
     before = sorted(tmp_path.rglob("*"))
     lines = findings(check_parameters, VALID["training"] | wrong, **CPU_ONLY)
