@@ -51,7 +51,17 @@ def test_a_passed_gate_publishes_a_version_that_segments_a_scan_on_its_grid(tmp_
     mask, scan = nib.load(mask_path), nib.load(scan_path)
     assert mask.shape == scan.shape
     np.testing.assert_allclose(mask.affine, scan.affine)
-    steps = ["check-parameters", "identify", "ingest", "validate", "require-valid", "slice", "train", "evaluate", "export"]
+    steps = [
+        "check-parameters",
+        "identify",
+        "ingest",
+        "validate",
+        "require-valid",
+        "slice",
+        "train",
+        "evaluate",
+        "export",
+    ]
     # kfp runs view-3d before or after export.
     assert [step for step in result["seconds"] if step != "view-3d"] == [*steps, "register-model", "predict"]
     assert "Worst test case in 3-D" in (tmp_path / "latest" / "reports" / "view-3d.html").read_text()
@@ -103,11 +113,23 @@ def test_an_input_error_exits_with_one_line(tmp_path, parameters, fact):
 
 
 @pytest.mark.timeout(900)
-def test_a_cohort_in_a_bucket_runs_through_the_pipeline(gcs, tmp_path):
-    write_cohort(tmp_path / "cohort", 4, 0)
+def test_a_cohort_in_a_bucket_runs_through_the_pipeline_and_what_it_leaves_out_is_named(gcs, tmp_path):
+    write_cohort(tmp_path / "cohort", 6, 0)
+    damaged = sorted((tmp_path / "cohort" / "scans").iterdir())[0]
+    labels = sorted((tmp_path / "cohort").glob("*mask*/*"))[1]
+    damaged.write_bytes(b"damaged")
+    mask = nib.load(labels)
+    nib.save(nib.Nifti1Image(3 * np.asarray(mask.dataobj), mask.affine), labels)
+    (tmp_path / "cohort" / "scans" / "other.mha").touch()
     upload_folder(tmp_path / "cohort", f"gs://{BUCKET}/phantom")
-    done = run(tmp_path, f"source=gs://{BUCKET}/phantom", "epochs=1", "image_size=32", "min_dice=0")
+    skip = ("epochs=1", "image_size=32", "min_dice=0", "on_invalid=skip")
+    done = run(tmp_path, f"source=gs://{BUCKET}/phantom", *skip)
     assert done.returncode == 0, done.stdout + done.stderr
     assert (summary(tmp_path)["source"], summary(tmp_path)["verdict"]) == (f"gs://{BUCKET}/phantom", "pass")
     assert "register-model" not in summary(tmp_path)["seconds"]  # off by default
+    unreadable, unused, other_labels = summary(tmp_path)["left_out"]
+    assert re.match(rf"case \w+: gs://{BUCKET}/phantom/scans/{damaged.name}: ", unreadable)
+    assert unused.startswith("not used: scans/other.mha (")
+    assert re.match(r"case \w+: the mask has values 0 3; expected 0 and 1 ", other_labels)
+    assert all(line in done.stdout for line in (unreadable, unused, other_labels))
     assert re.search(r"gs://hospital/phantom: \d+ objects: [\d,.]+ of ", done.stdout), done.stdout
