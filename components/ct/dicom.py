@@ -108,8 +108,8 @@ def read_dicom_file(path: Path, **options: Any) -> pydicom.Dataset:
 def _read_slice(path: Path) -> _Slice:
     def parse() -> _Slice:
         item = read_dicom_file(path, stop_before_pixels=True, specific_tags=[*_GEOMETRY])
-        if item.get("Modality", "CT") != "CT":
-            raise VolumeError(f"{path}: modality {item.Modality}; expected one CT series per folder")
+        if (modality := str(item.get("Modality", "CT"))) != "CT":
+            raise VolumeError(f"{path}: modality {_shown(modality)}; expected one CT series per folder")
         found = {name: _parse_numbers(path, item, name) for name in (*_NUMBERS, *_OPTIONAL_NUMBERS)}
         numbers = {name: values for name, values in found.items() if values is not None}
         missing = [name for name in ("SeriesInstanceUID", *_NUMBERS) if not (name in numbers or item.get(name))]
@@ -119,14 +119,19 @@ def _read_slice(path: Path) -> _Slice:
             raise VolumeError(f"{path}: lacks {', '.join(missing)}; expected a slice of a CT series; export it again")
         if numbers["SamplesPerPixel"] != 1:
             raise VolumeError(f"{path}: color pixels; expected one value per pixel")
-        if item.get("RescaleType", "HU") not in ("HU", "US", ""):
-            raise VolumeError(f"{path}: values in {item.RescaleType}; expected Hounsfield units (HU)")
+        if (unit := item.get("RescaleType", "HU")) not in ("HU", "US", "", None):
+            raise VolumeError(f"{path}: values in {_shown(str(unit))}; expected Hounsfield units (HU)")
         if min(*numbers["PixelSpacing"], *numbers["Rows"], *numbers["Columns"]) <= 0:
             raise VolumeError(f"{path}: Rows, Columns or PixelSpacing is not above 0; export it again")
         return _Slice(path, str(item.SeriesInstanceUID), numbers)
 
     parsed: _Slice = _read(path, parse)
     return parsed
+
+
+def _shown(code: str) -> str:
+    """Return a code for a message; in a damaged file, a name may be part of it."""
+    return code if re.fullmatch(r"[A-Z0-9_]{1,16}", code) else "unknown"
 
 
 def _parse_numbers(path: Path, item: pydicom.Dataset, name: str) -> NDArray[np.float64] | None:

@@ -32,6 +32,9 @@ class Finding(NamedTuple):
     is_refusal: bool = True
 
 
+_DEGENERATE = Finding("affine is not finite or not invertible; rewrite the header's geometry")
+
+
 def apply_rules(source: Path, findings: Iterable[Finding]) -> tuple[str, ...]:
     """Return the notes among `findings`; raise `VolumeError` with the refusals."""
     findings = list(findings)
@@ -43,6 +46,9 @@ def apply_rules(source: Path, findings: Iterable[Finding]) -> tuple[str, ...]:
 
 def check_affine(affine: NDArray[np.float64]) -> Iterator[Finding]:
     """Check a (4, 4) affine from voxels to RAS millimeters."""
+    if _is_degenerate(affine):
+        yield _DEGENERATE
+        return
     edges_mm = nib.affines.voxel_sizes(affine)
     cosines = np.abs(np.triu((affine[:3, :3] / edges_mm).T @ (affine[:3, :3] / edges_mm), 1)).max()
     shear_degrees = float(np.degrees(np.arcsin(min(1.0, cosines))))
@@ -105,34 +111,40 @@ def is_same_grid(shape: tuple[int, ...], first: NDArray[np.float64], second: NDA
 
 
 def _check_transforms(header: nib.Nifti1Header, spacing_mm: NDArray[np.float64]) -> Iterator[Finding]:
-    affine = _affine_or_none(header.get_best_affine)
-    if affine is None or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
-        yield Finding("affine is not finite or not invertible; rewrite the header's geometry")
+    affine = _read_affine(header.get_best_affine)
+    has_both = header["sform_code"] > 0 and header["qform_code"] > 0
+    qform = _read_affine(header.get_qform) if has_both else affine
+    if _is_degenerate(affine) or _is_degenerate(qform):
+        yield _DEGENERATE
         return
     orientation = "".join(nib.aff2axcodes(affine))
     edges_mm = nib.affines.voxel_sizes(affine)
-    has_sform, has_qform = header["sform_code"] > 0, header["qform_code"] > 0
-    qform = _affine_or_none(header.get_qform) if has_sform and has_qform else None
     if not is_oriented(header):
         text = f"the header has no orientation (qform_code = sform_code = 0); read as {orientation}"
         yield Finding(text, is_refusal=False)
     elif not np.allclose(edges_mm, spacing_mm, rtol=_EDGE_TOLERANCE):
         yield _contradiction("voxel edges", _join(spacing_mm), _join(edges_mm), "pixdim")
-    elif qform is not None and (other := "".join(nib.aff2axcodes(qform))) != orientation:
+    elif (other := "".join(nib.aff2axcodes(qform))) != orientation:
         yield _contradiction("orientations", other, orientation, "qform")
-    elif qform is not None and not is_same_grid(header["dim"][1:4], affine, qform):
+    elif not is_same_grid(header["dim"][1:4], affine, qform):
         distance_mm = grid_distance_mm(header["dim"][1:4], affine, qform)
         text = f"qform and sform place the scan up to {distance_mm:.3g} mm apart; the sform is used"
         yield Finding(text, is_refusal=False)
     yield from check_affine(affine)
 
 
-def _affine_or_none(read: Callable[[], NDArray[np.float64]]) -> NDArray[np.float64] | None:
+def _read_affine(read: Callable[[], NDArray[np.float64]]) -> NDArray[np.float64]:
     try:
-        affine = read()
+        return read()
     except (ValueError, ArithmeticError, nib.spatialimages.HeaderDataError):
-        return None
-    return affine if np.isfinite(affine).all() else None
+        return np.full((4, 4), np.nan)
+
+
+def _is_degenerate(affine: NDArray[np.float64]) -> bool:
+    """Whether an affine has no inverse; the orientation of an axis without length is NaN."""
+    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
+        return True
+    return bool(np.isnan(nib.io_orientation(affine)).any())
 
 
 def _contradiction(what: str, first: str, second: str, field: str) -> Finding:
