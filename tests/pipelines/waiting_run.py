@@ -33,5 +33,6 @@ def waiting(source: str, model_base: str, model_name: str = "m"):
 
 if __name__ == "__main__":
     folder = Path(sys.argv[1])
+    folder.mkdir()  # sources exist
     with mock.patch.dict(runs.PIPELINES, {"training": waiting}):
         cli.main(["run", "--runs", str(folder), f"source={folder}", "model_base=m"])

@@ -126,6 +126,12 @@ def test_an_invalid_parameter_or_an_empty_table_is_refused(small_cohort, run):
         run()
 
 
+def test_hard_cases_are_cases_of_the_cohort(run):
+    assert run(hard_cases=["case_0", "case_5"]).refusal is None
+    with pytest.raises(InputError, match=r"hard_cases: case_9, nobody: .*case_0"):
+        run(hard_cases=["case_0", "nobody", "case_9"])
+
+
 def test_the_report_is_self_contained_and_escapes_names(small_cohort, run, tmp_path):
     cases = read_cases(small_cohort)
     write_cases(small_cohort, [replace(case, site="<script>alert(1)</script>") for case in cases])
