@@ -66,7 +66,7 @@ class Case:
 
 def normalize_name(name: str) -> str:
     """Return a name with compatible characters (NFKC) and single spaces, without invisible characters."""
-    visible = "".join(character for character in name if unicodedata.category(character) != "Cf")
+    visible = "".join(c for c in name if c.isspace() or unicodedata.category(c) not in ("Cf", "Cc"))
     return " ".join(unicodedata.normalize("NFKC", visible).split())
 
 

@@ -17,9 +17,10 @@ def find_folders(source: Path, masks: str) -> tuple[Path, Path]:
         CohortError: one of them is missing, or several folders match.
     """
     if not source.is_dir():
+        found = "is a file" if source.is_file() else "no such folder"
         raise CohortError(
-            f"{source}: no such folder; expected one with {SCAN_FOLDERS[0]}/ and {masks}/, or gs://bucket/prefix, "
-            "zenodo or phantom:12"
+            f"{source}: {found}; expected a folder with {SCAN_FOLDERS[0]}/ and {masks}/, or gs://bucket/prefix, zenodo "
+            "or phantom:12"
         )
     scans, mask_folder = match_folders(str(source), (path.name for path in source.iterdir() if path.is_dir()), masks)
     return source / scans, source / mask_folder

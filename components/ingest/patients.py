@@ -90,21 +90,24 @@ def _read_rows(path: Path) -> list[_Row]:
     """Read the rows, separated by comma, semicolon, tab or bar; other columns and blank rows are ignored."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            separator = max(_SEPARATORS, key=file.readline().count)
+            header = next(filter(str.strip, file), "")
             file.seek(0)
+            separator = max(_SEPARATORS, key=header.count)
             reader = csv.reader(file, delimiter=separator, skipinitialspace=True, strict=True)
             rows = [(reader.line_num, [normalize_name(cell) for cell in row]) for row in reader]
     except UnicodeDecodeError:
         raise CohortError(f"{path}: not UTF-8 text; save it as CSV in UTF-8") from None
     except csv.Error as error:
         raise CohortError(f"{path}: quotes or separators cannot be read ({error}); save it as CSV in UTF-8") from None
-    columns = [re.sub(r"[\W_]+", "", name_key(cell)).removesuffix("id") for cell in rows[0][1]] if rows else []
+    except OSError as error:
+        raise CohortError(f"{path}: cannot be read ({error.strerror}); check the file") from None
+    (first, names), *filled = [(line, row) for line, row in rows if any(row)] or [(1, [""])]
+    columns = [re.sub(r"[\W_]+", "", name_key(name)).removesuffix("id") for name in names]
     if columns.count("case") != 1 or columns.count("patient") != 1:
-        raise CohortError(f"{path}: line 1 is not the header; expected one column each of case_id,patient_id")
+        raise CohortError(f"{path}: line {first} is not the header; expected one column each of case_id,patient_id")
     case, patient = columns.index("case"), columns.index("patient")
-    filled = [(line, row) for line, row in rows[1:] if any(row)]
     for line, row in filled:
-        if len(row) > len(columns):
+        if any(row[len(columns) :]):
             raise CohortError(f"{path}: line {line} has {len(row)} columns; expected {len(columns)}; quote its commas")
         if len(row) <= max(case, patient) or not (row[case] and row[patient]):
             raise CohortError(f"{path}: line {line} lacks case_id or patient_id; fill both columns in every row")

@@ -37,6 +37,7 @@ SPELLINGS = {
     "tab": lambda name: f"\t{name}",
     "two spaces": lambda name: name.replace(" ", "  "),
     "no-break space": lambda name: name.replace(" ", "\u00a0") + "\u00a0",
+    "control character": lambda name: f"{name}\x00",
     "zero-width space": lambda name: f"\u200b{name}\ufeff",
     "full width": lambda name: "".join(chr(ord(c) + 0xFEE0) if "!" <= c <= "~" else c for c in name),
 }
@@ -112,6 +113,12 @@ def test_a_table_with_another_name_is_refused(tmp_path, name):
         patients(tmp_path, "case_id,patient_id\na,p\nb,p\n", name=name)
 
 
+def test_a_table_that_cannot_be_opened_is_refused(tmp_path):
+    (tmp_path / "patients.csv").symlink_to(tmp_path / "missing")
+    with pytest.raises(CohortError, match=r"patients\.csv: cannot be read \(No such file"):
+        assign_patients(["a"], tmp_path / "patients.csv")
+
+
 def test_two_tables_are_refused(tmp_path):
     (tmp_path / "patients.csv").touch()
     with pytest.raises(CohortError, match=r"Patients\.CSV and patients\.csv"):
@@ -131,7 +138,7 @@ def test_the_patients_of_the_20_case_set_are_known(tmp_path):
 
 
 def test_the_table_may_name_files_and_repeat_itself(tmp_path):
-    text = "\ufeffcase_id,age,patient_id\na,60,p1\nB_ct.nii.gz,,p1\nmu\u0308ller_mask.nii,,p1\na,61,P1\n,,\n"
+    text = "\ufeff\n\ncase_id,age,patient_id\na,60,p1\nB_ct.nii.gz,,p1\nmu\u0308ller_mask.nii,,p1\na,61,P1,,\n,,\n"
     case = "muller-2dbd2180"  # parse_case_id("müller.nii")
     assert patients(tmp_path, text, ["a", "b", "c", case]) == {"a": "p1", "b": "p1", "c": "c", case: "p1"}
 
@@ -153,6 +160,7 @@ def test_the_table_may_name_files_and_repeat_itself(tmp_path):
         (b'case_id,patient_id\na,"p\n', "quot"),
         (b"case_id,patient_id\na,anna\nb,x\nA,bob\n", "lines 2 and 4 .*two patients"),
         (b"\xff\xfe\x00", ".*UTF-8"),
+        (b"\n\nname,sex\n", "line 3 .*case_id,patient_id"),
         (b"case_id,patient_id\na,M\xfcller\n", ".*UTF-8"),
     ],
 )
