@@ -93,6 +93,7 @@ def test_values_that_contradict_the_anatomy_are_refused(tmp_path, phantom_hu, ch
         lambda hu: hu,
         to_gray,
         lambda hu: np.where(circle(hu.shape), hu, -3024),
+        lambda hu: np.where(hu > -900, hu, -2000) - (np.arange(hu.shape[2]) == 0) * 300,  # without air, and overshoot
         lambda hu: np.where(circle(hu.shape), to_gray(hu), 0),
     ],
 )
