@@ -12,6 +12,7 @@ from components.ct.cases import OnInvalid
 from components.ct.image_size import check_image_size
 from components.evaluate.limits import GateLimits
 from components.runtime.errors import InputError
+from components.runtime.seed import MAX_SEED
 from components.storage.gcs_uri import GcsUri, is_gcs_uri
 from components.train.recipe import Preset, Recipe, select_recipe
 
@@ -205,7 +206,7 @@ RULES: Mapping[str, Rule] = {
     "view_3d": _BOOLEAN,
     "signing_key_file": require_local_path,
     "model_registry": _optional(_check_registry_address),
-    "seed": _whole(0, 2**32 - 1),  # of NumPy, which keras.utils.set_random_seed seeds
+    "seed": _whole(0, MAX_SEED),
     "folds": _whole(MIN_FOLDS, 1000),
     "folds_file": require_local_path,
     "server": _optional(_check_server),

@@ -16,6 +16,7 @@ from tensorflow_serving.apis import model_pb2, predict_pb2, prediction_log_pb2
 
 from components.ct.grid import AIR_HU, MAX_EDGE, TIE_BREAK_HU
 from components.ct.inference import BATCH_SIZE
+from components.slice.full_disk import translate_disk_errors
 from serving.versions.contract import (
     ANY_SIZE_SIGNATURE,
     GRID_SIGNATURE,
@@ -54,7 +55,8 @@ class ServedModel(tf.Module):
                 (ANY_SIZE_SIGNATURE, self.on_any_size, (None, None, None)),
             )
         }
-        tf.saved_model.save(self, str(folder), signatures=signatures)
+        with translate_disk_errors():
+            tf.saved_model.save(self, str(folder), signatures=signatures)
 
     def on_grid(self, slices_hu: tf.Tensor) -> dict[str, tf.Tensor]:
         """Segment (n, size, size) int16 HU on the grid."""
@@ -116,7 +118,7 @@ def write_warmup_requests(
     path.parent.mkdir(exist_ok=True)
     requests = [(GRID_SIGNATURE, (batch, size, size)) for batch in batch_sizes]
     requests.append((ANY_SIZE_SIGNATURE, (1, _CT_SLICE_EDGE, _CT_SLICE_EDGE)))
-    with tf.io.TFRecordWriter(str(path)) as writer:
+    with translate_disk_errors(), tf.io.TFRecordWriter(str(path)) as writer:
         for signature, shape in requests:
             request = predict_pb2.PredictRequest(
                 model_spec=model_pb2.ModelSpec(name=model_name, signature_name=signature),

@@ -17,6 +17,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from components.runtime.errors import InputError
+from components.slice.full_disk import translate_disk_errors
 
 _TYPES = {"slice_hu": tf.string, "lesion": tf.string, "case_id": tf.string, "slice_index": tf.int64}
 _FEATURES = {name: tf.io.FixedLenFeature([], dtype) for name, dtype in _TYPES.items()}
@@ -26,7 +27,7 @@ def write_shard(
     path: Path, case_id: str, slice_indices: NDArray, slices_hu: NDArray[np.int16], lesion: NDArray[np.uint8]
 ) -> None:
     """Write one case's (n, size, size) slices and lesion shares as a shard."""
-    with tf.io.TFRecordWriter(str(path)) as writer:
+    with translate_disk_errors(), tf.io.TFRecordWriter(str(path)) as writer:
         for index, hu, share in zip(slice_indices, slices_hu, lesion, strict=True):
             feature = {
                 "slice_hu": _bytes_feature(hu.astype("<i2").tobytes()),

@@ -12,6 +12,7 @@ from components.ct.intensity import read_ct
 from components.ct.volume import read_volume
 from components.runtime.errors import CohortError
 from components.runtime.files import atomic_folder
+from components.runtime.seed import check_seed
 from components.runtime.workers import map_cases
 from components.slice.shards import write_shard
 from components.slice.split import SPLITS, Split, require_patients_apart, split_by_patient
@@ -45,6 +46,7 @@ def slice_cohort(
             no slice with enough lesion.
     """
     check_image_size(image_size)
+    check_seed(seed)
     cases = read_cases(accepted)
     if not cases:
         raise CohortError(f"{accepted}: validate accepted no case; see its report")

@@ -10,6 +10,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 from tensorflow.core.framework.summary_pb2 import SummaryMetadata
 
+from components.slice.full_disk import translate_disk_errors
 from components.train.checkpoint import Checkpoint, CheckpointFolder
 from components.train.record import Training
 from components.train.validation import ValidationSlices, mean_case_dice, predict_on_grid
@@ -85,10 +86,10 @@ class EpochEnd(keras.callbacks.Callback):
         }
 
     def _write_events(self, epoch: int) -> None:
-        with self._events.as_default():
+        with translate_disk_errors(), self._events.as_default():
             for name, series in self._run.history.items():
                 tf.summary.write(name, series[epoch], step=epoch, metadata=_SCALAR)
-        self._events.flush()
+            self._events.flush()
 
     def _write_checkpoint(self, epochs: int) -> None:
         optimizer = [keras.ops.convert_to_numpy(variable) for variable in self.model.optimizer.variables]

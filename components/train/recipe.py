@@ -139,15 +139,17 @@ def select_recipe(
     Raises:
         InputError: unknown preset, invalid settings, or a setting with two different values; a line for each.
     """
-    settings, problems = dict(changes or {}), list[str]()
-    for name, value in (("epochs", epochs), ("batch_size", batch_size)):
-        if value is None:
-            continue
-        if settings.setdefault(name, value) != value:
-            problems.append(f"{name} is {value}, but changes sets {name} to {settings[name]}; give only one of them")
+    recipe = change_recipe(PRESETS[Preset(preset)], changes or {})
+    explicit = {name: value for name, value in (("epochs", epochs), ("batch_size", batch_size)) if value is not None}
+    changed = {name: getattr(recipe, name) for name in explicit if name in (changes or {})}
+    problems = [
+        f"{name} is {explicit[name]}, but changes sets {name} to {value}; give only one of them"
+        for name, value in changed.items()
+        if value != explicit[name]
+    ]
     if problems:
         raise InputError(*problems)
-    return change_recipe(PRESETS[Preset(preset)], settings)
+    return change_recipe(recipe, explicit)
 
 
 def change_recipe(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
@@ -164,9 +166,12 @@ def change_recipe(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
     if isinstance(values["augmentation"], Mapping):
         values["augmentation"] = asdict(recipe.augmentation or Augmentation()) | dict(values["augmentation"])
     try:
-        return TypeAdapter(Recipe).validate_python(values)
+        changed = TypeAdapter(Recipe).validate_python(values)
     except ValidationError as error:
         raise InputError(*map(_describe, error.errors())) from error
+    if not changed.focal_weight and not changed.dice_weight:
+        raise InputError("recipe settings focal_weight and dice_weight are both 0; expected a loss: one above 0")
+    return changed
 
 
 def _describe(problem: Mapping[str, Any]) -> str:

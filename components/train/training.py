@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 from components.runtime.errors import InputError
 from components.runtime.files import sha256_of
+from components.runtime.seed import check_seed
+from components.slice.full_disk import translate_disk_errors
 from components.slice.shards import shard_paths
 from components.slice.split import Split
 from components.train import MODEL_FILE
@@ -62,6 +64,7 @@ def train(
         InputError: invalid parameter or shard, insufficient memory, or a loss that is not finite, in which case the
             best network so far is saved beside the checkpoints.
     """
+    check_seed(seed)
     strategy = strategy or select_strategy()
     replicas = strategy.num_replicas_in_sync
     if recipe.batch_size < replicas:
@@ -81,8 +84,10 @@ def train(
     _log.info("%s", run.introduction())
     if replicas > 1:
         _log.info("%d devices share each batch", replicas)
-    with contextlib.closing(tf.summary.create_file_writer(str(tensorboard or output / "tensorboard"))) as events:
-        best = _fit(model, run, shards, counts, folder, events)
+    with translate_disk_errors():
+        events = tf.summary.create_file_writer(str(tensorboard or output / "tensorboard"))
+        with contextlib.closing(events):
+            best = _fit(model, run, shards, counts, folder, events)
     output.mkdir(parents=True, exist_ok=True)
     _save_network(output / MODEL_FILE, run, best)
     run.model_sha256 = sha256_of(output / MODEL_FILE)

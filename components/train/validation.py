@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from components.runtime.errors import InputError
 from components.slice.shards import read_split
 
 _BATCH = 16
@@ -22,10 +23,19 @@ class ValidationSlices:
 
 
 def read_validation_slices(shards: Path, size: int, limit: int) -> ValidationSlices:
-    """Read every n-th validation slice, at most `limit`, to bound the validation time."""
-    count = sum(1 for _ in read_split(shards, "validation", size))
-    step = -(-count // limit)
-    records = [record for index, record in enumerate(read_split(shards, "validation", size)) if index % step == 0]
+    """Read every n-th validation slice, at most `limit`, to bound the validation time; n is a power of 2.
+
+    Raises:
+        InputError: a shard cannot be read, or there is no slice.
+    """
+    records, step = list[dict[str, NDArray]](), 1
+    for index, record in enumerate(read_split(shards, "validation", size)):
+        if index % step == 0:
+            records.append(record)
+        if len(records) > limit:
+            records, step = records[::2], 2 * step
+    if not records:
+        raise InputError(f"{shards / 'validation'}: no slice in the shards; run slice again")
     return ValidationSlices(
         np.stack([record["slice_hu"] for record in records]),
         np.stack([record["lesion"] for record in records]),

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import re
+import resource
 import shutil
 import signal
 import subprocess
@@ -149,6 +150,29 @@ def test_row_33_out_of_memory_suggests_a_batch_size(shards, tmp_path):
     assert message == "error: training: out of memory with batches of 30000 slices of 32×32; try batch_size=15000"
     assert done.returncode == 1
     assert not (tmp_path / "model" / MODEL_FILE).exists()
+
+
+@pytest.mark.parametrize("fault", ["No space left on device", "File too large"])
+def test_row_33_a_full_disk_of_events_is_not_reported_as_a_lack_of_memory(shards, tmp_path, fault):
+    events = tmp_path / "model" / "tensorboard"
+    events.mkdir(parents=True)
+    command, limit = [*PROCESS, shards, events.parent, tmp_path / "checkpoints"], resource.RLIM_INFINITY
+    if fault == "File too large":
+        limit = 200  # bytes: the end of the first epoch
+    else:
+        run = f'mount -t tmpfs -o size=4k none {events} && head -c 4096 /dev/zero > {events}/x; exec "$0" "$@"'
+        command = ["unshare", "-rm", "sh", "-c", run, *command]
+    done = subprocess.run(
+        [*map(str, command)],
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
+    )
+    if "unshare failed" in done.stderr:
+        pytest.skip("user namespaces are not available")
+    assert re.match(rf"error: {events}/events\S+: {fault}", done.stderr.strip().splitlines()[-1])
+    assert done.returncode == 1
 
 
 def test_row_36_a_model_with_a_lambda_layer_is_refused(tmp_path):

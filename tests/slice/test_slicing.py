@@ -1,5 +1,8 @@
 """Slicing of cohorts to shards."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -10,6 +13,8 @@ from components.runtime.errors import InputError
 from components.slice.shards import read_split
 from components.slice.slicing import slice_cohort
 from components.slice.split import SPLITS, Split
+from components.train.recipe import Recipe
+from components.train.training import train
 
 
 def test_the_shards_have_every_slice_of_every_case_once(small_cohort, tmp_path):
@@ -39,6 +44,37 @@ def test_the_shards_are_independent_of_the_number_of_workers(small_cohort, tmp_p
     assert all((tmp_path / "1" / file).read_bytes() == (tmp_path / "3" / file).read_bytes() for file in files)
 
 
+SLICE = """
+import resource, sys
+from pathlib import Path
+from components.runtime.step import step_process
+from components.slice.slicing import slice_cohort
+cohort, output, limit = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+if limit:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+try:
+    with step_process():
+        slice_cohort(cohort, cohort, output, image_size=32)
+finally:
+    print("left:", list(output.parent.iterdir()))
+"""
+
+
+@pytest.mark.parametrize("fault", ["No space left on device", "File too large"])
+def test_a_full_disk_is_one_line_and_leaves_nothing(small_cohort, tmp_path, fault):
+    disk = tmp_path / "a disk"
+    disk.mkdir()
+    command = [sys.executable, "-c", SLICE, small_cohort, disk / "shards", "4000" if fault == "File too large" else "0"]
+    if command[-1] == "0":
+        command = ["unshare", "-rm", "sh", "-c", f'mount -t tmpfs -o size=8k none "{disk}" && exec "$0" "$@"', *command]
+    done = subprocess.run([*map(str, command)], capture_output=True, text=True, timeout=120)
+    if "unshare failed" in done.stderr:
+        pytest.skip("user namespaces are not available")
+    assert done.stderr.splitlines()[-1].startswith(f"error: {disk / 'shards'}: cannot be written ({fault})")
+    assert done.returncode == 1
+    assert done.stdout.endswith("left: []\n")
+
+
 def test_only_accepted_cases_are_sliced(small_cohort, tmp_path):
     write_cases(tmp_path / "accepted", read_cases(small_cohort)[:4])
     split = slice_cohort(small_cohort, tmp_path / "accepted", tmp_path / "shards", image_size=32)
@@ -55,6 +91,16 @@ def test_slices_with_too_few_lesion_pixels_are_excluded(small_cohort, tmp_path):
 def test_the_image_size_is_a_multiple_of_16(small_cohort, tmp_path, image_size):
     with pytest.raises(InputError, match=f"image_size is {image_size};.* 16"):
         slice_cohort(small_cohort, small_cohort, tmp_path / "shards", image_size=image_size)
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32])
+def test_a_seed_that_numpy_does_not_take_is_refused_by_slice_and_train(small_cohort, tmp_path, seed):
+    for run in (
+        lambda: slice_cohort(small_cohort, small_cohort, tmp_path / "shards", image_size=32, seed=seed),
+        lambda: train(tmp_path / "shards", tmp_path / "model", recipe=Recipe(), seed=seed),
+    ):
+        with pytest.raises(InputError, match=f"seed is {seed}; expected .* 0 to {2**32 - 1}"):
+            run()
 
 
 def test_a_scan_changed_since_ingest_is_an_error(small_cohort, tmp_path):

@@ -3,14 +3,24 @@
 import numpy as np
 import pytest
 
+from components.runtime.errors import InputError
 from components.train.validation import ValidationSlices, mean_case_dice, read_validation_slices
-from tests.train.conftest import SIZE
+from tests.train.conftest import SIZE, write_shards
 
 
 def test_every_nth_slice_of_every_case_is_read(shards):
     assert len(read_validation_slices(shards, SIZE, limit=100).slices_hu) == 8
     slices = read_validation_slices(shards, SIZE, limit=4)
     assert slices.case_ids.tolist() == ["validation_0", "validation_0", "validation_1", "validation_1"]
+
+
+def test_validation_slices_are_thinned_evenly_and_none_is_an_error(tmp_path):
+    shards = write_shards(tmp_path, {"train": 1, "validation": 1, "test": 1}, slices=11)
+    every = read_validation_slices(shards, SIZE, limit=100).slices_hu
+    np.testing.assert_array_equal(read_validation_slices(shards, SIZE, limit=3).slices_hu, every[::4])
+    (shards / "validation" / "validation_0.tfrecord").write_bytes(b"")
+    with pytest.raises(InputError, match=r"validation: no slice"):
+        read_validation_slices(shards, SIZE, limit=3)
 
 
 DICE_A = 2 * 1 / (2 + 3)  # one shared cell, two of lesion, three predicted
