@@ -95,7 +95,7 @@ def test_unknown_masks_are_refused_before_any_download(mirror, file_server, tmp_
 
 
 def test_a_bucket_gives_the_same_cohort_as_a_folder(gcs, cohort, tmp_path):
-    (cohort / "patients.csv").write_text("case_id,patient_id\ncase_0,p\ncase_1,p\n")
+    (cohort / "Patients.CSV").write_text("case_id;patient_id\ncase_0;p\ncase_1; P\n")
     (cohort / "lung_masks").mkdir()
     (cohort / "lung_masks" / "huge.nii").write_bytes(b"not needed")
     upload_folder(cohort, URI)
@@ -104,7 +104,7 @@ def test_a_bucket_gives_the_same_cohort_as_a_folder(gcs, cohort, tmp_path):
     from_folder = ingest(str(cohort), tmp_path / "expected")
     assert [replace(case, site="hospital") for case in from_bucket] == from_folder
     assert {case.site for case in from_bucket} == {"covid"}
-    assert len(gcs.downloads()) == 9  # four pairs and patients.csv
+    assert len(gcs.downloads()) == 9  # four pairs and the table of patients
     assert from_bucket[0].patient_id == from_bucket[1].patient_id == "p"
 
 
