@@ -25,7 +25,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ModelEndpoint:
-    """The model that predicts: on a server, or loaded from its version folder."""
+    """The model that predicts: on a server, or from its version folder; check_parameters requires one of them."""
 
     name: str  # the model's name on the server
     server: str | None = None  # `host:port` of a gRPC endpoint
@@ -35,14 +35,12 @@ class ModelEndpoint:
     @contextmanager
     def connect(self) -> Iterator[scans.Predict]:
         """Connect to the server or load the model, and yield its predict function."""
-        if self.server and not self.model:
+        if self.server:
             with SegmentationClient(self.server, self.name, version_label=self.version_label) as client:
                 yield client.predict
-        elif self.model and not self.server:
-            with load_version(self.model) as predict:
-                yield predict
         else:
-            raise InputError(f"server {self.server} and model {self.model}: expected exactly one of them")
+            with load_version(self.model or "") as predict:
+                yield predict
 
 
 @contextmanager
