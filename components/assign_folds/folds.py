@@ -11,6 +11,7 @@ import numpy as np
 from components.ct.cases import Case, read_cases
 from components.runtime.errors import CohortError, join_problems
 from components.runtime.files import atomic_folder
+from components.runtime.seed import check_seed
 from components.slice.split import SPLITS, Split, group_by_patient, require_lesions, require_patients_apart
 
 _log = logging.getLogger(__name__)
@@ -59,8 +60,10 @@ def draw_folds(cases: Iterable[Case], burden: Mapping[str, float], count: int, s
         The sorted case ids of each fold.
 
     Raises:
+        InputError: the seed is out of range.
         CohortError: fewer than three folds, or fewer patients, or patients with lesion, than folds.
     """
+    check_seed(seed)
     scans = group_by_patient(cases, burden)
     if not MIN_FOLDS <= count <= len(scans):
         raise CohortError(

@@ -11,6 +11,7 @@ from components.ingest.cohort_folder import find_folders, list_files, match_fold
 from components.ingest.patients import find_patient_table
 from components.ingest.zenodo import COVID_CT_SEG, Record, fetch_record
 from components.runtime.errors import InputError
+from components.runtime.seed import check_seed
 from components.storage.gcs_uri import GcsUri, is_gcs_uri
 from components.storage.http import RetryPolicy
 
@@ -57,6 +58,7 @@ def fetch_cohort(source: str, scratch: Path, *, masks: str, seed: int, options: 
     if kind == PHANTOM:
         from components.ct.phantom import write_cohort
 
+        check_seed(seed)
         write_cohort(scratch, _parse_case_count(source, rest), seed)
         return Cohort(scratch, PHANTOM, list_files(scratch), source)
     if kind == ZENODO:
