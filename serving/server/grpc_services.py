@@ -49,7 +49,7 @@ class CallGuard(grpc.ServerInterceptor):
             except DecodeError:
                 failure = RequestError(grpc.StatusCode.INTERNAL, "the request is not a message of this method")
             except Exception as error:
-                failure = to_request_error(error)
+                failure = to_request_error(error).with_traceback(None)  # whose frames hold the request
             finally:
                 self._count(-1)
             return context.abort(failure.code, _truncate(str(failure)))

@@ -65,6 +65,6 @@ class Predictor:
         except Exception as error:
             failure = to_request_error(error)
             status = failure.code.name
-            raise failure from error
+            raise failure from None if failure is error else error  # not its own cause: a cycle keeps memory
         finally:
             self._metrics.record_request(model_name, status, entrypoint, time.monotonic() - start)

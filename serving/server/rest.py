@@ -88,7 +88,7 @@ class RestApi:
         except ConnectionError:  # the client hung up within the body
             return
         except Exception as error:
-            failure = to_request_error(error)
+            failure = to_request_error(error).with_traceback(None)  # whose frames hold the request
             status, content = _HTTP_STATUS.get(failure.code.name, 500), orjson.dumps({"error": str(failure)})
         close = [(b"connection", b"close")] * (status == 400)  # the rest of the body, if any, is not read
         headers = [(b"content-type", content_type), (b"content-length", b"%d" % len(content)), *close]

@@ -14,7 +14,7 @@ from serving.server.batching import Arrays
 from serving.server.errors import invalid_argument
 from serving.server.tensors import check_shape, request_bytes
 
-_MAX_NUMBERS, _MAX_LISTS = 1 << 25, 1 << 20  # 128 slices of 512×512; parsed, up to 40 and 90 bytes each
+_MAX_NUMBERS, _MAX_LISTS = 1 << 24, 1 << 20  # 64 slices of 512×512; parsed, up to 40 and 90 bytes each
 _MAX_LENIENT_BYTES, _CHUNK = 32 << 20, 1 << 19  # parsed and converted at once; other threads run in between
 _PYTHON_TYPES: dict[str, set[type]] = {"f": {int, float}, "i": {int}, "u": {int}, "b": {bool}}  # by numpy's dtype.kind
 

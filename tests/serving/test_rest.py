@@ -293,6 +293,12 @@ def test_a_body_over_the_limit_is_rejected(rest):
         exchange(rest, message("Transfer-Encoding: chunked", body=chunk * 18))
 
 
+def test_a_body_of_too_many_values_is_refused_before_it_is_parsed(rest):
+    for values in (b"0," * (1 << 24) + b"0,", b"[]," * (1 << 20)):
+        status, content = request(rest + PREDICT, b'{"inputs": [' + values + b"0]}")
+        assert (status, "send fewer slices" in content["error"]) == (400, True)
+
+
 def test_many_predictions_do_not_delay_a_status(model_folder):
     body = json.dumps({"inputs": np.full((8, 256, 256), -1000).tolist()}).encode()
     statuses, waits = [], []
