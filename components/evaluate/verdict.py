@@ -128,8 +128,8 @@ def read_verdict(path: Path) -> Verdict:
     edited = sorted(name for name in expected.keys() | content.keys() if expected.get(name) != content.get(name))
     if edited:
         raise InputError(
-            f"{path}: {', '.join(edited)} stated otherwise than its scores and limits give, {verdict.verdict!r}; "
-            "expected the file as evaluate wrote it; run evaluate again"
+            f"{path}: {', '.join(edited)}: not what its scores and limits give ({verdict.verdict}); expected the file "
+            "as evaluate wrote it; run evaluate again"
         )
     return verdict
 

@@ -240,7 +240,7 @@ def test_a_threshold_that_marks_everything_or_nothing_is_not_a_pass(tmp_path, th
 def test_edits_that_agree_with_each_other_are_refused_by_the_scores(tmp_path, edits):
     file = tmp_path / VERDICT_FILE
     file.write_text(json.dumps(edited(CONTENT, edits)))
-    with pytest.raises(InputError, match=r"verdict\.json: .*stated otherwise than its scores"):
+    with pytest.raises(InputError, match=r"verdict\.json: .*not what its scores"):
         passed(file)
 
 
