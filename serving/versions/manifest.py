@@ -37,7 +37,7 @@ def verify(version: Path) -> int:
     if not path.is_file():
         raise InputError(f"{version}: has no {MANIFEST_FILE}; expected every file that export wrote; export it again")
     expected: dict[str, str] = {}
-    for line in path.read_text().splitlines():
+    for line in path.read_text(errors="replace").splitlines():
         digest, separator, name = line.partition("  ")
         if not separator or len(digest) != 64:
             raise InputError(f"{path}: line {len(expected) + 1}: expected digest and name; export the model again")

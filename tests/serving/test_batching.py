@@ -131,7 +131,7 @@ def test_requests_beyond_the_memory_of_the_queue_are_rejected_until_others_are_a
 
 def test_a_batcher_keeps_no_arrays_of_answered_requests(model):
     batcher, inputs = Batcher(BatchLimits(workers=1)), slices(1, 1)
-    batcher.run(model, "network", inputs)
+    batcher.run(model, "network", dict(inputs))
     alive = weakref.ref(inputs.pop("slices_hu"))
     wait_until(lambda: gc.collect() is not None and alive() is None)
 

@@ -47,8 +47,8 @@ def test_the_command_line_fails_with_one_line(version, tmp_path):
         main(["versions", "verify", str(tmp_path / "missing")])
 
 
-@pytest.mark.parametrize("line", ["", "abc  saved_model.pb"])
+@pytest.mark.parametrize("line", [b"", b"abc  saved_model.pb", b"\xff\xfe\x00"])
 def test_a_malformed_manifest_is_an_error(version, line):
-    (version / MANIFEST_FILE).write_text(line + "\n")
+    (version / MANIFEST_FILE).write_bytes(line + b"\n")
     with pytest.raises(InputError, match="line 1"):
         verify(version)

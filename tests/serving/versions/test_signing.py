@@ -64,3 +64,10 @@ def test_an_unsigned_version_and_an_unusable_key_are_errors(version, tmp_path):
         verify_signature(version, tmp_path / "ours.pub")
     with pytest.raises(InputError, match=r"missing\.pem: "):
         sign(version, tmp_path / "missing.pem")
+
+
+@pytest.mark.parametrize(("name", "reason"), [("none.pub", "No such file"), ("ours.pem", "not a key"), ("7", "Is a")])
+def test_a_server_does_not_start_with_an_unusable_key(version, name, reason):
+    command = ["serve", "--model-base", str(version.parent), "--require-signature", str(version.parent / name)]
+    with pytest.raises(SystemExit, match=rf"{name}: {reason}.*; expected an elliptic curve public key in PEM"):
+        main(command)
