@@ -6,6 +6,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
@@ -79,8 +80,10 @@ class Endpoint(AbstractContextManager["Endpoint"]):
             name = [("grpc.ssl_target_name_override", server_name)] if server_name else []
             channel = grpc.secure_channel(target, tls.credentials(), options=options + name)
         self._channel, self._unfinished = channel, _Unfinished()
+        # Ctrl-C interrupts the main thread. In the middle of a call's start, `channel.close` would never return.
+        self._sender = ThreadPoolExecutor(1)
         # Runs once: in `close`, at garbage collection, or when the process exits.
-        self._close = weakref.finalize(self, _close, channel, self._unfinished)
+        self._close = weakref.finalize(self, _close, self._sender, channel, self._unfinished)
 
     def __exit__(self, *_: object) -> None:
         """Close the channel."""
@@ -103,7 +106,7 @@ class Endpoint(AbstractContextManager["Endpoint"]):
         )
 
         def send(request: Any, timeout_s: float) -> grpc.Future:
-            return self._unfinished.add(stub.future(request, timeout=timeout_s))
+            return self._sender.submit(lambda: self._unfinished.add(stub.future(request, timeout=timeout_s))).result()
 
         pending: deque[_Call] = deque()
         try:
@@ -144,7 +147,8 @@ class _Unfinished:
             self._changed.wait_for(lambda: not self._count, timeout_s)
 
 
-def _close(channel: grpc.Channel, unfinished: _Unfinished) -> None:
+def _close(sender: ThreadPoolExecutor, channel: grpc.Channel, unfinished: _Unfinished) -> None:
+    sender.shutdown(wait=False)
     channel.close()  # cancels all calls
     unfinished.wait(_CLOSE_S)
 

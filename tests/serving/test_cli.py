@@ -1,14 +1,19 @@
 """`lung-ct predict` and `serve` with real processes, files and servers."""
 
+import re
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
+import grpc
 import nibabel as nib
 import numpy as np
 import pytest
+import trustme
 
 from pipelines.cli import main
+from serving.tls import ServerTls
 from tests.serving.conftest import COMMAND, run_serve
 from tests.serving.toy import MODEL, THRESHOLD
 
@@ -64,6 +69,13 @@ def test_an_existing_output_is_kept_without_force(server, scan, tmp_path):
         ("missing/mask.nii.gz", "existing folder"),
         ("scan.nii.gz", "is the scan itself"),
         ("folder.nii", "expected a file name"),
+        ("folder.nii/", "expected a file name"),
+        ("scan.nii.gz/m.nii.gz", "existing folder"),
+        ("x" * 249 + ".nii.gz", "File name too long"),
+        ("肺" * 83 + ".nii.gz", "File name too long"),
+        ("/proc/m.nii.gz", "No such file or directory"),
+        ("/proc/self/fd/m.nii.gz", "No such file or directory"),
+        ("/sys/m.nii.gz", "m.nii.gz: cannot be written"),
     ],
 )
 def test_an_invalid_output_is_an_error_before_any_request(scan, tmp_path, output, reason):
@@ -101,12 +113,83 @@ def test_an_unreachable_server_is_a_one_line_error_without_output(scan, tmp_path
     assert [path.name for path in tmp_path.iterdir()] == ["scan.nii.gz"]
 
 
+@pytest.mark.parametrize("name", ["x" * 248 + ".nii.gz", "ü" * 124 + ".nii.gz", "肺" * 82 + ".nii.gz"])
+def test_a_mask_may_have_every_name_that_the_file_system_takes(server, scan, tmp_path, name):
+    assert predict(scan, "-o", tmp_path / name, "--server", server) == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"scan.nii.gz", name}
+
+
+def run_predict(scan, target, *options, timeout=60):
+    """Run `predict` as a process; return its exit status and its lines on stderr."""
+    command = [*COMMAND, "predict", scan, "-o", scan.with_name("mask.nii.gz"), "--server", target, *options]
+    done = subprocess.run([*map(str, command)], capture_output=True, text=True, timeout=timeout)
+    return done.returncode, done.stderr.splitlines()
+
+
+@pytest.fixture(scope="module")
+def tls_ports(tmp_path_factory):
+    """The folder of certificates, and the addresses of gRPC servers: plaintext, TLS, with client certificates."""
+    folder = tmp_path_factory.mktemp("certificates")
+    ours, theirs = trustme.CA(), trustme.CA()
+    for name, issued in (
+        ("server", ours.issue_cert("127.0.0.1")),
+        ("elsewhere", ours.issue_cert("hospital.example")),
+        ("stranger", theirs.issue_cert("doctor@ward")),
+    ):
+        issued.cert_chain_pems[0].write_to_path(folder / f"{name}.pem")
+        issued.private_key_pem.write_to_path(folder / f"{name}.key")
+    ours.cert_pem.write_to_path(folder / "ca.pem")
+    theirs.cert_pem.write_to_path(folder / "other-ca.pem")
+    kinds = {
+        "plaintext": None,
+        "tls": ServerTls(folder / "server.pem", folder / "server.key"),
+        "mutual": ServerTls(folder / "server.pem", folder / "server.key", folder / "ca.pem"),
+        "elsewhere": ServerTls(folder / "elsewhere.pem", folder / "elsewhere.key"),
+    }
+    servers, ports = [], {}
+    for kind, tls in kinds.items():
+        servers.append(grpc.server(ThreadPoolExecutor(1)))
+        add = servers[-1].add_insecure_port if tls is None else servers[-1].add_secure_port
+        ports[kind] = f"127.0.0.1:{add('127.0.0.1:0', *([] if tls is None else [tls.for_grpc()]))}"
+        servers[-1].start()
+    yield folder, ports
+    for each in servers:
+        each.stop(0)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "reason"),
+    [
+        ("tls", [], r"server requires TLS \(--tls"),
+        ("mutual", [], r"server requires TLS .* and a client certificate \(--client-certificate"),
+        ("mutual", ["--ca=ca"], r"server requires a client certificate \(--client-certificate"),
+        (
+            "mutual",
+            ["--ca=ca", "--client-certificate=stranger", "--client-key=stranger.key"],
+            "rejects the client certificate .*stranger.pem",
+        ),
+        ("plaintext", ["--ca=ca"], "port does not use TLS.*plaintext"),
+        ("tls", ["--ca=other-ca"], "check the CA"),
+        ("elsewhere", ["--ca=ca"], "check the CA and certificates"),
+    ],
+)
+def test_a_connection_that_lacks_tls_or_a_certificate_is_told_so_in_one_line(scan, tls_ports, kind, options, reason):
+    folder, ports = tls_ports
+    files = [f"{option.replace('=', f'={folder}/')}{'' if option.endswith('.key') else '.pem'}" for option in options]
+    status, lines = run_predict(scan, ports[kind], *files)
+    assert status == 1
+    assert len(lines) == 1
+    assert re.search(f"^error: {ports[kind]} answered UNAVAILABLE: .*{reason}", lines[0])
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_serve_stops_cleanly_on_a_signal(model_folder, scan, tmp_path, number):
     with run_serve("--model-base", model_folder, "--model", MODEL) as (process, address):
         assert predict(scan, "-o", tmp_path / "mask.nii.gz", "--server", address) == 0
         process.send_signal(number)
-        assert process.communicate(timeout=60) == ("", "")
+        stdout, stderr = process.communicate(timeout=60)
+        assert stdout == ""
+        assert re.fullmatch("(.*: has no manifest: .*\n)*", stderr)
         assert process.returncode == 0
 
 

@@ -18,6 +18,7 @@ from serving.client import messages
 from serving.client.endpoint import ServingError
 from serving.client.messages import to_tensor
 from serving.client.segmentation import SegmentationClient
+from tests.serving.conftest import COMMAND
 from tests.serving.toy import MODEL, SIZE, THRESHOLD, toy_probability
 
 
@@ -281,6 +282,43 @@ def test_a_process_exits_when_grpc_has_handled_the_calls_in_flight(odd, way):
     command = [sys.executable, "-c", EXIT, odd(handler), way]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout, done.stderr) == (1, "handled\n", "invalid reply\n")
+
+
+@pytest.mark.parametrize(("end", "status", "message"), [("Ctrl-C", 130, ""), ("error", 1, "answered INTERNAL: no\n")])
+def test_the_command_exits_within_seconds_while_calls_are_in_flight(odd, scan, end, status, message):
+    in_flight, stop = threading.Semaphore(0), threading.Event()
+
+    def wait(request, context):
+        in_flight.release()
+        if end == "error" and request is handler.requests[0]:
+            assert in_flight.acquire(timeout=60)
+            context.abort(grpc.StatusCode.INTERNAL, "no")
+        stop.wait(100)
+
+    handler = OddServer(wait, shape=(-1, 512, 512))  # two slices in a request
+    command = [
+        *COMMAND,
+        "predict",
+        scan,
+        "-o",
+        scan.with_name("mask.nii.gz"),
+        "--model",
+        MODEL,
+        "--server",
+        odd(handler),
+    ]
+    with subprocess.Popen([*map(str, command), "--timeout", "900"], stderr=subprocess.PIPE, text=True) as process:
+        try:
+            if end == "Ctrl-C":
+                assert in_flight.acquire(timeout=60)
+                process.send_signal(signal.SIGINT)
+            _, stderr = process.communicate(timeout=60)
+        finally:
+            process.kill()
+            stop.set()
+    assert process.returncode == status
+    assert stderr.endswith(message)
+    assert stderr.count("\n") == bool(message)
 
 
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
