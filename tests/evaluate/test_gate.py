@@ -235,6 +235,7 @@ def test_a_threshold_that_marks_everything_or_nothing_is_not_a_pass(tmp_path, th
         {("cases", 0, "dice"): 0.9, ("cases", 1, "dice"): 0.8, ("cases", 1, "lesion_ml"): 0.0},
         {("comparison", "mean_change"): 0.5, ("rules", 6, "value"): 0.5},
         {("verdict",): "fail", ("reasons",): []},
+        {("approved_by",): "nobody"},
     ],
 )
 def test_edits_that_agree_with_each_other_are_refused_by_the_scores(tmp_path, edits):

@@ -93,6 +93,11 @@ def test_cases_without_lesion_change_no_interval_and_no_comparison():
     assert values[0][2] == pytest.approx(-0.2)
 
 
+def test_a_lesion_volume_of_nan_hides_no_case():
+    scores = [case_score(0.9, "good"), case_score(0.0, "broken", lesion_ml=math.nan)]
+    assert failed_rules(scores, GateLimits(min_dice=0.5), champion=False) == ["mean_dice"]
+
+
 def test_a_site_without_lesion_is_a_remark():
     gate = apply_rules([case_score(0.9, site="a"), without_lesion("e", site="b")], GateLimits(min_site_dice=0.5))
     assert "no test scan of b has lesion, so its mean Dice was not judged" in gate.not_applied
