@@ -127,7 +127,8 @@ def _determine_outcome(
 
 def _drift_finding(drift: Drift) -> Finding:
     medians = f", median {drift.reference} in the reference and {drift.observed} here" if drift.reference else ""
-    message = f"drift from the reference cohort: {drift.measure} {format_beside(drift.value, drift.limit)}, limit {drift.limit:g}{medians}"
+    value = format_beside(drift.value, drift.limit)
+    message = f"drift from the reference cohort: {drift.measure} {value}, limit {drift.limit:g}{medians}"
     return Finding(Severity.WARNING, None, drift.fact, message, "earlier test results may not hold for these scans")
 
 

@@ -68,13 +68,7 @@ def test_two_scans_of_one_name_and_two_folders_of_scans_are_refused(cohort, gcs,
 
 
 @pytest.mark.parametrize("place", ["folder", "bucket"])
-def test_the_scans_of_a_cohort_are_segmented_and_an_error_names_the_source(
-    cohort,
-    gcs,
-    model_folder,
-    tmp_path,
-    place,  # noqa: F811
-):
+def test_a_cohort_is_segmented_and_an_error_names_the_source(cohort, gcs, model_folder, tmp_path, place):  # noqa: F811
     upload_folder(cohort, URI)
     source = str(cohort) if place == "folder" else URI
     (names,) = divide_scans(source, 1)

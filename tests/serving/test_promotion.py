@@ -136,6 +136,15 @@ def test_the_command_line_promotes_lists_and_rolls_back(base, capsys):
     assert lines[-1].endswith("rollback stable: 2 -> 1 by me: noise on site B, test Dice 0.710")
 
 
+def test_listing_a_base_without_versions_says_so(tmp_path, gcs, capsys):
+    command = ["versions", "list", "--model", "lung", "--config", str(tmp_path / "models.config"), "--model-base"]
+    with pytest.raises(SystemExit, match=r"^error: /nope: no such folder"):
+        main([*command, "/nope"])
+    for base in (str(tmp_path), f"gs://{BUCKET}/nope"):
+        main([*command, base])
+        assert capsys.readouterr().out == f"{base}: no versions\n"
+
+
 def test_a_version_in_cloud_storage_is_verified_and_promoted(base, gcs, tmp_path):
     for path in (file for file in base.rglob("*") if file.is_file()):
         gcs.put(f"models/lung/{path.relative_to(base)}", path.read_bytes())
