@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Collection, Mapping, Sequence
+from itertools import chain, repeat
 from typing import Any
 
 import numpy as np
@@ -68,12 +69,10 @@ def request_bytes(signature: Any, shapes: Mapping[str, Sequence[int]]) -> int:
     total = sum(math.prod(shape) * _item_bytes(signature.inputs[name].dtype) for name, shape in shapes.items())
     largest = max(shapes.values(), key=math.prod, default=())
     for info in signature.outputs.values():
-        free_axes = [dim.size == -1 for dim in info.tensor_shape.dim]
-        sizes = [dim.size for dim in info.tensor_shape.dim]
-        for axis, is_free in enumerate(free_axes):
-            if is_free:
-                sizes[axis] = largest[axis] if axis < len(largest) else 1
-        shape = largest if info.tensor_shape.unknown_rank else sizes
+        axes = zip(info.tensor_shape.dim, chain(largest, repeat(1)), strict=False)
+        shape = (
+            largest if info.tensor_shape.unknown_rank else [same if dim.size < 0 else dim.size for dim, same in axes]
+        )
         total += math.prod(shape) * _item_bytes(info.dtype)
     if total > MAX_REQUEST_BYTES:
         raise invalid_argument(
