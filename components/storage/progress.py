@@ -12,7 +12,7 @@ _log = logging.getLogger(__name__)
 
 def transfer_progress(description: str, total_bytes: int | None = None) -> tqdm:
     """Return a counter of transferred bytes; a negative `update` reverts bytes that must be fetched again."""
-    if sys.stdout.isatty():
+    if sys.stderr.isatty():  # where tqdm draws
         return tqdm(desc=description, total=total_bytes, unit="B", unit_scale=True)
     return _LoggedProgress(desc=description, total=total_bytes, mininterval=_LOG_INTERVAL_S, file=io.StringIO())
 

@@ -4,6 +4,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from components.runtime.errors import InputError
+from components.storage.gcs_uri import is_gcs_uri
 from serving.arguments import version
 from serving.commands.version_labels import add_labels, add_move, promote, rollback, version_labels
 
@@ -43,6 +45,10 @@ def _list(arguments: argparse.Namespace) -> None:
     for label, number in labels.current().items():
         by_version.setdefault(number, []).append(label)
     _show_incomplete(labels.base, arguments.remove_incomplete)
+    if not by_version and not is_gcs_uri(labels.base) and not Path(labels.base).is_dir():
+        raise InputError(f"{labels.base}: no such folder; expected a model base, the folder of a model's versions")
+    if not by_version:
+        print(f"{labels.base}: no versions")
     for number, names in sorted(by_version.items()):
         print(f"version {number}  {' '.join(sorted(names)) or '-'}")
     for change in labels.changes():

@@ -59,7 +59,10 @@ def complete_versions(model_base: str) -> dict[int, str]:
     """Find the complete versions in a folder or `gs://bucket/prefix`: path or URI by number, in ascending order."""
     if not is_gcs_uri(model_base):
         return {number: str(path) for number, path in complete_local_versions(Path(model_base)).items()}
-    names, base = list_names(model_base), model_base.rstrip("/")
+    return _complete_in_bucket(model_base.rstrip("/"), list_names(model_base))
+
+
+def _complete_in_bucket(base: str, names: Iterable[str]) -> dict[int, str]:
     complete = sorted({folder for folder, _, rest in (name.partition("/") for name in names) if rest == SAVED_MODEL_PB})
     numbers = ((parse_version(folder), f"{base}/{folder}") for folder in complete)
     return dict(sorted((number, uri) for number, uri in numbers if number is not None))
@@ -73,9 +76,12 @@ def newest_version(base: str) -> str | None:
     base = base.rstrip("/")
     if not base:
         return None
-    if SAVED_MODEL_PB in list_names(base) if is_gcs_uri(base) else (Path(base) / SAVED_MODEL_PB).is_file():
-        return base
-    return next(reversed(complete_versions(base).values()), None)
+    if is_gcs_uri(base):
+        names = list_names(base)
+        is_version, versions = SAVED_MODEL_PB in names, _complete_in_bucket(base, names)
+    else:
+        is_version, versions = (Path(base) / SAVED_MODEL_PB).is_file(), complete_versions(base)
+    return base if is_version else next(reversed(versions.values()), None)
 
 
 def require_version(base: str) -> str:
