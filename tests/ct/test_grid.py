@@ -1,5 +1,6 @@
 """The fit to the network's grid and its inverse."""
 
+import nibabel as nib
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -15,6 +16,7 @@ from components.ct.grid import (
     resampling_matrix,
     volume_from_axial_slices,
 )
+from components.ct.volume import read_volume
 from components.runtime.errors import VolumeError
 
 edges = st.integers(1, 90)
@@ -81,6 +83,12 @@ def test_slices_that_would_need_huge_matrices_or_have_no_pixels_are_refused(shap
     slices = np.broadcast_to(np.int16(0), shape)
     with pytest.raises(VolumeError, match=f"{shape[1]}×{shape[2]} pixels; expected 1 to {MAX_EDGE}"):
         fit_hu(slices, 32)
+
+
+def test_a_file_with_such_an_axis_is_refused_by_name(tmp_path):
+    nib.save(nib.Nifti1Image(np.zeros((MAX_EDGE + 1, 2, 2), np.int16), np.eye(4)), tmp_path / "wide.nii.gz")
+    with pytest.raises(VolumeError, match=rf"wide\.nii\.gz: .*{MAX_EDGE + 1}.* 1 to {MAX_EDGE} "):
+        read_volume(tmp_path / "wide.nii.gz")
 
 
 def test_padding_is_air():
