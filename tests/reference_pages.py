@@ -30,7 +30,7 @@ task = {name}({arguments})
 
 Stability: {stability}. Tags: {tags}.
 """
-_MAX_ARGUMENTS = 90  # characters; more are written one on a line
+_LINE = 120  # characters; the arguments of a longer call are written one on a line, as ruff does
 _PARAMETERS_HEAD = """# Pipeline parameters
 
 `make run`, `make cross-validate` and `make predict` take these names in capitals, `lung-ct` in any case; the Kubeflow
@@ -68,7 +68,7 @@ def _component_page(name: str, component: PythonComponent) -> str:
         lines += ["", "## Outputs", "", *_table(["output", "type", "description"], output_rows)]
     required = [f"{key}={key}" for key, spec in inputs.items() if not spec.optional]
     arguments = ", ".join(required)
-    if len(arguments) > _MAX_ARGUMENTS:
+    if len(f"task = {name}({arguments})") > _LINE:
         arguments = "\n" + "".join(f"    {argument},\n" for argument in required)
     metadata |= {"arguments": arguments, "tags": ", ".join(metadata["tags"])}
     return "\n".join(lines) + _USAGE.format(**metadata)
