@@ -1,7 +1,9 @@
 """The process of a step: logging to stdout, and one-line errors."""
 
+import io
 import logging
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +24,8 @@ class _StdoutHandler(logging.Handler):
 
 def configure_logging() -> None:
     """Log this project's messages from INFO on to stdout, without the duplicates of kfp's root logger."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files may be of other bytes than UTF-8
     for package in _PACKAGES:
         logger = logging.getLogger(package)
         logger.handlers[:] = [_StdoutHandler()]
