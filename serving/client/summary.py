@@ -37,8 +37,10 @@ class SummaryRow:
 
 def write_summary(path: Path, rows: Iterable[SummaryRow | Mapping[str, str]]) -> None:
     """Write the summary: volumes in mL, percent of the scan's volume, and counts of axial slices."""
-    utf8 = {"encoding": "utf-8", "errors": "backslashreplace"}  # names may be of other bytes
-    with atomic_write(path) as temporary, temporary.open("w", newline="", **utf8) as file:
+    with (
+        atomic_write(path) as temporary,
+        temporary.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file,  # names may be any bytes
+    ):
         table = csv.DictWriter(file, [field.name for field in fields(SummaryRow)], lineterminator="\n")
         table.writeheader()
         for row in rows:
