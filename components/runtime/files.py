@@ -71,8 +71,9 @@ def check_folder_writable(folder: Path) -> None:
         with tempfile.TemporaryDirectory(prefix=".writable-", dir=folder):
             pass
     except OSError as error:
+        reason = "not a folder" if isinstance(error, FileExistsError | NotADirectoryError) else error.strerror
         raise InputError(
-            f"{folder}: cannot be written ({error.strerror}); choose another folder, or correct the permissions"
+            f"{folder}: cannot be written ({reason}); choose another folder, or correct the permissions"
         ) from None
     finally:
         for path in missing:

@@ -84,7 +84,7 @@ def test_a_run_expands_the_home_folder_as_shells_do(tmp_path, monkeypatch):
     with pytest.raises(InputError) as error:
         run_pipeline("training", tmp_path / "runs", {"model_base": "~/models", "cache": "~nobody-here/x"})
     base, cache = sorted(error.value.args, reverse=True)
-    assert base.startswith(f"model_base: {tmp_path / 'models'}: cannot be written (Not a directory)")
+    assert base.startswith(f"model_base: {tmp_path / 'models'}: cannot be written (not a folder)")
     assert "starts with ~" in cache
     assert [path.name for path in tmp_path.iterdir()] == ["models"]
 
