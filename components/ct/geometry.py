@@ -114,7 +114,7 @@ def _check_transforms(header: nib.Nifti1Header, spacing_mm: NDArray[np.float64])
     affine = _read_affine(header.get_best_affine)
     has_both = header["sform_code"] > 0 and header["qform_code"] > 0
     qform = _read_affine(header.get_qform) if has_both else affine
-    if _is_degenerate(affine) or _is_degenerate(qform):
+    if _is_degenerate(affine):
         yield _DEGENERATE
         return
     orientation = "".join(nib.aff2axcodes(affine))
@@ -124,6 +124,8 @@ def _check_transforms(header: nib.Nifti1Header, spacing_mm: NDArray[np.float64])
         yield Finding(text, is_refusal=False)
     elif not np.allclose(edges_mm, spacing_mm, rtol=_EDGE_TOLERANCE):
         yield _contradiction("voxel edges", _join(spacing_mm), _join(edges_mm), "pixdim")
+    elif _is_degenerate(qform):
+        yield Finding("the qform is not finite or not invertible; the sform is used", is_refusal=False)
     elif (other := "".join(nib.aff2axcodes(qform))) != orientation:
         yield _contradiction("orientations", other, orientation, "qform")
     elif not is_same_grid(header["dim"][1:4], affine, qform):

@@ -34,6 +34,8 @@ _KEPT_FIELDS = (
     *("datatype", "bitpix", "scl_slope", "scl_inter", "qform_code", "sform_code"),
     *("quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z", "srow_x", "srow_y", "srow_z"),
 )
+_QUATERNION = ("quatern_b", "quatern_c", "quatern_d")
+_MAX_QUATERNION = 1.0005  # the length of one that is rounded to three decimals
 _SPATIAL_UNITS = 0b111  # the bits of xyzt_units for the unit of length
 
 
@@ -59,7 +61,7 @@ class NiftiFile:
         """
         slope, intercept = float(self.header["scl_slope"]), float(self.header["scl_inter"])
         values = self.voxels.astype(self.voxels.dtype.newbyteorder("="), copy=False)
-        if slope != 0 and (slope, intercept) != (1.0, 0.0):  # slope 0 means unscaled (NIfTI-1)
+        if (slope, intercept) != (1.0, 0.0):
             with np.errstate(over="ignore", invalid="ignore"):  # reported below
                 values = values.astype(np.float32) * np.float32(slope) + np.float32(intercept)
         if values.dtype.kind == "f":
@@ -156,8 +158,21 @@ def _read_header(path: Path, stream: BinaryIO) -> nib.Nifti1Header:
     header = _HEADERS[size](block, endianness=endianness, check=False)
     if not bytes(header["magic"]).startswith(b"n+"):
         raise VolumeError(f"{path}: header and voxels in two files (.hdr/.img); convert them to one .nii.gz")
+    _normalize(header)
     _check_voxel_type(path, header)
     return header
+
+
+def _normalize(header: nib.Nifti1Header) -> None:
+    """Rewrite what nifti1.h gives a meaning and nibabel refuses or keeps: a qfac of 0, rounded quaternions, no slope."""
+    if abs(header["pixdim"][0]) != 1:
+        header["pixdim"][0] = 1
+    quaternion = np.array([header[name] for name in _QUATERNION], float)
+    if 1 < (length := np.linalg.norm(quaternion)) <= _MAX_QUATERNION:
+        for name, value in zip(_QUATERNION, quaternion / length, strict=True):
+            header[name] = value
+    if header["scl_slope"] == 0 or np.isnan(header["scl_slope"]):
+        header["scl_slope"], header["scl_inter"] = 1, 0
 
 
 def _check_voxel_type(path: Path, header: nib.Nifti1Header) -> None:
@@ -200,8 +215,9 @@ def _read_voxels(path: Path, stream: BinaryIO, header: nib.Nifti1Header) -> NDAr
             raise VolumeError(f"{path}: truncated: {offset:,} of {len(buffer):,} declared voxel bytes; export it again")
         offset += count
     # The gzip stream checks its CRC and length only when read to the end.
-    if stream.read(1):
-        raise VolumeError(f"{path}: holds more bytes than the {len(buffer):,} voxel bytes that its header declares")
+    while tail := stream.read(_BLOCK_BYTES):
+        if tail.strip(b"\0"):
+            raise VolumeError(f"{path}: holds more bytes than the {len(buffer):,} voxel bytes that its header declares")
     shape = tuple(int(n) for n in header["dim"][1:4])
     return buffer.view(header.get_data_dtype()).reshape(shape, order="F")
 

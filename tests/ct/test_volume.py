@@ -48,10 +48,11 @@ def scan(tmp_path):
 def with_header(path, **fields):
     """Rewrite `path` with header fields that nibabel would not accept."""
     content = bytearray(gzip.decompress(path.read_bytes()))
-    header = nib.Nifti1Header(bytes(content[:348]), check=False)
+    kind, size = (nib.Nifti2Header, 540) if content[0] == 540 % 256 else (nib.Nifti1Header, 348)
+    header = kind(bytes(content[:size]), check=False)
     for name, value in fields.items():
         header[name] = value
-    content[:348] = header.binaryblock
+    content[:size] = header.binaryblock
     path.write_bytes(gzip.compress(bytes(content)))
     return path
 
@@ -95,7 +96,6 @@ BOX = np.diag([-0.8, 0.8, 3, 1])
     [
         (sheared(20), {}, r"sheared by 20\.00 degrees"),
         (sheared(0.6), {}, r"sheared by 0\.60 degrees"),
-        (BOX, {"qform_code": 1, "quatern_b": 9}, "affine is not finite or not invertible"),
         (BOX, {"srow_x": [1e6, 1e6, 0, 0], "srow_y": [0, 1e-10, 0, 0]}, "affine is not finite or not invertible"),
         (BOX, MIRRORED, r"orientations RPS \(qform\) and LAS \(sform\)"),
         (BOX, {"pixdim": [1, 0.7, 0.7, 5, 0, 0, 0, 0]}, r"0\.7×0\.7×5 mm \(pixdim\) and 0\.8×0\.8×3 mm \(sform\)"),
@@ -117,6 +117,8 @@ def test_a_grid_with_a_doubtful_volume_or_orientation_is_refused(scan, affine, f
     [
         (BOX, {"sform_code": 0}, r"no orientation \(qform_code = sform_code = 0\); read as LAS"),
         (BOX, {"qform_code": 1, "quatern_c": 1, "qoffset_y": 42}, r"up to 42 mm apart; the sform is used"),
+        (BOX, {"qform_code": 1, "quatern_b": 9}, "qform is not finite or not invertible; the sform is used"),
+        (BOX, {"qform_code": 1, "qoffset_x": np.nan}, "qform is not finite or not invertible; the sform is used"),
         (turned(35), {}, "tilted by 35 degrees"),
         (turned(30.0001), {}, r"tilted by 30\.0001 degrees"),
         (np.diag([-5.0004, 5.0004, 3, 1]), {}, r"rows are 5\.0004 mm apart; expected 0\.2 to 5 mm"),
@@ -126,6 +128,34 @@ def test_a_grid_with_a_doubtful_volume_or_orientation_is_refused(scan, affine, f
 def test_a_recoverable_doubt_about_a_grid_is_a_note(scan, affine, fields, note):
     nib.save(nib.Nifti1Image(VOXELS, affine), scan)
     assert re.search(note, "; ".join(read_volume(with_header(scan, **fields)).notes))
+
+
+@pytest.mark.parametrize("kind", [nib.Nifti1Image, nib.Nifti2Image])
+@pytest.mark.parametrize("sform_code", [0, 1])
+@pytest.mark.parametrize(
+    ("qfac", "quaternion"),
+    [
+        (0, (0, 1, 0)),  # nifti1.h: 0 counts as 1
+        (np.nan, (0, 1, 0)),
+        (3, (0, 1, 0)),
+        (1, (0, 1.0001, 0)),
+        (-1, (0.034878, 0.999392, 6e-6)),  # 1 + 4e-7, of a rotation rounded to six decimals
+    ],
+)
+def test_a_qform_is_read_with_any_qfac_and_a_rounded_quaternion(tmp_path, kind, sform_code, qfac, quaternion):
+    b, c, d = np.array(quaternion) / max(1, np.linalg.norm(quaternion))  # as nifti_quatern_to_mat44 (nifti1_io.c) does
+    turn = nib.quaternions.quat2mat([np.sqrt(max(0, 1 - b * b - c * c - d * d)), b, c, d])
+    affine = nib.affines.from_matvec(turn @ np.diag([0.8, 0.8, -3 if qfac == -1 else 3]), [1, 2, 3])
+    image = kind(VOXELS, affine)
+    image.set_sform(affine, sform_code)
+    image.set_qform(affine, 1)
+    nib.save(image, tmp_path / "scan.nii.gz")
+    fields = dict(zip(("quatern_b", "quatern_c", "quatern_d"), quaternion, strict=True))
+    stored = read_nifti(with_header(tmp_path / "scan.nii.gz", pixdim=[qfac, 0.8, 0.8, 3, 1, 1, 1, 1], **fields))
+    assert stored.notes == ()
+    np.testing.assert_allclose(stored.header.get_qform(), affine, atol=1e-5)
+    write_deidentified(tmp_path / "copy.nii.gz", stored)
+    np.testing.assert_allclose(nib.load(tmp_path / "copy.nii.gz").affine, affine, atol=1e-5)
 
 
 @pytest.mark.parametrize("unit", [0, 2])
@@ -182,14 +212,28 @@ def test_every_scalar_type_and_byte_order_matches_nibabel(tmp_path, dtype, kind,
     assert volume.voxels.dtype.isnative
 
 
-@pytest.mark.parametrize(("slope", "intercept", "expected"), [(2, -1024, VOXELS * 2.0 - 1024), (0, 7, VOXELS)])
-def test_slope_and_intercept_are_applied_unless_the_slope_is_zero(scan, slope, intercept, expected):
+@pytest.mark.parametrize(
+    ("slope", "intercept", "expected"),
+    [
+        (2, -1024, VOXELS * 2.0 - 1024),
+        (0, 7, VOXELS),
+        (0, np.nan, VOXELS),
+        (np.nan, np.nan, VOXELS),  # as nibabel's header in memory
+        (np.nan, 7, VOXELS),
+    ],
+)
+def test_slope_and_intercept_are_applied_unless_the_slope_is_zero_or_nan(scan, slope, intercept, expected):
     with_header(scan, scl_slope=slope, scl_inter=intercept)
     np.testing.assert_array_equal(read_volume(scan).voxels[::-1], expected)
 
 
-def test_voxels_beyond_the_declared_ones_are_rejected(scan):
-    scan.write_bytes(gzip.compress(gzip.decompress(scan.read_bytes()) + b"\0\0"))
+@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
+def test_zeros_may_follow_the_voxels_but_nothing_else(tmp_path, scan, name):
+    content = gzip.decompress(scan.read_bytes()) + bytes(3 << 19)
+    path = tmp_path / name
+    path.write_bytes(gzip.compress(content) if name.endswith("gz") else content)
+    np.testing.assert_array_equal(read_volume(path).voxels, read_volume(scan).voxels)
+    scan.write_bytes(gzip.compress(content + b"\1"))
     with pytest.raises(VolumeError, match=r"scan\.nii\.gz: .*more bytes than the [\d,]+"):
         read_volume(scan)
 
