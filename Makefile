@@ -19,15 +19,23 @@ SETTINGS := RUNNER ENGINE REGISTRY REVISION NAMESPACE OVERLAY OPTIONS GPUS HOST 
             DATA_CLAIM COMPILE_WITH PYTHON_IMAGE DRY_RUN SKIP PIPELINE_ROOT SERVICE_ACCOUNT BENCH
 
 # Both are taken from the command line alone: shells and CI systems have variables such as HOST and MODEL of their own.
-$(foreach name,$(PARAMETERS) $(SETTINGS),$(if $(filter environment%,$(origin $(name))),$(eval undefine $(name))))
-unknown := $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),\
-  $(filter-out $(PARAMETERS) $(SETTINGS),$(name))))
-$(if $(strip $(unknown)),$(error $(strip $(unknown)): unknown setting; `make help` and docs/parameters.md list them))
+# There, a value is literal: `override … := $(value …)` keeps make from expanding `$`.
+given := $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name)))
+unknown := $(filter-out $(PARAMETERS) $(SETTINGS),$(given))
+$(if $(unknown),$(error $(unknown): unknown setting; `make help` and docs/parameters.md list them))
+define newline
+
+
+endef
+invalid := $(foreach name,$(given),$(if $(value $(name)),$(if $(findstring $(newline),$(value $(name))),$(name)),$(name)))
+$(if $(strip $(invalid)),$(error $(strip $(invalid)): expected one line of text; leave out what is not set))
+$(foreach name,$(given),$(eval override $(name) := $$(value $(name))))
+$(foreach name,$(filter-out $(given),$(PARAMETERS) $(SETTINGS)),$(eval undefine $(name)))
 
 # The words NAME=value and --option value, quoted for the shell.
 quote = '$(subst ','\'',$(1))'
-assignment = $(if $($(1)),$(call quote,$(1)=$(value $(1))))
-option = $(if $($(2)),$(1) $(call quote,$(value $(2))))
+assignment = $(if $($(1)),$(call quote,$(1)=$($(1))))
+option = $(if $($(2)),$(1) $(call quote,$($(2))))
 
 parameters = $(foreach name,$(PARAMETERS),$(call assignment,$(name)))
 RUN = $(LUNG_CT) run $(call option,--runner,RUNNER)
@@ -84,7 +92,7 @@ deployment = --engine $(engine) $(call option,--registry,REGISTRY) $(call option
   $(call option,--overlay,OVERLAY) $(if $(OPTIONS),--options $(OPTIONS)) $(call option,--gpus,GPUS) \
   $(call option,--gcp-service-account,GCP_SERVICE_ACCOUNT) $(call option,--serving-digest,SERVING_DIGEST) \
   $(call option,--model-claim,MODEL_CLAIM) $(call option,--checkpoint-claim,CHECKPOINT_CLAIM) \
-  $(call option,--data-claim,DATA_CLAIM) $(if $(COMPILE_WITH),--compile-with=$(call quote,$(value COMPILE_WITH))) \
+  $(call option,--data-claim,DATA_CLAIM) $(if $(COMPILE_WITH),--compile-with=$(call quote,$(COMPILE_WITH))) \
   $(call option,--python-image,PYTHON_IMAGE)
 dry_run = $(if $(DRY_RUN),--dry-run)
 stages := build push compile upload claims serving

@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -31,6 +32,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         with exit_on_input_error():
             arguments.run(arguments)
+            sys.stdout.flush()
+    except BrokenPipeError:  # the reader of the output, such as `head`, is gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + signal.SIGPIPE)
     except KeyboardInterrupt as error:
         # As shells report it; local runs state the signal's number.
         sys.exit(128 + (error.args[0] if error.args else signal.SIGINT))
@@ -61,6 +66,8 @@ def _run(arguments: argparse.Namespace) -> None:
     parameters = parse_parameters(arguments.pipeline, arguments.parameters)
     summary = run_pipeline(arguments.pipeline, arguments.runs, parameters, arguments.runner)
     print("\n" + _format_summary(summary))
+    if summary.get("failed_scans"):
+        sys.exit(1)
 
 
 def _format_summary(summary: dict[str, Any]) -> str:
@@ -83,10 +90,12 @@ def _format_summary(summary: dict[str, Any]) -> str:
 def _compile(arguments: argparse.Namespace) -> None:
     from kfp import compiler
 
+    from components.runtime.files import check_folder_writable
     from pipelines.cluster.compile_options import for_cluster
     from pipelines.parameters import PIPELINES, find_components
 
     options = cluster.compile_options(arguments)
+    check_folder_writable(arguments.output)
     folder = arguments.output / "components"
     folder.mkdir(parents=True, exist_ok=True)
     for name, pipeline in PIPELINES.items():

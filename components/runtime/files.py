@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from itertools import takewhile
 from pathlib import Path
 
 from components.runtime.errors import InputError
@@ -93,6 +94,9 @@ def _temporary(path: Path) -> Path:
 
 
 def _unwritable(path: Path, error: OSError) -> InputError:
+    if error.errno in _DISK_FULL:  # whatever the file: temporary folders have hidden names
+        folder = Path(*takewhile(lambda part: not part.startswith("."), path.parts))
+        return InputError(f"{folder}: cannot be written ({error.strerror}); free disk space")
     return InputError(f"{path}: cannot be written ({error.strerror}); choose another name or folder")
 
 

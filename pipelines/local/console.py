@@ -89,7 +89,8 @@ class Console(io.TextIOBase):
 
     def show(self, line: str) -> None:
         """Write a line to the terminal."""
-        print(line, file=self._terminal, flush=True)
+        with contextlib.suppress(BrokenPipeError):  # the reader, such as `head`, is gone; the run goes on
+            print(line, file=self._terminal, flush=True)
 
     def log(self, line: str) -> None:
         """Write a line to the log file."""

@@ -40,7 +40,8 @@ class RunningSteps:
 
     def run(self, full_command: Sequence[str], env_vars: dict[str, str] | None = None) -> int:
         """Run a step in a process, print its output and return its exit status; replaces kfp's function."""
-        environment = {**(env_vars or {}), "TMPDIR": self._temporary}
+        # On a cluster, TRAIN_GPUS belongs to the pipeline; here, it would be another program's.
+        environment = {**(env_vars or {}), "TMPDIR": self._temporary, "TRAIN_GPUS": ""}
         output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "bufsize": 1, "errors": "replace"}
         with start_child(full_command, environment, **output) as child:
             self.add(child.pid, lambda: end_child(child))
@@ -58,7 +59,7 @@ class RunningSteps:
 
     @contextlib.contextmanager
     def end_on_signal(self) -> Iterator[None]:
-        """On SIGINT or SIGTERM end all steps and raise `KeyboardInterrupt` with the signal's number."""
+        """On SIGINT, SIGTERM or SIGHUP end all steps and raise `KeyboardInterrupt` with the signal's number."""
 
         def interrupt(number: int, _: Any) -> None:
             self._interrupted = True
@@ -67,7 +68,9 @@ class RunningSteps:
                     end()
             raise KeyboardInterrupt(number)
 
-        previous = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+        numbers = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+        numbers = [number for number in numbers if signal.getsignal(number) != signal.SIG_IGN]  # nohup ignores SIGHUP
+        previous = {number: signal.signal(number, interrupt) for number in numbers}
         try:
             yield
         finally:

@@ -22,14 +22,15 @@ from components.ct.cases import read_cases, read_skipped
 from components.evaluate.verdict import read_verdict
 from components.runtime.child_process import start_child
 from components.runtime.errors import InputError
-from components.runtime.files import atomic_write
+from components.runtime.files import atomic_write, check_folder_writable
+from components.storage.gcs_uri import is_gcs_uri
 from components.summarize_folds.fold_scores import TABLE_FILE
 from pipelines import PipelineName, RunnerName
 from pipelines.local.console import capture_output
 from pipelines.local.containers import READABLE, WRITABLE, container_runner, engine_calls, unfinished_steps
 from pipelines.local.processes import RunningSteps
 from pipelines.parameters import PIPELINES, default_parameters
-from serving.client.summary import SUMMARY_FILE
+from serving.client.summary import SUMMARY_FILE, read_summary
 from serving.server.process import server_process
 from serving.versions.layout import VERDICT_FILE
 
@@ -44,7 +45,8 @@ def run_pipeline(
 
     Args:
         name: the pipeline.
-        runs: folder of all runs; this run gets a folder named by the time, and the link `latest` once it is complete.
+        runs: folder of all runs. This run gets a folder named by the time, and the link `latest` once it is complete;
+            `latest-model` links to the newest local folder of versions.
         parameters: the pipeline's parameters; training's `model_base` defaults to a folder of the run.
         runner: where the steps run.
 
@@ -53,15 +55,16 @@ def run_pipeline(
 
     Raises:
         InputError: parameters are invalid, with a line for each finding; or a step fails, and the message names it.
-        KeyboardInterrupt: SIGINT or SIGTERM arrived, its argument is the number; no step is running anymore.
+        KeyboardInterrupt: SIGINT, SIGTERM or SIGHUP arrived, its argument is the number; no step is running anymore.
     """
     given = {"source": "", **default_parameters(name), **parameters}
     arguments = {key: _resolve_path(value) if key in WRITABLE + READABLE else value for key, value in given.items()}
     check_parameters(arguments)
+    check_folder_writable(runs)
     run = _create_run(runs)
     if name == "training":
         arguments.setdefault("model_base", str(run / "models" / arguments["model_name"]))
-    summary: Summary = {"status": "complete", "source": arguments["source"]}
+    summary: Summary = {"status": "failed", "source": arguments["source"]}
     seconds: dict[str, float] = {}
     try:
         with tempfile.TemporaryDirectory(prefix="lung-ct-") as temporary:
@@ -75,8 +78,9 @@ def run_pipeline(
                         summary |= _summarize_cross_validation(run, steps)
                     case "batch-prediction":
                         summary |= _summarize_batch_prediction(run, steps)
+        summary["status"] = "complete"
     except InputError as error:
-        summary |= {"status": "failed", "error": str(error)}
+        summary["error"] = str(error)
         if version := _published_version(run):
             summary["model_version_dir"] = version
             raise InputError(f"{error}; version {version} is published") from error
@@ -91,7 +95,9 @@ def run_pipeline(
         summary["left_out"] = _left_out(run)
         with atomic_write(run / "summary.json") as temporary_file:
             temporary_file.write_text(json.dumps(summary | {"seconds": seconds}, indent=2) + "\n")
-    _link_latest(run)
+    _link(runs / "latest", run.name)
+    if (version := summary.get("model_version_dir")) and not is_gcs_uri(version):
+        _link(runs / "latest-model", str(Path(version).parent))
     return {**summary, "seconds": seconds, "summary": str(run / "summary.json")}
 
 
@@ -106,7 +112,7 @@ def _summarize_training(run: Path, steps: Path, model_name: str, seconds: dict[s
     verdict = read_verdict(steps / "evaluate" / "evaluation" / VERDICT_FILE)
     version = _output_parameters(steps / "export")["version_dir"] if verdict.passed else None
     mask = None
-    if version is not None and not version.startswith("gs://"):
+    if version is not None and not is_gcs_uri(version):
         start = time.monotonic()
         mask = run / "prediction" / f"{verdict.cases[0].case_id}.nii.gz"
         _predict_test_case(steps / "ingest" / "cases", verdict.cases[0].case_id, mask, Path(version).parent, model_name)
@@ -134,7 +140,13 @@ def _summarize_cross_validation(run: Path, steps: Path) -> Summary:
 def _summarize_batch_prediction(run: Path, steps: Path) -> Summary:
     results = steps / "collect-predictions" / "results"
     gallery = shutil.copyfile(steps / "collect-predictions" / "gallery", run / "gallery.html")
-    return {"masks": str(results / "masks"), "table": str(results / SUMMARY_FILE), "report": str(gallery)}
+    rows = read_summary(results / SUMMARY_FILE)
+    return {
+        "masks": str(results / "masks"),
+        "table": str(results / SUMMARY_FILE),
+        "report": str(gallery),
+        "failed_scans": [f"{row['case']}: {row['error']}" for row in rows if row["error"]],
+    }
 
 
 def _create_run(runs: Path) -> Path:
@@ -150,11 +162,16 @@ def _create_run(runs: Path) -> Path:
     return run
 
 
-def _link_latest(run: Path) -> None:
-    """Point the link `latest` to a complete run."""
-    link = run.with_name(f".latest.{os.getpid()}")
-    link.symlink_to(run.name)
-    link.replace(run.with_name("latest"))
+def _link(link: Path, target: str) -> None:
+    """Point a link to `target`; leave a folder of that name alone."""
+    temporary = link.with_name(f".{link.name}.{os.getpid()}")
+    try:
+        temporary.unlink(missing_ok=True)
+        temporary.symlink_to(target)
+        temporary.replace(link)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        _log.warning("%s: not linked to %s (%s)", link, target, error.strerror)
 
 
 def _run_steps(

@@ -1,6 +1,9 @@
 """Console output of real pipelines in kfp's local runner."""
 
 import builtins
+import contextlib
+import os
+import sys
 
 import pytest
 from kfp import dsl, local
@@ -57,6 +60,19 @@ def test_a_failed_step_is_reported_by_name_and_error(tmp_path, capsys):
         branch_pipeline(then_stop=True)
     assert steps.failure == ("stop", "case_7: scan.nii.gz is truncated; fetch it again")
     assert "Traceback" not in capsys.readouterr().out
+
+
+def test_a_run_goes_on_when_the_reader_of_its_output_is_gone(tmp_path, monkeypatch):
+    reading, writing = os.pipe()
+    os.close(reading)
+    with open(writing, "w") as terminal:
+        monkeypatch.setattr(sys, "stdout", terminal)
+        local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(tmp_path / "root"))
+        with capture_output(tmp_path / "run.log", seconds := {}):
+            branch_pipeline(then_stop=False)
+        with contextlib.suppress(BrokenPipeError):
+            terminal.close()
+    assert list(seconds) == ["measure"]
 
 
 @dsl.component(base_image="python", install_kfp_package=False)

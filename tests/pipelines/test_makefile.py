@@ -37,10 +37,17 @@ def test_variables_of_the_environment_have_no_effect():
     assert dry_run("run", "SOURCE=scans", **environment) == ["run", "SOURCE=scans"]
 
 
-@pytest.mark.parametrize("value", ["it's here", 'a "b" c', "$HOME/x y", "a,b;c&d", "#1", "ä\\n"])
+@pytest.mark.parametrize("value", ["it's here", 'a "b" c', "$HOME/x y", "a,b;c&d", "#1", "ä\\n", "$(shell echo x)"])
 def test_a_value_reaches_the_command_literally(value):
     assert dry_run("predict", f"SOURCE={value}", "PARTS=2")[3:] == [f"SOURCE={value}", "PARTS=2"]
     assert dry_run("doctor", f"NAMESPACE={value}")[-2:] == ["--namespace", value]
+
+
+@pytest.mark.parametrize("setting", ["SOURCE=", "MODEL_BASE=a\nb"])
+def test_an_empty_value_is_refused(setting):
+    name = setting.partition("=")[0]  # of an unset shell variable, perhaps: the default would train on other scans
+    with pytest.raises(ValueError, match=rf"\*\*\* {name}: expected one line of text"):
+        dry_run("run", setting)
 
 
 @pytest.mark.parametrize("setting", ["EPOCH=3", "epochs=3", "MODEL_BASES=x"])

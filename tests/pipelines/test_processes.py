@@ -26,7 +26,10 @@ def processes_of(run):
     return lines
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
+SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL]
+
+
+@pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
 def test_the_steps_end_with_the_run(number, tmp_path):
     runs, temporary = tmp_path / "runs", tmp_path / "tmp"
     temporary.mkdir()
