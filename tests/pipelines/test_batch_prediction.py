@@ -118,6 +118,7 @@ def test_the_pipeline_leaves_masks_a_table_and_a_gallery(model_folder, source, t
     assert [row["case"] for row in rows] == ["a", "b", "c"]
     assert float(rows[0]["lesion_ml"]) > 0
     assert rows[2]["error"]
+    assert summary["failed_scans"] == [f"c: {rows[2]['error']}"]
     page = Path(summary["report"]).read_text()
     assert page.count("data:image/webp;base64,") == 2
     assert "3 scans: lesion in 2, 1 failed" in page
