@@ -6,7 +6,7 @@ C.7.6.2.1.1.
 """
 
 import re
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,21 +29,26 @@ _NUMBERS = dict.fromkeys(("Rows", "Columns", "SamplesPerPixel", "RescaleSlope", 
     "ImageOrientationPatient": 6,
     "ImagePositionPatient": 3,
 }  # with the count of their values
-_OPTIONAL_NUMBERS = ("NumberOfFrames", "GantryDetectorTilt", "SliceThickness", "SpacingBetweenSlices")
-_GEOMETRY = ("Modality", "SeriesInstanceUID", "RescaleType", *_NUMBERS, *_OPTIONAL_NUMBERS)
+_SINGLE_NUMBERS = ("GantryDetectorTilt", "SliceThickness", "SpacingBetweenSlices")  # of a series of one slice
+_PIXEL_FORMAT = ("BitsAllocated", "BitsStored", "PixelRepresentation", "PhotometricInterpretation")
+_REQUIRED = ("SeriesInstanceUID", *_NUMBERS, *_PIXEL_FORMAT)
+_GEOMETRY = ("Modality", "RescaleType", "NumberOfFrames", *_REQUIRED, *_SINGLE_NUMBERS)
 _PIXELS = (
-    *("Rows", "Columns", "SamplesPerPixel", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation"),
-    *("PhotometricInterpretation", "PixelData", "PlanarConfiguration", "NumberOfFrames", "PixelPaddingValue"),
+    *("Rows", "Columns", "SamplesPerPixel", "HighBit", *_PIXEL_FORMAT),
+    *("PixelData", "PlanarConfiguration", "NumberOfFrames", "PixelPaddingValue"),
 )
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
-_SPACING_TOLERANCE, _SPACING_TOLERANCE_MM = 0.02, 0.02  # relative, and the rounding of decimal strings
+# Of a slice's position, from that in an even series: along the series, positions rounded to 0.1 mm and a share of the
+# spacing; across it, less than a pixel.
+_ALONG_TOLERANCE_MM, _ALONG_TOLERANCE, _ACROSS_TOLERANCE_MM = 0.06, 0.02, 0.5
+_MAX_NAMED = 3  # series in a message
 _PADDING_HU = -1024
 _INT16 = np.iinfo(np.int16)
 
 
 @dataclass(frozen=True)
 class _Slice:
-    """The header of a file; `numbers` holds finite values of `_NUMBERS` and, where present, of `_OPTIONAL_NUMBERS`."""
+    """The header of a file; `numbers` holds finite values of `_NUMBERS` and of what else is read."""
 
     path: Path
     series: str
@@ -65,7 +70,8 @@ def read_dicom_series(folder: Path) -> Volume:
         VolumeError: no DICOM, more than one series, a modality other than CT, a tilted gantry, uneven or missing
             slices, or attributes or pixels that cannot be decoded.
     """
-    slices = [_read_slice(path) for path in series_files(folder)]
+    files = series_files(folder)
+    slices = [_read_slice(path, _SINGLE_NUMBERS if len(files) == 1 else ()) for path in files]
     if not slices:
         raise VolumeError(f"{folder}: holds no files; expected the DICOM files of one CT series")
     _check_one_series(folder, slices)
@@ -78,7 +84,7 @@ def read_dicom_series(folder: Path) -> Volume:
     row_spacing_mm, column_spacing_mm = first["PixelSpacing"]
     affine = np.eye(4)
     affine[:3, 0], affine[:3, 1] = across * column_spacing_mm, down * row_spacing_mm
-    affine[:3, 2] = _slice_step_mm(folder, slices, normal)
+    affine[:3, 2] = _slice_step_mm(folder, slices, normal) if len(slices) > 1 else normal * _thickness_mm(first)
     affine[:3, 3] = slices[0]["ImagePositionPatient"]
     affine = _LPS_TO_RAS @ affine
     notes = apply_rules(folder, check_affine(affine))
@@ -105,22 +111,22 @@ def read_dicom_file(path: Path, **options: Any) -> pydicom.Dataset:
     return item
 
 
-def _read_slice(path: Path) -> _Slice:
+def _read_slice(path: Path, optional: Sequence[str]) -> _Slice:
     def parse() -> _Slice:
         item = read_dicom_file(path, stop_before_pixels=True, specific_tags=[*_GEOMETRY])
         if (modality := str(item.get("Modality", "CT"))) != "CT":
             raise VolumeError(f"{path}: modality {_shown(modality)}; expected one CT series per folder")
-        found = {name: _parse_numbers(path, item, name) for name in (*_NUMBERS, *_OPTIONAL_NUMBERS)}
+        found = {name: _parse_numbers(path, item, name) for name in ("NumberOfFrames", *_NUMBERS, *optional)}
         numbers = {name: values for name, values in found.items() if values is not None}
-        missing = [name for name in ("SeriesInstanceUID", *_NUMBERS) if not (name in numbers or item.get(name))]
-        if int(numbers.get("NumberOfFrames", [1])[0]) != 1:
+        missing = [name for name in _REQUIRED if not (name in numbers or item.get(name) not in (None, ""))]
+        if int(numbers.get("NumberOfFrames", [1])[0]) > 1:
             raise VolumeError(f"{path}: several frames (enhanced CT); expected one slice; export one slice per file")
         if missing:
             raise VolumeError(f"{path}: lacks {', '.join(missing)}; expected a slice of a CT series; export it again")
         if numbers["SamplesPerPixel"] != 1:
             raise VolumeError(f"{path}: color pixels; expected one value per pixel")
-        if (unit := item.get("RescaleType", "HU")) not in ("HU", "US", "", None):
-            raise VolumeError(f"{path}: values in {_shown(str(unit))}; expected Hounsfield units (HU)")
+        if (unit := str(item.get("RescaleType") or "HU").strip()).upper() not in ("HU", "US"):
+            raise VolumeError(f"{path}: values in {_shown(unit)}; expected Hounsfield units (HU)")
         if min(*numbers["PixelSpacing"], *numbers["Rows"], *numbers["Columns"]) <= 0:
             raise VolumeError(f"{path}: Rows, Columns or PixelSpacing is not above 0; export it again")
         return _Slice(path, str(item.SeriesInstanceUID), numbers)
@@ -153,58 +159,80 @@ def _parse_numbers(path: Path, item: pydicom.Dataset, name: str) -> NDArray[np.f
 
 
 def _check_one_series(folder: Path, slices: Sequence[_Slice]) -> None:
-    files = Counter(item.series for item in slices)
-    if len(files) > 1:
-        places = sorted({str(item.path.parent.relative_to(folder)) for item in slices} - {"."})
+    by_series = defaultdict(list)
+    for item in slices:
+        by_series[item.series].append(item.path)
+    if len(by_series) > 1:
+        files = sorted(by_series.values(), key=len, reverse=True)
         raise VolumeError(
-            f"{folder}: holds {len(files)} series of {', '.join(map(str, sorted(files.values())))} slices"
-            f"{' in ' + ', '.join(places) if places else ''}; expected one series per folder; move the others away"
+            f"{folder}: holds {len(files)} series of {_list_first([len(paths) for paths in files])} slices; expected "
+            "one series per folder; move the files of the others away: "
+            + _list_first([paths[0].relative_to(folder) for paths in files[1:]])
         )
     for name in ("Rows", "Columns", "PixelSpacing", "ImageOrientationPatient"):
         values = np.array([item[name] for item in slices])
-        if not np.allclose(values, values[0], atol=1e-4):
-            raise VolumeError(f"{folder}: slices differ in {name}; expected one reconstruction per folder")
-    tilt_degrees = max(abs(item.optional("GantryDetectorTilt", 0)) for item in slices)
-    if tilt_degrees > MAX_SHEAR_DEGREES:
-        columns, rows = int(slices[0]["Columns"][0]), int(slices[0]["Rows"][0])
+        is_other = ~np.isclose(values, np.median(values, axis=0), atol=1e-4).all(axis=1)
+        if is_other.any():
+            path = slices[int(is_other.argmax())].path
+            raise VolumeError(
+                f"{path}: the slice differs in {name}; expected one reconstruction per folder; move it away"
+            )
+
+
+def _list_first(things: Sequence[object]) -> str:
+    return ", ".join([*map(str, things[:_MAX_NAMED]), *["…"] * (len(things) > _MAX_NAMED)])
+
+
+def _thickness_mm(item: _Slice) -> float:
+    """The thickness of a series of one slice, which has no spacing; its tilt is not in its position, either."""
+    if (tilt_degrees := abs(item.optional("GantryDetectorTilt", 0))) > MAX_SHEAR_DEGREES:
         raise VolumeError(
-            f"{folder}: gantry tilt of {tilt_degrees:g} degrees; expected a box of {columns}×{rows}×{len(slices)} "
-            "voxels; resample it at the scanner or workstation"
+            f"{item.path}: gantry tilt of {tilt_degrees:g} degrees; expected none; resample it at the scanner or "
+            "workstation"
         )
+    thickness_mm = item.optional("SpacingBetweenSlices", 0) or item.optional("SliceThickness", 0)
+    if not thickness_mm > 0:
+        raise VolumeError(f"{item.path}: one slice without a thickness; expected a whole series")
+    return thickness_mm
 
 
 def _slice_step_mm(folder: Path, slices: Sequence[_Slice], normal: NDArray) -> NDArray[np.float64]:
-    """The vector from one slice to the next in LPS millimeters; the slices are sorted along `normal`."""
-    if len(slices) == 1:
-        thickness_mm = slices[0].optional("SpacingBetweenSlices", 0) or slices[0].optional("SliceThickness", 0)
-        if not thickness_mm > 0:
-            raise VolumeError(f"{folder}: one slice without a thickness; expected a whole series")
-        return normal * thickness_mm
+    """The vector from one slice to the next in LPS millimeters; the slices are sorted along `normal`.
+
+    It is that of the line through all positions, because single positions may be rounded.
+    """
     positions = np.array([item["ImagePositionPatient"] for item in slices])
     gaps_mm = np.diff(positions @ normal)
     if duplicates := int((gaps_mm < 1e-3).sum()):
-        raise VolumeError(f"{folder}: {duplicates} slices at duplicate positions; expected one reconstruction")
-    _check_gaps(folder, gaps_mm)
-    step: NDArray[np.float64] = (positions[-1] - positions[0]) / (len(slices) - 1)
-    return step
-
-
-def _check_gaps(folder: Path, gaps_mm: NDArray) -> None:
-    spacing_mm = float(np.median(gaps_mm))  # robust against missing slices
-    is_uneven = np.abs(gaps_mm - spacing_mm) > max(_SPACING_TOLERANCE_MM, _SPACING_TOLERANCE * spacing_mm)
-    if not is_uneven.any():
-        return
-    first, multiples = int(np.flatnonzero(is_uneven)[0]), gaps_mm[is_uneven] / spacing_mm
-    if (np.abs(multiples - np.rint(multiples)) < 0.1).all() and (multiples > 1.5).all():
-        missing = int((np.rint(multiples) - 1).sum())
+        path = slices[int(gaps_mm.argmin()) + 1].path
+        raise VolumeError(f"{path}: a duplicate of another position ({duplicates} in all); expected one reconstruction")
+    spacing_mm = gaps_mm[gaps_mm < 1.6 * np.median(gaps_mm)].mean()  # without gaps
+    steps = np.maximum(1, np.rint(gaps_mm / spacing_mm))
+    index = np.append(0, np.cumsum(steps))
+    index -= index.mean()
+    step: NDArray[np.float64] = index @ (positions - positions[0]) / (index @ index)  # least squares
+    errors_mm = positions - index[:, None] * step
+    errors_mm -= errors_mm.mean(axis=0)
+    along_mm = errors_mm @ normal
+    across_mm = np.linalg.norm(errors_mm - np.outer(along_mm, normal), axis=1)
+    if np.abs(along_mm).max() > _ALONG_TOLERANCE_MM + _ALONG_TOLERANCE * spacing_mm:
         raise VolumeError(
-            f"{folder}: {missing} slice{'s are' if missing > 1 else ' is'} missing, the first after slice {first + 1}: "
-            f"gap of {gaps_mm[first]:.2f} mm; expected {spacing_mm:.2f} mm; export the whole series"
+            f"{slices[int(np.abs(along_mm).argmax())].path}: the slice breaks an even spacing: slices are "
+            f"{gaps_mm.min():.2f} to {gaps_mm.max():.2f} mm apart; expected one spacing; export an even reconstruction"
         )
-    raise VolumeError(
-        f"{folder}: slices are {gaps_mm.min():.2f} to {gaps_mm.max():.2f} mm apart, uneven from slice {first + 1} on; "
-        "expected one spacing; export an evenly spaced reconstruction"
-    )
+    if missing := int(steps.sum()) - len(steps):
+        after = int((steps > 1).argmax())
+        raise VolumeError(
+            f"{folder}: {missing} slice{'s are' if missing > 1 else ' is'} missing, the first after slice {after + 1} "
+            f"({slices[after].path.name}): gap of {gaps_mm[after]:.2f} mm; expected {spacing_mm:.2f} mm; export the "
+            "whole series"
+        )
+    if across_mm.max() > _ACROSS_TOLERANCE_MM:
+        raise VolumeError(
+            f"{slices[int(across_mm.argmax())].path}: the slice is {across_mm.max():.1f} mm beside the line of all; "
+            "expected slices above one another; move it away, or export the series again"
+        )
+    return step
 
 
 def _read_hu(item: _Slice) -> NDArray[np.int16]:
@@ -236,7 +264,9 @@ def _read(path: Path, read: Callable[[], Any]) -> Any:
         with pydicom.config.disable_value_validation():
             return read()
     except InvalidDicomError:
-        raise VolumeError(f"{path}: not a DICOM file; expected only one series in the folder") from None
+        raise VolumeError(
+            f"{path}: not a DICOM file, perhaps damaged; expected a slice of a series; export it again, or move it away"
+        ) from None
     except OSError as error:
         raise VolumeError(f"{path}: cannot be read ({error.strerror or error})") from error
     except VolumeError:

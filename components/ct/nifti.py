@@ -164,9 +164,10 @@ def _read_header(path: Path, stream: BinaryIO) -> nib.Nifti1Header:
 
 
 def _normalize(header: nib.Nifti1Header) -> None:
-    """Rewrite what nifti1.h gives a meaning and nibabel refuses or keeps: a qfac of 0, rounded quaternions, no slope."""
-    if abs(header["pixdim"][0]) != 1:
-        header["pixdim"][0] = 1
+    """Rewrite what nifti1_io.c tolerates and nibabel does not: a qfac of 0, rounded quaternions, a NaN slope."""
+    if abs(header["pixdim"][0]) != 1:  # the sign of the third axis; unset beside an sform, it is the sform's
+        is_mirrored = header["sform_code"] > 0 and np.linalg.det(header.get_sform()[:3, :3]) < 0
+        header["pixdim"][0] = -1 if is_mirrored else 1
     quaternion = np.array([header[name] for name in _QUATERNION], float)
     if 1 < (length := np.linalg.norm(quaternion)) <= _MAX_QUATERNION:
         for name, value in zip(_QUATERNION, quaternion / length, strict=True):

@@ -10,6 +10,7 @@ from components.runtime.errors import CohortError
 NIFTI_SUFFIXES = (".nii.gz", ".nii")
 # COVID-19-CT-Seg_20cases: name of the Zenodo archive; ct_scans: its folder in the Kaggle mirror.
 SCAN_FOLDERS = ("scans", "ct_scans", "COVID-19-CT-Seg_20cases")
+_SLICE_SUFFIX = re.compile(r"(\.(dcm|dicom|dic|ima|\d+))?", re.IGNORECASE)  # .7: of an image number, or a UID
 _PREAMBLE_BYTES, _MAGIC = 128, b"DICM"  # DICOM PS3.10, 7.1
 _MAX_LENGTH = 256  # of the first element of a file without preamble
 
@@ -84,11 +85,17 @@ def is_dicom_series(folder: Path) -> bool:
 def series_files(folder: Path) -> list[Path]:
     """List the files of a DICOM series, sorted by path.
 
-    They are all files of the folder and of its subfolders that hold a DICOM file, without hidden files and the DICOMDIR
-    index. Other subfolders, such as the viewer of a CD, are ignored.
+    They are the DICOM files of the folder and its subfolders, without hidden ones and the DICOMDIR index. Files named like
+    a slice beside them count, too: a damaged slice must not go unnoticed.
     """
     subfolders = (path for path in folder.rglob("*") if path.is_dir() and not is_hidden(path.relative_to(folder)))
-    return sorted(file for path in (folder, *subfolders) if is_dicom_series(path) for file in _slice_candidates(path))
+    return sorted(
+        file
+        for path in (folder, *subfolders)
+        if is_dicom_series(path)
+        for file in _slice_candidates(path)
+        if _SLICE_SUFFIX.fullmatch(file.suffix) or is_dicom_file(file)
+    )
 
 
 def is_dicom_file(path: Path) -> bool:

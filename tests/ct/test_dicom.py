@@ -71,7 +71,6 @@ def test_a_mask_is_written_on_the_scans_grid(tmp_path):
         ("ImagePositionPatient is", b"-10.0\\-20.0\\", b"-10.0\\1e999\\"),
         ("ImageOrientationPatient does not parse", b"1.0\\0.0\\", b"1.0\\nan\\"),
         ("RescaleIntercept is -1,02.0;", b"-1024", b"-1,02"),
-        ("SliceThickness is 2,5;", b"2.5 ", b"2,5 "),
         ("NumberOfFrames is ,1;", b"(\x00\x08\x00IS\x02\x001 ", b"(\x00\x08\x00IS\x02\x00,1"),
     ],
 )
@@ -113,8 +112,24 @@ def test_a_series_on_a_cd_is_read_also_without_preambles(tmp_path, keep_meta):
         (tmp_path / "cd" / name).write_bytes(b"MZ" * 100)
     np.testing.assert_array_equal(read_dicom_series(tmp_path / "cd").voxels, expected)
     write_series(series.parent / "SE1", HU[:2])
-    with pytest.raises(VolumeError, match=r"cd: holds 2 series of 2, 6 slices in DICOM/PA0/ST0/SE0, DICOM/PA0/ST0/SE1"):
+    with pytest.raises(VolumeError, match=r"cd: holds 2 series of 6, 2 slices; .* away: DICOM/PA0/ST0/SE1/000_0$"):
         read_dicom_series(tmp_path / "cd")
+
+
+@pytest.mark.parametrize("name", ["Thumbs.db", "desktop.ini", "README.txt", "preview.jpg", "series.json", "a.1.b"])
+def test_other_files_beside_the_slices_are_not_read(tmp_path, name):
+    series = write_series(tmp_path / "s", HU)
+    expected = read_dicom_series(series).voxels
+    (series / name).write_bytes(b"\xd0\xcf\x11\xe0" * 900)
+    np.testing.assert_array_equal(read_dicom_series(series).voxels, expected)
+
+
+@pytest.mark.parametrize("name", ["IM7", "IM7.dcm", "IM7.IMA", "1.2.840.7", "IM7.007"])
+@pytest.mark.parametrize("content", [b"", b"\0" * 900])
+def test_a_damaged_slice_is_not_mistaken_for_another_file(tmp_path, name, content):
+    (write_series(tmp_path / "s", HU) / name).write_bytes(content)
+    with pytest.raises(VolumeError, match=rf"s/{name}: not a DICOM file"):
+        read_dicom_series(tmp_path / "s")
 
 
 def drop_slices(k, item):
@@ -127,6 +142,14 @@ def shift_a_slice(k, item):
         item.ImagePositionPatient[2] += 0.8
 
 
+def shift_sideways(axis, mm):
+    def change(k, item):
+        if k == 3:
+            item.ImagePositionPatient[axis] += mm
+
+    return change
+
+
 def shear(k, item):
     item.ImagePositionPatient = [-10, -20 + 0.5 * k, 30 + 2.5 * k]
 
@@ -135,19 +158,28 @@ def shear(k, item):
     ("change", "message"),
     [
         (drop_slices, r"2 slices .*missing.* slice 3.*7\.50 mm.*2\.50 mm"),
-        (shift_a_slice, r"1\.70 to 3\.30 mm.* slice 4"),
+        (shift_a_slice, r"/004_4: .*1\.70 to 3\.30 mm"),
+        (shift_sideways(1, 60), r"/003_3: the slice is \d\d\.\d mm beside the line"),
+        (shift_sideways(0, 200), r"/003_3: the slice is 1\d\d\.\d mm beside the line"),
+        (shift_sideways(1, 1), r"/003_3: the slice is 0\.8 mm beside the line"),
         (shear, r"11\.31 degrees \(gantry tilt\)"),
         (lambda k, item: setattr(item, "PixelSpacing", [0.5, 0.8]), r"0\.8×0\.5 mm, a ratio of 1\.6"),
-        (lambda k, item: setattr(item, "GantryDetectorTilt", 12), "gantry tilt of 12 degrees"),
-        (lambda k, item: setattr(item, "SeriesInstanceUID", f"1.2.{k % 2}"), "2 series"),
+        (lambda k, item: setattr(item, "SeriesInstanceUID", f"1.2.{int(k == 4)}"), "2 series of 5, 1 .* away: 004_4$"),
+        (
+            lambda k, item: setattr(item, "SeriesInstanceUID", f"1.2.{k}"),
+            "6 series of 1, 1, 1, … slices; .* away: 001_1, 002_2, 003_3, …$",
+        ),
         (lambda k, item: setattr(item, "Modality", "MR"), "MR.*CT"),
-        (lambda k, item: setattr(item, "ImagePositionPatient", [0, 0, k // 2]), "3 slices .*duplicate"),
-        (lambda k, item: setattr(item, "PixelSpacing", [0.75 + k, 0.8]), "PixelSpacing"),
+        (lambda k, item: setattr(item, "ImagePositionPatient", [0, 0, k // 2]), r"001_1: .*duplicate .*\(3 in all"),
+        (lambda k, item: setattr(item, "PixelSpacing", [0.75 + (k == 3), 0.8]), "/003_3: .* differs in PixelSpacing"),
         (lambda k, item: setattr(item, "ImageOrientationPatient", [1, 0, 0, 1, 0, 0]), "at right angles"),
         (lambda k, item: setattr(item, "PixelSpacing", [0, 0.8]), "PixelSpacing is not above 0"),
         (lambda k, item: setattr(item, "RescaleType", "OD"), "OD.*Hounsfield"),
         (lambda k, item: setattr(item, "NumberOfFrames", 2), "frames"),
         (lambda k, item: setattr(item, "RescaleType", "Meier"), "values in unknown"),
+        (lambda k, item: delattr(item, "BitsStored"), "lacks BitsStored;"),
+        (lambda k, item: delattr(item, "PixelRepresentation"), "lacks PixelRepresentation;"),
+        (lambda k, item: delattr(item, "PhotometricInterpretation"), "lacks PhotometricInterpretation;"),
         (lambda k, item: setattr(item, "Modality", "CT MEIER"), "modality unknown"),
         (lambda k, item: setattr(item, "SamplesPerPixel", 3), "color"),
         (lambda k, item: delattr(item, "RescaleSlope"), "lacks RescaleSlope"),
@@ -171,16 +203,57 @@ def test_truncated_and_foreign_files_are_named_and_an_empty_folder_is_refused(tm
     file.write_bytes(file.read_bytes()[:-10])
     with pytest.raises(VolumeError, match=r"000_0: .*truncated"):
         read_dicom_series(tmp_path / "s")
-    (tmp_path / "s" / "notes.txt").write_text("x" * 500)
-    with pytest.raises(VolumeError, match=r"notes\.txt: not a DICOM file"):
-        read_dicom_series(tmp_path / "s")
 
 
-def test_rounded_positions_count_as_even_and_one_slice_takes_its_thickness(tmp_path):
-    positions = [[-10, -20, round(30 + 0.625 * k, 2)] for k in range(6)]
-    volume = read_dicom_series(write_series(tmp_path / "s", HU, positions_mm=positions))
-    assert volume.spacing_mm[2] == pytest.approx(0.625, abs=0.002)
+@pytest.mark.parametrize("step_mm", [0.25, 0.625, 0.701, 1.25, 2.51, 3.27])
+@pytest.mark.parametrize("count", [5, 40])
+def test_positions_rounded_to_a_tenth_count_as_even_and_a_gap_in_them_is_found(tmp_path, step_mm, count):
+    positions = [[-10, round(-20 + 0.002 * step_mm * k, 1), round(30 + step_mm * k, 1)] for k in range(count + 1)]
+    hu = np.zeros((count, 1, 1))
+    volume = read_dicom_series(write_series(tmp_path / "s", hu, positions_mm=positions))
+    assert volume.spacing_mm[2] == pytest.approx(step_mm, abs=0.11 / count)
+    del positions[count // 3]
+    with pytest.raises(VolumeError, match=rf"gap: 1 slice is missing, the first after slice {count // 3} "):
+        read_dicom_series(write_series(tmp_path / "gap", hu, positions_mm=positions))
+
+
+def with_text(**texts):
+    """Set attributes to texts that their type does not allow."""
+
+    def change(k, item):
+        for name, text in texts.items():
+            item.add_new(name, "LO", text)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        with_text(GantryDetectorTilt="12"),
+        with_text(SliceThickness="2.5mm", SpacingBetweenSlices=["2", "3"]),
+        with_text(SliceThickness=["2.5", "5"], GantryDetectorTilt="tilted"),
+        with_text(NumberOfFrames="0"),
+        with_text(RescaleType="hu"),
+        with_text(RescaleType="Hu "),
+    ],
+)
+def test_what_a_series_does_not_require_does_not_refuse_it(tmp_path, recwarn, change):
+    assert read_dicom_series(write_series(tmp_path / "s", HU, change=change)).spacing_mm[2] == pytest.approx(2.5)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (with_text(GantryDetectorTilt="12"), "gantry tilt of 12 degrees"),
+        (with_text(SliceThickness="2,5"), "SliceThickness is 2,5; expected a finite number"),
+        (with_text(SliceThickness=""), "without a thickness"),
+    ],
+)
+def test_one_slice_takes_its_thickness_and_tilt_from_its_file(tmp_path, recwarn, change, message):
     assert read_dicom_series(write_series(tmp_path / "one", HU[:1])).spacing_mm[2] == pytest.approx(2.5)
+    with pytest.raises(VolumeError, match=rf"s/000_0: .*{message}"):
+        read_dicom_series(write_series(tmp_path / "s", HU[:1], change=change))
 
 
 def test_invalid_values_are_read_but_not_in_the_warnings(tmp_path, recwarn):

@@ -158,6 +158,13 @@ def test_a_qform_is_read_with_any_qfac_and_a_rounded_quaternion(tmp_path, kind, 
     np.testing.assert_allclose(nib.load(tmp_path / "copy.nii.gz").affine, affine, atol=1e-5)
 
 
+def test_an_unset_qfac_has_the_sign_of_the_sform(scan):
+    affine = nib.load(scan).affine  # LAS
+    stored = read_nifti(with_header(scan, qform_code=1, pixdim=[0, 0.7, 0.8, 3, 1, 1, 1, 1]))
+    assert stored.notes == ()
+    np.testing.assert_allclose(stored.header.get_qform(), affine, atol=1e-5)
+
+
 @pytest.mark.parametrize("unit", [0, 2])
 def test_a_usual_header_has_no_note_and_may_lack_the_unit(scan, unit):
     assert read_volume(with_header(scan, xyzt_units=unit)).notes == ()
