@@ -44,7 +44,7 @@ def _look_up(name: str, parameters: Mapping[str, Any]) -> None:
 
             check_publishable(value)
         case "source":
-            _look_up_source(value, parameters.get("masks"))
+            _look_up_source(value, parameters.get("masks"), has_key=bool(parameters.get("pseudonym_key_file")))
         case "push_to":
             from components.storage.gcs import check_prefix_writable
 
@@ -79,12 +79,12 @@ def _look_up(name: str, parameters: Mapping[str, Any]) -> None:
             require_version(value)
 
 
-def _look_up_source(source: str, masks: str | None) -> None:
+def _look_up_source(source: str, masks: str | None, *, has_key: bool) -> None:
     """Check a cohort with masks, or the scans of a batch, which has none; what is remote is listed by the next step."""
     if masks is not None:
         from components.ingest.sources import check_source
 
-        check_source(source, masks)
+        check_source(source, masks, show_names=not has_key)
     elif "://" not in source and not Path(source).is_dir():
         raise InputError(f"{source}: not a folder; expected a folder of scans, or gs://bucket/prefix")
 

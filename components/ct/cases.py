@@ -16,6 +16,10 @@ CASES_FILE = "cases.csv"
 SKIPPED_FILE = "skipped.txt"  # beside the table: a line for each case or file that the step left out, with the reason
 _log = logging.getLogger(__name__)
 _CASE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+# Fillers and selectors: Default_Ignorable_Code_Point (Unicode, DerivedCoreProperties.txt) beyond categories Cf and Cc.
+_FILLERS = (
+    r"[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2065\u3164\ufe00-\ufe0f\uffa0\ufff0-\ufff8\U000e0000-\U000e0fff]"
+)
 
 
 class OnInvalid(StrEnum):
@@ -66,8 +70,8 @@ class Case:
 
 def normalize_name(name: str) -> str:
     """Return a name with compatible characters (NFKC) and single spaces, without invisible characters."""
-    visible = "".join(c for c in name if c.isspace() or unicodedata.category(c) not in ("Cf", "Cc"))
-    return " ".join(unicodedata.normalize("NFKC", visible).split())
+    visible = [c for c in re.sub(_FILLERS, "", name) if c.isspace() or unicodedata.category(c) not in ("Cf", "Cc")]
+    return " ".join(unicodedata.normalize("NFKC", "".join(visible)).split())
 
 
 def name_key(name: str) -> str:

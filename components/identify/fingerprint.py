@@ -14,7 +14,7 @@ def fingerprint_source(source: str, *, masks: str = "infection_masks", pseudonym
         InputError: the source or the key is invalid or missing; ingest raises the same message.
     """
     naming = Naming.from_key_file(pseudonym_key)
-    with naming.redact_object_names(source):
+    with naming.redact_source(source):
         lines = list_cohort(source, masks=masks)
     lines.append(f"pseudonyms {naming.case_id('')}")  # identifies the key without revealing it
     # File names need not be UTF-8.

@@ -10,6 +10,14 @@ from components.runtime.errors import CohortError
 _MAX_ALIKE = 5  # unused files of one folder and suffix that are named one by one
 
 
+class LayoutError(CohortError):
+    """The layout of a cohort is wrong; `public` is the message without the names of its folders."""
+
+    def __init__(self, message: str, public: str = ""):
+        super().__init__(message)
+        self.public = public
+
+
 def find_folders(source: Path, masks: str) -> tuple[Path, Path]:
     """Find the folder of scans and the folder of masks in a local folder, as `match_folders` does by their names.
 
@@ -33,21 +41,24 @@ def match_folders(source: str, folders: Iterable[str], masks: str) -> tuple[str,
     `Infection_Mask` and Kaggle's `infection_mask`. An exact match of `masks` wins.
 
     Raises:
-        CohortError: one of them is missing, both are one, or several folders match.
+        CohortError: one of them is missing, both are one (`LayoutError`), or several folders match.
     """
-    folders = sorted(name for name in folders if not name.startswith("."))
-    names = ", ".join(folders) or "no folders"
+    folders = sorted(name for name in folders if name and not name.startswith("."))
+    found = [f"found {', '.join(folders) or 'no folders'}", f"found {len(folders)} folder{'s' * (len(folders) != 1)}"]
     scan_folders = match_names(folders, *SCAN_FOLDERS)
     mask_folders = [name for name in folders if name == masks] or match_names(folders, masks)
     if not scan_folders:
-        raise CohortError(f"{source}: no folder of scans (found {names}); name it {' or '.join(SCAN_FOLDERS[:2])}")
+        expected = " or ".join(SCAN_FOLDERS[:2])
+        raise LayoutError(*(f"{source}: no folder of scans ({names}); name it {expected}" for names in found))
     if not mask_folders:
-        raise CohortError(f"{source}: no folder of masks named {masks} (found {names}); add it, or set MASKS")
+        problem = f"{source}: no folder of masks named {masks}"
+        raise LayoutError(*(f"{problem} ({names}); add it, or set MASKS" for names in found))
     for matches in (scan_folders, mask_folders):
         if len(matches) > 1:
             raise CohortError(f"{source}: {' and '.join(matches)} both match; keep one")
     if scan_folders == mask_folders:
-        raise CohortError(f"{source}: masks {masks!r} is the folder of scans (found {names}); set MASKS to another one")
+        problem = f"{source}: masks {masks!r} is the folder of scans"
+        raise LayoutError(*(f"{problem} ({names}); set MASKS to another one" for names in found))
     return scan_folders[0], mask_folders[0]
 
 

@@ -17,7 +17,7 @@ from components.ct.volume import write_on_file_grid
 from components.ingest.cohort_folder import find_folders, find_unused
 from components.ingest.naming import Naming
 from components.ingest.pairing import Pair, pair_by_name
-from components.ingest.patients import assign_patients, find_patient_table, write_patients
+from components.ingest.patients import assign_patients, write_patients
 from components.ingest.sources import Cohort, FetchOptions, fetch_cohort
 from components.runtime.errors import CohortError, InputError, VolumeError, join_problems
 from components.runtime.files import atomic_folder, sha256_of
@@ -71,7 +71,7 @@ def ingest(
     naming = Naming.from_key_file(pseudonym_key)
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".ingest-", dir=output.parent) as scratch:
-        with naming.redact_object_names(source):
+        with naming.redact_source(source):
             cohort = fetch_cohort(source, Path(scratch), masks=masks, seed=seed, options=options or FetchOptions())
         pairs, problems, patients, unused = _plan(cohort, masks, naming)
         with atomic_folder(output) as artifact:
@@ -105,9 +105,8 @@ def _plan(cohort: Cohort, masks: str, naming: Naming) -> _Plan:
         scan_folder, mask_folder = find_folders(folder, masks)
         scans, mask_files = find_scans(scan_folder, recursive=True), find_nifti_files(mask_folder, recursive=True)
         naming.register([*scans, *mask_files], folder)
-        table = find_patient_table(str(folder), cohort.files)
         files = [file for path in (*scans, *mask_files) for file in (series_files(path) if path.is_dir() else [path])]
-        used = {file.relative_to(folder).as_posix() for file in files} | {table or "", CASES_FILE, SKIPPED_FILE}
+        used = {file.relative_to(folder).as_posix() for file in files} | {cohort.table or "", CASES_FILE, SKIPPED_FILE}
         unused = naming.list_files(find_unused(cohort.files, used))
         if unused:
             unused = f"not used: {unused} (scans and masks are .nii, .nii.gz, or a folder of DICOM files for each scan)"
@@ -117,7 +116,7 @@ def _plan(cohort: Cohort, masks: str, naming: Naming) -> _Plan:
             found = join_problems([*problems, *([unused] if unused else [])])
             raise CohortError(f"{folder}: no scan has a mask of the same name: {found}")
         patients = assign_patients(
-            [pair.case_id for pair in pairs], folder / table if table else None, naming.case_names
+            [pair.case_id for pair in pairs], folder / cohort.table if cohort.table else None, naming.case_names
         )
     except InputError as error:
         raise type(error)(cohort.name_source(str(error))) from None

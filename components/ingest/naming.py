@@ -16,6 +16,7 @@ from typing import Self
 
 from components.ct.cases import name_key
 from components.ct.scan_folder import series_files
+from components.ingest.cohort_folder import LayoutError
 from components.ingest.pairing import parse_case_id
 from components.runtime.errors import InputError
 
@@ -102,15 +103,16 @@ class Naming:
         return ", ".join(names[:_MAX_NAMES]) + more
 
     @contextmanager
-    def redact_object_names(self, source: str) -> Iterator[None]:
-        """Remove object names from the errors of fetching `source`, unless names are kept."""
+    def redact_source(self, source: str) -> Iterator[None]:
+        """Remove the names of folders and objects from the errors of fetching `source`, unless names are kept."""
         try:
             yield
         except InputError as error:
             if self._key is None:
                 raise
+            message = error.public if isinstance(error, LayoutError) else str(error)
             prefix = re.escape(source.rstrip("/"))
-            raise InputError(re.sub(rf"{prefix}/.+?(?=: )", f"{source}: an object", str(error))) from None
+            raise InputError(re.sub(rf"{prefix}/.+?(?=: )", f"{source}: an object", message)) from None
 
     def _hash(self, kind: str, name: str) -> str:
         message = f"{kind}:{name_key(name)}".encode()

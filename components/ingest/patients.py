@@ -10,19 +10,24 @@ import logging
 import re
 import unicodedata
 from collections.abc import Collection, Iterable, Mapping
+from decimal import Decimal
 from pathlib import Path
 from typing import NamedTuple
 
 from components.ct.cases import name_key, normalize_name
-from components.ct.scan_folder import is_nifti_name
+from components.ingest.cohort_folder import LayoutError
 from components.ingest.pairing import parse_case_id
 from components.runtime.errors import CohortError
 
 PATIENTS_FILE = "patients.csv"
 # The 20-case set (Zenodo record 3757476): 10_85902_1 and _3 are one patient. The two scans of 29 may be.
 _KNOWN_PATIENTS = Path(__file__).with_name("known_patients.csv")
-_SIMILAR_NAME = re.compile(r"([^/]*/)?[\W\d_]*patients?([\W\d_]*\.\w+)*")  # patients.txt, patients (1).csv, …
+# patient.csv, patients.txt, patients (1).csv, …, but not the files of a scan, such as patient_1.txt
+_SIMILAR_NAME = re.compile(
+    r"(patient|[\W\d_]*patients([\W\d_]|copy)*)(\.(csv|tsv|txt|xlsx?|ods|numbers))+|patients(\.json)?"
+)
 _SEPARATORS = ",;\t|"
+_SEPARATOR_LINE = re.compile(r'"?sep=', re.IGNORECASE)  # Excel's own first line
 _log = logging.getLogger(__name__)
 
 
@@ -36,17 +41,20 @@ def find_patient_table(source: str, names: Iterable[str]) -> str | None:
     """Find `patients.csv`, in any case, among the file names of a source.
 
     Raises:
-        CohortError: there are two, or only a file that looks like one, such as `patients.txt` or `scans/patients.csv`.
+        CohortError: there are two, or only a file that looks like one (`LayoutError`), such as `patients.txt`, or
+            `patients.csv` in a folder of the source. Files further down may be those of a DICOM series.
     """
-    similar = sorted(name for name in names if _SIMILAR_NAME.fullmatch(name_key(name)) and not is_nifti_name(name))
+    files = (name for name in names if name.count("/") <= 1)
+    similar = sorted(name for name in files if _SIMILAR_NAME.fullmatch(name_key(name.rpartition("/")[2])))
     tables = [name for name in similar if name_key(name) == PATIENTS_FILE]
     if len(tables) > 1:
         raise CohortError(f"{source}: {' and '.join(tables)} both list patients; keep one")
     if similar and not tables:
-        raise CohortError(
-            f"{source}: {similar[0]} may list patients, but is not read; expected {PATIENTS_FILE} beside the folder of "
-            "scans, as text in UTF-8; save it there, or rename the file"
+        problem = (
+            f"may list patients, but is not read; expected {PATIENTS_FILE} beside the folder of scans, as text in "
+            "UTF-8; save it there, or rename the file"
         )
+        raise LayoutError(*(f"{source}: {name} {problem}" for name in (similar[0], similar[0].rpartition("/")[2])))
     return tables[0] if tables else None
 
 
@@ -90,11 +98,13 @@ def _read_rows(path: Path) -> list[_Row]:
     """Read the rows, separated by comma, semicolon, tab or bar; other columns and blank rows are ignored."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            header = next(filter(str.strip, file), "")
-            file.seek(0)
-            separator = max(_SEPARATORS, key=header.count)
-            reader = csv.reader(file, delimiter=separator, skipinitialspace=True, strict=True)
-            rows = [(reader.line_num, [normalize_name(cell) for cell in row]) for row in reader]
+            lines = [*file]
+        if lines and _SEPARATOR_LINE.match(lines[0]):
+            lines[0] = ""  # keeps the numbers of the others
+        header = next(filter(str.strip, lines), "")
+        separator = next((s for s in _SEPARATORS if _find_columns(header.split(s))), ",")
+        reader = csv.reader(lines, delimiter=separator, skipinitialspace=True, strict=True)
+        rows = [(reader.line_num, [normalize_name(cell) for cell in row]) for row in reader]
     except UnicodeDecodeError:
         raise CohortError(f"{path}: not UTF-8 text; save it as CSV in UTF-8") from None
     except csv.Error as error:
@@ -102,16 +112,24 @@ def _read_rows(path: Path) -> list[_Row]:
     except OSError as error:
         raise CohortError(f"{path}: cannot be read ({error.strerror}); check the file") from None
     (first, names), *filled = [(line, row) for line, row in rows if any(row)] or [(1, [""])]
-    columns = [re.sub(r"[\W_]+", "", name_key(name)).removesuffix("id") for name in names]
-    if columns.count("case") != 1 or columns.count("patient") != 1:
+    columns = _find_columns(names)
+    if not columns:
         raise CohortError(f"{path}: line {first} is not the header; expected one column each of case_id,patient_id")
-    case, patient = columns.index("case"), columns.index("patient")
+    case, patient = columns
     for line, row in filled:
-        if any(row[len(columns) :]):
-            raise CohortError(f"{path}: line {line} has {len(row)} columns; expected {len(columns)}; quote its commas")
+        if any(row[len(names) :]):
+            raise CohortError(f"{path}: line {line} has {len(row)} columns; expected {len(names)}; quote its commas")
         if len(row) <= max(case, patient) or not (row[case] and row[patient]):
             raise CohortError(f"{path}: line {line} lacks case_id or patient_id; fill both columns in every row")
     return [_Row(line, _case_key(row[case]), row[patient]) for line, row in filled]
+
+
+def _find_columns(header: Iterable[str]) -> tuple[int, int] | None:
+    """Find the columns of cases and patients in a header; None unless there is one of each."""
+    columns = [re.sub(r"[\W_]+", "", name_key(name)).removesuffix("id") for name in header]
+    if columns.count("case") != 1 or columns.count("patient") != 1:
+        return None
+    return columns.index("case"), columns.index("patient")
 
 
 def _check_rows(table: Path, rows: list[_Row], cases: Collection[str]) -> None:
@@ -137,8 +155,14 @@ def _check_rows(table: Path, rows: list[_Row], cases: Collection[str]) -> None:
 
 
 def _reduce(name: str) -> str:
-    """Reduce a name to letters and digits, without accents and leading zeros: `P-07` and `p7` are nearly the same."""
+    """Reduce a name to letters and digits, without accents and leading zeros: `P-07` and `p7` are nearly the same.
+
+    So are the ways in which spreadsheets and pandas write one number, such as 1 and 1.0.
+    """
     letters = "".join(c for c in unicodedata.normalize("NFKD", name_key(name)) if not unicodedata.combining(c))
+    letters = "".join(str(unicodedata.digit(c, c)) for c in letters)
+    if re.fullmatch(r"\d{1,15}([.,]\d{1,9})?(e\+?\d\d?)?", letters):
+        letters = f"{Decimal(letters.replace(',', '.')).normalize():f}"
     letters = re.sub(r"(?<=\d)[\W_]+(?=\d)", "-", letters)  # 1-23 is not 12-3
     return re.sub(r"(?<!\d)0+(?=\d)", "", re.sub(r"(?!(?<=\d)-(?=\d))[\W_]+", "", letters))
 

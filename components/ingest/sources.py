@@ -6,16 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from components.ct.scan_folder import find_nifti_files, find_scans, is_hidden, series_files
-from components.ingest.cohort_folder import find_folders, list_files, match_folders
+from components.ct.scan_folder import find_nifti_files, find_scans, is_hidden, is_nifti_name, series_files
+from components.ingest.cohort_folder import LayoutError, find_folders, list_files, match_folders
 from components.ingest.patients import find_patient_table
 from components.ingest.zenodo import COVID_CT_SEG, Record, fetch_record
-from components.runtime.errors import InputError
+from components.runtime.errors import CohortError, InputError
 from components.runtime.seed import check_seed
-from components.storage.gcs_uri import GcsUri, is_gcs_uri
+from components.storage.gcs_uri import GcsUri, find_invalid_part, is_gcs_uri
 from components.storage.http import RetryPolicy
 
 PHANTOM, ZENODO, GCS = "phantom", "zenodo", "gs"
+_DICOM_NAME = re.compile(r"/[^./]+$|\.(dcm|ima|\d+)$", re.IGNORECASE)  # without suffix, or a UID
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class Cohort(NamedTuple):
     name: str
     files: list[str]  # all of the source, also those that were not fetched, relative to it
     address: str  # of the source, for messages
+    table: str | None = None  # of patients, one of the files
 
     def name_source(self, message: str) -> str:
         """Replace the local folder in a message by the address that the user gave."""
@@ -60,7 +62,8 @@ def fetch_cohort(source: str, scratch: Path, *, masks: str, seed: int, options: 
 
         check_seed(seed)
         write_cohort(scratch, _parse_case_count(source, rest), seed)
-        return Cohort(scratch, PHANTOM, list_files(scratch), source)
+        files = list_files(scratch)
+        return Cohort(scratch, PHANTOM, files, source, find_patient_table(source, files))
     if kind == ZENODO:
         record = options.record.with_base_url(rest) if rest else options.record
         fetch_record(record, scratch / "cohort", (options.cache or scratch) / ZENODO, masks, options.retry_policy)
@@ -69,7 +72,9 @@ def fetch_cohort(source: str, scratch: Path, *, masks: str, seed: int, options: 
         return _fetch_bucket(source, scratch, masks, options)
     folder = Path(source).expanduser()
     find_folders(folder, masks)  # before listing what may be a whole disk
-    return Cohort(folder, _safe_name(folder.resolve().name), list_files(folder), str(folder))
+    files = list_files(folder)
+    table = find_patient_table(str(folder), files)
+    return Cohort(folder, _safe_name(folder.resolve().name), files, str(folder), table)
 
 
 def list_cohort(source: str, *, masks: str) -> list[str]:
@@ -95,11 +100,11 @@ def list_cohort(source: str, *, masks: str) -> list[str]:
     return _list_folder(Path(source).expanduser(), masks)
 
 
-def check_source(source: str, masks: str) -> None:
+def check_source(source: str, masks: str, *, show_names: bool = True) -> None:
     """Check the name of a source and the layout of a local one, without any file or server.
 
     Raises:
-        InputError: the source is invalid or missing; `fetch_cohort` raises the same message.
+        InputError: the source is invalid or missing; ingest raises the same message, without names if it has a key.
     """
     kind, rest = _split_source(source)
     if kind == PHANTOM:
@@ -111,7 +116,10 @@ def check_source(source: str, masks: str) -> None:
     elif kind == GCS:
         GcsUri.parse(source)
     else:
-        find_folders(Path(source), masks)
+        try:
+            find_folders(Path(source), masks)
+        except LayoutError as error:
+            raise CohortError(str(error) if show_names else error.public) from None
 
 
 def _split_source(source: str) -> tuple[str, str]:
@@ -126,8 +134,9 @@ def _split_source(source: str) -> tuple[str, str]:
 
 
 def _parse_case_count(source: str, count: str) -> int:
-    if not re.fullmatch(r"[1-9]\d{0,3}", count):
-        raise InputError(f"source {source!r}: expected phantom:<cases> with a whole number, such as phantom:12")
+    if not re.fullmatch(r"[1-9][0-9]{0,3}", count):
+        expected = "phantom:<cases> with a whole number from 1 to 9999, such as phantom:12"
+        raise InputError(f"source {source!r}: expected {expected}")
     return int(count)
 
 
@@ -145,15 +154,25 @@ def _fetch_bucket(uri: str, scratch: Path, masks: str, options: FetchOptions) ->
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).symlink_to((cache / name).absolute())
     name = _safe_name(location.prefix.rpartition("/")[2] or location.bucket)
-    return Cohort(folder, name, [name for name in files if not is_hidden(PurePosixPath(name))], location.join())
+    files = [name for name in files if not is_hidden(PurePosixPath(name))]
+    return Cohort(folder, name, files, location.join(), find_patient_table(uri, files))
 
 
 def _select_names(uri: str, names: Iterable[str], masks: str) -> list[str]:
-    """Select the objects to fetch: scans, masks and the table of patients; `CohortError` if a folder is missing."""
-    names = [name for name in names if not is_hidden(PurePosixPath(name))]
-    folders = match_folders(uri, {name.partition("/")[0] for name in names if "/" in name}, masks)
-    table = find_patient_table(uri, names)
-    return [name for name in names if name == table or name.partition("/")[0] in folders]
+    """Select the objects to fetch: scans, masks and the table of patients; `CohortError` if a folder is missing.
+
+    Names that no file can have are left out, and refused if they may be those of scans or masks.
+    """
+    names = list(names)
+    visible = [name for name in names if not is_hidden(PurePosixPath(name))]
+    folders = {name.partition("/")[0] for name in names if "/" in name} - {"__MACOSX"}
+    tops = tuple(f"{folder}/" for folder in match_folders(uri, folders, masks))  # of scans, then of masks
+    for name in names:
+        if name.startswith(tops) and (is_nifti_name(name) or (name.startswith(tops[0]) and _DICOM_NAME.search(name))):
+            GcsUri.parse(uri).check_file_name(name)
+    table = find_patient_table(uri, visible)
+    selected = (name for name in visible if name == table or name.startswith(tops))
+    return [name for name in selected if find_invalid_part(name) is None]
 
 
 def _list_folder(folder: Path, masks: str) -> list[str]:

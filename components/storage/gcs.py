@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager, suppress
 from datetime import datetime
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import google_crc32c
@@ -57,7 +57,7 @@ def list_generations(uri: str, *, deadline_s: float = DEADLINE_S) -> dict[str, s
     """Map the name of each object below `gs://bucket/prefix`, relative to it, to its generation, CRC32C and size.
 
     Raises:
-        InputError: as in `download_prefix`.
+        InputError: no objects, no permission, or a server that keeps failing.
     """
     blobs = _select_blobs(GcsUri.parse(uri), lambda name: True, deadline_s)
     return {name: f"{blob.generation} {blob.crc32c} {blob.size}" for name, blob in sorted(blobs.items())}
@@ -77,11 +77,13 @@ def download_prefix(
     Existing files with the same size and CRC32C are kept; other files in `folder` are not touched.
 
     Raises:
-        InputError: no objects, no permission, a name that leaves `folder`, two CRC32C mismatches, an object that
+        InputError: no objects, no permission, a name that no file can have, two CRC32C mismatches, an object that
             changes during the download, or a server that keeps failing.
     """
     location = GcsUri.parse(uri)
     blobs = _select_blobs(location, include, deadline_s)
+    for name in blobs:
+        location.check_file_name(name)
     total_bytes, options = sum(blob.size for blob in blobs.values()), retry_options(deadline_s)
     with (
         transfer_progress(f"{uri}: {len(blobs)} objects", total_bytes) as progress,
@@ -186,9 +188,6 @@ def _select_blobs(location: GcsUri, include: Callable[[str], bool], deadline_s: 
     blobs = {name: blob for name, blob in _list_blobs(location, deadline_s) if include(name)}
     if not blobs:
         raise InputError(f"{location.join()}: holds no objects to download; {CREDENTIALS}")
-    for name in blobs:
-        if PurePosixPath(name).is_absolute() or {"..", ""} & set(name.split("/")):
-            raise InputError(f"{location.join(name)}: a name that leads out of the folder; rename the object")
     return blobs
 
 

@@ -31,6 +31,20 @@ class GcsUri:
         """The URI of the prefix, or of an object below it."""
         return f"{_SCHEME}{self.bucket}/{self.object_name(relative)}".rstrip("/")
 
+    def check_file_name(self, relative: str) -> None:
+        """Raise `InputError` unless a file below a folder can have the name of an object."""
+        if (part := find_invalid_part(relative)) is not None:
+            reason = f"is {part!r}" if part else "is empty"
+            raise InputError(
+                f"{self.join(relative)}: a part of the name between slashes {reason}; no file can have this name; "
+                "rename the object"
+            )
+
+
+def find_invalid_part(name: str) -> str | None:
+    """Find the part of an object's name that no file can have: an empty one, `.` or `..`."""
+    return next((part for part in name.split("/") if part in ("", ".", "..")), None)
+
 
 def is_gcs_uri(path: str) -> bool:
     """Whether a path is meant as a Cloud Storage URI; `GcsUri.parse` refuses `GS://bucket` and `gs:/bucket`."""

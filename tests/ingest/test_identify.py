@@ -139,6 +139,7 @@ def test_an_invalid_source_gives_the_error_of_ingest(source, cohort, gcs, tmp_pa
 def test_with_pseudonyms_an_error_contains_no_object_name(gcs, tmp_path):
     (tmp_path / "key").write_text(KEY)
     gcs.put("covid/scans/bad", b"1")
+    gcs.put("covid/infection_masks/a.nii", b"1")
     # Cloud Storage allows such names, the emulator does not.
     edit = Fault("prefix=covid", edit=lambda body: body.replace(b"scans/bad", b"scans/../meier.nii"))
     gcs.faults.append(edit)

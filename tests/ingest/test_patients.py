@@ -39,6 +39,9 @@ SPELLINGS = {
     "no-break space": lambda name: name.replace(" ", "\u00a0") + "\u00a0",
     "control character": lambda name: f"{name}\x00",
     "zero-width space": lambda name: f"\u200b{name}\ufeff",
+    # Default_Ignorable_Code_Point of DerivedCoreProperties.txt (Unicode): its categories are Cf, Mn, Lo and Cn
+    "invisible letters": lambda name: f"\u3164\u115f{name}\u1160\uffa0\u034f",
+    "variation selectors": lambda name: f"{name}\ufe0f\U000e0100\u180b\u2065\u17b4",
     "full width": lambda name: "".join(chr(ord(c) + 0xFEE0) if "!" <= c <= "~" else c for c in name),
 }
 ENCODINGS = st.sampled_from([("utf-8", ","), ("utf-8-sig", ","), ("utf-8", ";"), ("utf-8-sig", "\t"), ("utf-8", "|")])
@@ -105,12 +108,35 @@ def test_the_name_of_the_table_may_have_any_case(tmp_path, name):
 
 
 @pytest.mark.parametrize(
-    "name", ["patients.txt", "patient.csv", "patients (1).csv", "Patients.xlsx", "scans/patients.csv"]
+    "name",
+    [
+        *("patients.txt", "patient.csv", "patients (1).csv", "Patients.xlsx", "scans/patients.csv", "patients.csv.txt"),
+        *("patients - Copy.csv", "patients_2.ods", "patients.json", "scans/Patients.TSV", "patients"),
+    ],
 )
 def test_a_table_with_another_name_is_refused(tmp_path, name):
     (tmp_path / "scans").mkdir()
     with pytest.raises(CohortError, match=r"expected .*patients\.csv"):
         patients(tmp_path, "case_id,patient_id\na,p\nb,p\n", name=name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(
+            "scans/patient_1.json",
+            "scans/Patient1.json",
+            "scans/patient_1.txt",
+            "scans/patient (1).csv",
+            "patient-01.pdf",
+        ),
+        *("scans/patient_1/0001.dcm", "scans/patient/1.txt", "scans/patients/001.csv", "scans/Patients 1/1.2.840.113"),
+        *("scans/patients.nii.gz", "masks/patient_1.nrrd", "patients/readme.txt", "patients.csv/", "patients.pdf"),
+    ],
+)
+def test_a_file_of_a_scan_is_no_table(name):
+    assert find_patient_table("source", [name]) is None
+    assert find_patient_table("source", [name, "patients.csv"]) == "patients.csv"
 
 
 def test_a_table_that_cannot_be_opened_is_refused(tmp_path):
@@ -170,7 +196,28 @@ def test_an_invalid_table_is_refused_without_names(tmp_path, content, message):
     assert not any(name in str(error.value).split(": ", 1)[1] for name in ("anna", "bob", "Meier"))
 
 
-@pytest.mark.parametrize("names", [("p-1", "p1"), ("p01", "p1"), ("José", "jose"), ("anna.", "anna"), ("b c", "b_c")])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "sep=;\r\ncase_id;patient_id\r\na;p, 1\r\nb;p, 1\r\n",  # Excel's own first line
+        '\ufeff"SEP=,"\n"case_id","patient_id"\na,"p, 1"\nb,"p, 1"\n',
+        "sep=|\n\ncase_id;patient_id\na;p, 1\nb;p, 1\n",
+        "case_id;patient_id;age, years, sex\na;p, 1;6\nb;p, 1;6\n",
+        "age, sex, site, note\tpatient\tCase\n6\tp, 1\ta\n6\tp, 1\tb\n",
+        "case_id|patient_id|a;b;c;d\na|p, 1\nb|p, 1\n",
+    ],
+)
+def test_the_separator_is_the_one_that_gives_both_columns(tmp_path, text):
+    assert patients(tmp_path, text) == {"a": "p, 1", "b": "p, 1", "c": "c"}
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        *(("p-1", "p1"), ("p01", "p1"), ("José", "jose"), ("anna.", "anna"), ("b c", "b_c")),
+        *(("1.0", "1"), ("007", "7.00"), ("٣", "3"), ("p٣", "P-3"), ("1.23E+11", "123000000000")),  # pandas, Excel
+    ],
+)
 def test_nearly_identical_patients_are_reported(tmp_path, caplog, names):
     patients(tmp_path, "case_id,patient_id\na,{}\nb,{}\nc,other\n".format(*names))
     (line,) = caplog.messages
@@ -178,5 +225,5 @@ def test_nearly_identical_patients_are_reported(tmp_path, caplog, names):
 
 
 def test_different_patients_are_not_reported(tmp_path, caplog):
-    assert len({*patients(tmp_path, "case_id,patient_id\na,1-23\nb,12-3\nc,p10\n").values()}) == 3
+    assert len({*patients(tmp_path, "case_id,patient_id\na,1-23\nb,12-3\nc,1.5\n").values()}) == 3
     assert caplog.messages == []

@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
+from components.check_parameters.check import check_parameters
 from components.ct.cases import SKIPPED_FILE, read_cases
+from components.identify.fingerprint import fingerprint_source
 from components.ingest.ingest import ingest
 from components.ingest.naming import Naming
 from components.runtime.errors import CohortError, InputError
@@ -97,6 +99,40 @@ def test_an_error_from_a_bucket_contains_no_object_name(named_cohort, key, tmp_p
     with pytest.raises(InputError, match=f"{URI}: an object: .*403") as error:
         ingest(URI, tmp_path / "out", pseudonym_key=key)
     assert "Doe" not in str(error.value)
+
+
+def check(source, *, pseudonym_key):
+    check_parameters({"source": source, "masks": "infection_masks", "pseudonym_key_file": str(pseudonym_key)})
+
+
+def ingest_to(output):
+    return lambda source, **options: ingest(source, output, **options)
+
+
+@pytest.mark.parametrize("in_bucket", [False, True])
+@pytest.mark.parametrize(
+    ("folder", "message"), [("infection_masks", "infection_masks .*found 2 folders"), ("scans", "scans .*2 folders")]
+)
+def test_a_wrong_folder_is_refused_without_its_name(named_cohort, key, tmp_path, gcs, in_bucket, folder, message):
+    (named_cohort / folder).rename(named_cohort / "Meier (Hans): x")
+    if in_bucket:
+        upload_folder(named_cohort, URI)
+    for step in (fingerprint_source, ingest_to(tmp_path / "out"), *([] if in_bucket else [check])):
+        with pytest.raises(InputError, match=message) as error:
+            step(URI if in_bucket else str(named_cohort), pseudonym_key=key)
+        assert "Meier" not in str(error.value)
+
+
+@pytest.mark.parametrize("in_bucket", [False, True])
+def test_a_table_in_a_folder_is_refused_without_the_folder(named_cohort, key, tmp_path, gcs, in_bucket):
+    (named_cohort / "Hans Meier").mkdir()
+    (named_cohort / "patients.csv").rename(named_cohort / "Hans Meier" / "Patients.txt")
+    if in_bucket:
+        upload_folder(named_cohort, URI)
+    for step in (fingerprint_source, ingest_to(tmp_path / "out")):
+        with pytest.raises(InputError, match=r": Patients\.txt may list patients") as error:
+            step(URI if in_bucket else str(named_cohort), pseudonym_key=key)
+        assert "Meier" not in str(error.value)
 
 
 def test_a_missing_or_short_key_is_refused(named_cohort, key, tmp_path):

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import re
 import shutil
 import zipfile
 from dataclasses import replace
@@ -10,7 +11,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from components.ct.cases import CASES_FILE, read_cases
+from components.ct.cases import CASES_FILE, SKIPPED_FILE, read_cases
+from components.identify.fingerprint import fingerprint_source
 from components.ingest.ingest import ingest
 from components.ingest.sources import FetchOptions
 from components.ingest.zenodo import COVID_CT_SEG, Record
@@ -18,7 +20,7 @@ from components.runtime.errors import InputError
 from components.storage.gcs import download_prefix, upload_folder
 from components.storage.http import RetryPolicy
 from tests.ingest.conftest import SHAPE, mask_of
-from tests.storage.gcs_server import BUCKET
+from tests.storage.gcs_server import BUCKET, Fault
 
 SHORT_RETRIES = RetryPolicy(
     connect_timeout_s=1, read_timeout_s=1, stall_timeout_s=0.5, initial_backoff_s=0.01, max_backoff_s=0.05
@@ -177,6 +179,37 @@ def test_a_second_run_uses_the_cache_without_deleted_objects(gcs, cohort, tmp_pa
     cases = ingest(URI, tmp_path / "out", options=FetchOptions(tmp_path / "cache"))
     assert gcs.downloads() == []
     assert [case.case_id for case in cases] == ["case_0", "case_1", "case_2"]
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("scans/x//y.txt", "not used: scans/x/ "),
+        ("lung_masks//y.nii", "not used: lung_masks/ "),
+        ("infection_masks/x//1", "not used: infection_masks/x/ "),
+        ("scans/./y.json", "not used: scans/y.json "),
+        ("scans/x//y.nii.gz", "empty"),
+        ("infection_masks//y.nii", "empty"),
+        ("scans/x//1.dcm", "empty"),
+        ("scans/x//1.2.840.113", "empty"),
+        ("scans/x/../IM1", r"'\.\.'"),
+        ("scans/./y.nii", r"'\.'"),
+    ],
+)
+def test_an_object_whose_name_no_file_can_have_is_refused_only_if_it_may_be_a_scan(gcs, cohort, tmp_path, name, reason):
+    upload_folder(cohort, URI)
+    gcs.put("covid/scans/stray", b"1")
+    # Cloud Storage accepts such names, the emulator does not.
+    edit = Fault("prefix=covid", edit=lambda body: body.replace(b"scans/stray", name.encode()), times=9)
+    gcs.faults.append(edit)
+    if reason.startswith("not used"):
+        assert len(ingest(URI, tmp_path / "out")) == 4
+        assert (tmp_path / "out" / SKIPPED_FILE).read_text().startswith(reason)
+        return
+    for step in (fingerprint_source, lambda source: ingest(source, tmp_path / "out")):
+        with pytest.raises(InputError, match=f"^{URI}/{re.escape(name)}: .*{reason}.*rename"):
+            step(URI)
+    assert gcs.downloads() == []
 
 
 def test_push_to_uploads_the_output_with_the_case_table_last(gcs, cohort, tmp_path):
