@@ -85,8 +85,8 @@ def is_dicom_series(folder: Path) -> bool:
 def series_files(folder: Path) -> list[Path]:
     """List the files of a DICOM series, sorted by path.
 
-    They are the DICOM files of the folder and its subfolders, without hidden ones and the DICOMDIR index. Files named like
-    a slice beside them count, too: a damaged slice must not go unnoticed.
+    They are the DICOM files of the folder and its subfolders, without hidden ones and the DICOMDIR index. Files beside
+    them that are named like a slice count, too: a damaged slice must not go unnoticed.
     """
     subfolders = (path for path in folder.rglob("*") if path.is_dir() and not is_hidden(path.relative_to(folder)))
     return sorted(

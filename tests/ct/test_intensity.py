@@ -76,6 +76,9 @@ def phantom_hu(tmp_path_factory) -> np.ndarray:
         (lambda hu: np.where(circle(hu.shape), hu, 32767), r"above 3100 HU \(padding"),
         (lambda hu: np.where(circle(hu.shape), hu, 62512), "62512 are of unknown scale"),
         (lambda hu: np.where(hu > 300, hu, hu - 1024), r"below -1100 HU \(HU - 1024"),
+        (lambda hu: hu - 500, r"below -1100 HU \(HU - 1024"),
+        (lambda hu: hu // 2, r"outside -1100 to -600 HU \(no air or lung"),
+        (lambda hu: np.where(circle(hu.shape), hu // 2, -2000), r"outside -1100 to -600 HU \(no air or lung"),
         (lambda hu: 255 - to_gray(hu), "no bone, inverted"),
         (lambda hu: 255 - np.where(circle(hu.shape), to_gray(hu), 0), "no bone, inverted"),
     ],
@@ -93,6 +96,8 @@ def test_values_that_contradict_the_anatomy_are_refused(tmp_path, phantom_hu, ch
         lambda hu: hu,
         to_gray,
         lambda hu: np.where(circle(hu.shape), hu, -3024),
+        lambda hu: np.where(circle(hu.shape), hu, np.random.default_rng(0).normal(-2000, 3, hu.shape)),
+        lambda hu: np.where(np.arange(hu.shape[2]) < 8, -3024, np.where(circle(hu.shape), hu, -2048)),
         lambda hu: np.where(hu > -900, hu, -2000) - (np.arange(hu.shape[2]) == 0) * 300,  # without air, and overshoot
         lambda hu: np.where(circle(hu.shape), to_gray(hu), 0),
     ],
