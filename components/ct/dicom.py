@@ -211,15 +211,7 @@ def _slice_step_mm(folder: Path, slices: Sequence[_Slice], normal: NDArray) -> N
     index = np.append(0, np.cumsum(steps))
     index -= index.mean()
     step: NDArray[np.float64] = index @ (positions - positions[0]) / (index @ index)  # least squares
-    errors_mm = positions - index[:, None] * step
-    errors_mm -= errors_mm.mean(axis=0)
-    along_mm = errors_mm @ normal
-    across_mm = np.linalg.norm(errors_mm - np.outer(along_mm, normal), axis=1)
-    if np.abs(along_mm).max() > _ALONG_TOLERANCE_MM + _ALONG_TOLERANCE * spacing_mm:
-        raise VolumeError(
-            f"{slices[int(np.abs(along_mm).argmax())].path}: the slice breaks an even spacing: slices are "
-            f"{gaps_mm.min():.2f} to {gaps_mm.max():.2f} mm apart; expected one spacing; export an even reconstruction"
-        )
+    _check_line(slices, positions - index[:, None] * step, normal, gaps_mm)
     if missing := int(steps.sum()) - len(steps):
         after = int((steps > 1).argmax())
         raise VolumeError(
@@ -227,12 +219,25 @@ def _slice_step_mm(folder: Path, slices: Sequence[_Slice], normal: NDArray) -> N
             f"({slices[after].path.name}): gap of {gaps_mm[after]:.2f} mm; expected {spacing_mm:.2f} mm; export the "
             "whole series"
         )
+    return step
+
+
+def _check_line(slices: Sequence[_Slice], origins_mm: NDArray, normal: NDArray, gaps_mm: NDArray) -> None:
+    """Check that all slices, each moved back to the first by its number of steps, meet in one point."""
+    errors_mm = origins_mm - origins_mm.mean(axis=0)
+    along_mm = errors_mm @ normal
+    across_mm = np.linalg.norm(errors_mm - np.outer(along_mm, normal), axis=1)
+    along_mm = np.abs(along_mm)
+    if along_mm.max() > _ALONG_TOLERANCE_MM + _ALONG_TOLERANCE * np.median(gaps_mm):
+        raise VolumeError(
+            f"{slices[int(along_mm.argmax())].path}: the slice breaks an even spacing: slices are {gaps_mm.min():.2f} "
+            f"to {gaps_mm.max():.2f} mm apart; expected one spacing; export an even reconstruction"
+        )
     if across_mm.max() > _ACROSS_TOLERANCE_MM:
         raise VolumeError(
             f"{slices[int(across_mm.argmax())].path}: the slice is {across_mm.max():.1f} mm beside the line of all; "
             "expected slices above one another; move it away, or export the series again"
         )
-    return step
 
 
 def _read_hu(item: _Slice) -> NDArray[np.int16]:
