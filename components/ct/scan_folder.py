@@ -94,8 +94,13 @@ def series_files(folder: Path) -> list[Path]:
         for path in (folder, *subfolders)
         if is_dicom_series(path)
         for file in _slice_candidates(path)
-        if _SLICE_SUFFIX.fullmatch(file.suffix) or is_dicom_file(file)
+        if is_slice_name(file.name) or is_dicom_file(file)
     )
+
+
+def is_slice_name(name: str) -> bool:
+    """Whether a file is named as slices are: without suffix, or with `.dcm`, a number or the like."""
+    return bool(_SLICE_SUFFIX.fullmatch(PurePath(name).suffix))
 
 
 def is_dicom_file(path: Path) -> bool:

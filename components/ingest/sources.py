@@ -6,7 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from components.ct.scan_folder import find_nifti_files, find_scans, is_hidden, is_nifti_name, series_files
+from components.ct.scan_folder import (
+    find_nifti_files,
+    find_scans,
+    is_hidden,
+    is_nifti_name,
+    is_slice_name,
+    series_files,
+)
 from components.ingest.cohort_folder import LayoutError, find_folders, list_files, match_folders
 from components.ingest.patients import find_patient_table
 from components.ingest.zenodo import COVID_CT_SEG, Record, fetch_record
@@ -16,7 +23,6 @@ from components.storage.gcs_uri import GcsUri, find_invalid_part, is_gcs_uri
 from components.storage.http import RetryPolicy
 
 PHANTOM, ZENODO, GCS = "phantom", "zenodo", "gs"
-_DICOM_NAME = re.compile(r"/[^./]+$|\.(dcm|ima|\d+)$", re.IGNORECASE)  # without suffix, or a UID
 
 
 @dataclass(frozen=True)
@@ -154,7 +160,7 @@ def _fetch_bucket(uri: str, scratch: Path, masks: str, options: FetchOptions) ->
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).symlink_to((cache / name).absolute())
     name = _safe_name(location.prefix.rpartition("/")[2] or location.bucket)
-    files = [name for name in files if not is_hidden(PurePosixPath(name))]
+    files = list(filter(_is_visible, files))
     return Cohort(folder, name, files, location.join(), find_patient_table(uri, files))
 
 
@@ -163,16 +169,20 @@ def _select_names(uri: str, names: Iterable[str], masks: str) -> list[str]:
 
     Names that no file can have are left out, and refused if they may be those of scans or masks.
     """
-    names = list(names)
-    visible = [name for name in names if not is_hidden(PurePosixPath(name))]
-    folders = {name.partition("/")[0] for name in names if "/" in name} - {"__MACOSX"}
+    names = list(filter(_is_visible, names))
+    folders = {name.partition("/")[0] for name in names if "/" in name}
     tops = tuple(f"{folder}/" for folder in match_folders(uri, folders, masks))  # of scans, then of masks
     for name in names:
-        if name.startswith(tops) and (is_nifti_name(name) or (name.startswith(tops[0]) and _DICOM_NAME.search(name))):
+        if name.startswith(tops) and (is_nifti_name(name) or (name.startswith(tops[0]) and is_slice_name(name))):
             GcsUri.parse(uri).check_file_name(name)
-    table = find_patient_table(uri, visible)
-    selected = (name for name in visible if name == table or name.startswith(tops))
+    table = find_patient_table(uri, names)
+    selected = (name for name in names if name == table or name.startswith(tops))
     return [name for name in selected if find_invalid_part(name) is None]
+
+
+def _is_visible(name: str) -> bool:
+    """Whether no part of an object's name is hidden; the parts `.` and `..` are not."""
+    return not is_hidden(PurePosixPath(*(part for part in name.split("/") if part != "..")))
 
 
 def _list_folder(folder: Path, masks: str) -> list[str]:
