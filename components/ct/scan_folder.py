@@ -11,6 +11,10 @@ NIFTI_SUFFIXES = (".nii.gz", ".nii")
 # COVID-19-CT-Seg_20cases: name of the Zenodo archive; ct_scans: its folder in the Kaggle mirror.
 SCAN_FOLDERS = ("scans", "ct_scans", "COVID-19-CT-Seg_20cases")
 _SLICE_SUFFIX = re.compile(r"(\.(dcm|dicom|dic|ima|\d+))?", re.IGNORECASE)  # .7: of an image number, or a UID
+_PUBLIC_SUFFIXES = {
+    *(".dcm", ".gz", ".hdr", ".ima", ".img", ".mha", ".mhd", ".nii", ".npy", ".npz", ".nrrd", ".zip"),
+    *(".csv", ".jpeg", ".jpg", ".json", ".pdf", ".png", ".tif", ".tiff", ".txt", ".xlsx", ".xml"),
+}
 _PREAMBLE_BYTES, _MAGIC = 128, b"DICM"  # DICOM PS3.10, 7.1
 _MAX_LENGTH = 256  # of the first element of a file without preamble
 
@@ -98,6 +102,12 @@ def series_files(folder: Path) -> list[Path]:
     )
 
 
+def public_suffix(name: str) -> str:
+    """The suffix of a file name in lower case; "" for an unknown one, which may be part of a person's name."""
+    suffix = PurePath(name).suffix.lower()
+    return suffix if suffix in _PUBLIC_SUFFIXES else ""
+
+
 def is_slice_name(name: str) -> bool:
     """Whether a file is named as slices are: without suffix, or with `.dcm`, a number or the like."""
     return bool(_SLICE_SUFFIX.fullmatch(PurePath(name).suffix))
@@ -143,9 +153,7 @@ def is_hidden(path: PurePath) -> bool:
 def _describe(folder: Path) -> str:
     """Count a folder's other files by suffix, because file names may identify patients."""
     files = list(visible_files(folder, recursive=True))
-    suffixes = ", ".join(
-        sorted({"".join(re.findall(r"(?:\.\w+)?(?:\.gz)?$", path.name)) or "no suffix" for path in files})
-    )
+    suffixes = ", ".join(sorted({public_suffix(path.name) or "other suffixes" for path in files}))
     count = "one other file" if len(files) == 1 else f"{len(files)} other files"
     if any(is_dicom_file(path) for path in files):
         return f"its {len(files)} files include loose DICOM files: move each series into a folder of its own"

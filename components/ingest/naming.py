@@ -11,11 +11,11 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Self
 
 from components.ct.cases import name_key
-from components.ct.scan_folder import series_files
+from components.ct.scan_folder import public_suffix, series_files
 from components.ingest.cohort_folder import LayoutError
 from components.ingest.pairing import parse_case_id
 from components.runtime.errors import InputError
@@ -23,7 +23,6 @@ from components.runtime.errors import InputError
 _KNOWN_SITES = ("coronacases", "radiopaedia")  # the two sites of the 20-case set, as prefixes of its case ids
 _ANONYMOUS_SITE = "cohort"
 _MIN_KEY_BYTES = 16
-_PUBLIC_SUFFIXES = {".dcm", ".gz", ".hdr", ".img", ".mha", ".mhd", ".nii", ".nrrd", ".zip"}  # others may be names
 _MAX_NAMES = 20  # in a message
 _HASH_DIGITS = 12  # 48 bits: two of a thousand cases share an id once in half a billion cohorts
 
@@ -96,8 +95,7 @@ class Naming:
         if self._key is not None:
             suffixes: Counter[str] = Counter()
             for name, count in counts.items():
-                suffix = PurePosixPath(name).suffix.lower()
-                suffixes[suffix if suffix in _PUBLIC_SUFFIXES else "other"] += count
+                suffixes[public_suffix(name) or "other"] += count
             names = [f"{count} {suffix}" for suffix, count in sorted(suffixes.items())]
         more = f" and {len(names) - _MAX_NAMES} more" if len(names) > _MAX_NAMES else ""
         return ", ".join(names[:_MAX_NAMES]) + more

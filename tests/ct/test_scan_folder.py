@@ -41,8 +41,9 @@ def test_the_error_of_a_folder_without_scans_contains_suffixes_but_no_file_names
     with pytest.raises(CohortError, match=r"one other file: \.png\)") as error:
         find(tmp_path)
     assert "Meier" not in str(error.value)
-    (tmp_path / "Meier.tar.gz").touch()
-    with pytest.raises(CohortError, match=r"2 other files: \.png, \.tar\.gz\)"):
+    for name in ("Meier.tar.gz", "M.Meier", "7.Meier.gz", "Meier"):
+        (tmp_path / name).touch()
+    with pytest.raises(CohortError, match=r"5 other files: \.gz, \.png, other suffixes\)"):
         find(tmp_path)
     (tmp_path / "Meier.zip").touch()
     with pytest.raises(CohortError, match="unpack archives"):
