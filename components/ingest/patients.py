@@ -22,9 +22,9 @@ from components.runtime.errors import CohortError
 PATIENTS_FILE = "patients.csv"
 # The 20-case set (Zenodo record 3757476): 10_85902_1 and _3 are one patient. The two scans of 29 may be.
 _KNOWN_PATIENTS = Path(__file__).with_name("known_patients.csv")
-# patient.csv, patients.txt, patients (1).csv, …, but not the files of a scan, such as patient_1.txt
+# patient.csv, patients.txt, patients (1).csv, …, but no file of a scan such as patient_1.txt, and no lock of Excel
 _SIMILAR_NAME = re.compile(
-    r"(patient|[\W\d_]*patients([\W\d_]|copy)*)(\.(csv|tsv|txt|xlsx?|ods|numbers))+|patients(\.json)?"
+    r"(?!~\$)(patient|[\W\d_]*patients([\W\d_]|copy)*)(\.(csv|tsv|txt|xlsx?|ods|numbers))+|patients(\.json)?"
 )
 _SEPARATORS = ",;\t|"
 _SEPARATOR_LINE = re.compile(r'"?sep=', re.IGNORECASE)  # Excel's own first line

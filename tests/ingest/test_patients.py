@@ -131,7 +131,7 @@ def test_a_table_with_another_name_is_refused(tmp_path, name):
             "patient-01.pdf",
         ),
         *("scans/patient_1/0001.dcm", "scans/patient/1.txt", "scans/patients/001.csv", "scans/Patients 1/1.2.840.113"),
-        *("scans/patients.nii.gz", "masks/patient_1.nrrd", "patients/readme.txt", "patients.csv/", "patients.pdf"),
+        *("scans/patients.nii.gz", "masks/patient_1.nrrd", "patients/readme.txt", "patients.csv/", "~$patients.xlsx"),
     ],
 )
 def test_a_file_of_a_scan_is_no_table(name):
