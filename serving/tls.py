@@ -4,6 +4,7 @@ import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,12 @@ class ServerTls:
         return grpc.ssl_server_credentials([pair], ca, require_client_auth=ca is not None)
 
     def problem(self) -> str:
-        """Say why clients reject the certificate today; empty if it is valid."""
-        certificate = x509.load_pem_x509_certificates(_read(self.certificate))[0]
+        """Say why clients reject the certificate today; empty if it is valid; raises as `for_grpc`."""
+        self.for_http()
+        try:
+            certificate = x509.load_pem_x509_certificates(_read(self.certificate))[0]
+        except ValueError as error:  # stricter than OpenSSL
+            raise InputError(f"{self.certificate}: expected a PEM certificate ({error})") from error
         start, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
         if start <= datetime.now(UTC) <= end:
             return ""
@@ -77,7 +82,9 @@ class ClientTls:
 
 
 def _load_pair(context: ssl.SSLContext, certificate: Path, key: Path) -> None:
-    _load(context.load_cert_chain, "a PEM certificate and its private key", certificate, key)
+    # OpenSSL would ask for the passphrase of an encrypted key on the terminal.
+    load = partial(context.load_cert_chain, password=lambda: b"")
+    _load(load, "a PEM certificate and its private key without a passphrase", certificate, key)
 
 
 def _load_ca(context: ssl.SSLContext, ca: Path) -> None:
@@ -90,7 +97,8 @@ def _load(load: Callable[..., None], expected: str, *paths: Path) -> None:
     try:
         load(*paths)
     except ssl.SSLError as error:
-        raise InputError(f"{', '.join(map(str, paths))}: expected {expected} ({error.reason})") from error
+        reason = f" ({error.reason})" if error.reason else ""  # OpenSSL gives none for what is not PEM
+        raise InputError(f"{', '.join(map(str, paths))}: expected {expected}{reason}") from error
 
 
 def _read(path: Path) -> bytes:

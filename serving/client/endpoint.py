@@ -17,7 +17,8 @@ from serving.client.tls_diagnosis import diagnose
 from serving.tls import ClientTls
 
 # A repeated Predict changes nothing on the server, so requests that fail with these are safe to send again.
-_SAFE_TO_RETRY = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED}
+# A server that stops cancels calls that arrive at that moment.
+_SAFE_TO_RETRY = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED}
 _FIRST_WAIT_S, _MAX_WAIT_S = 0.2, 2.0
 _FIRST_CONTACT_S = 5.0  # for a server that has not answered yet: its address may be wrong
 _CLOSE_S = 10.0  # for the last events of canceled calls, which take milliseconds
@@ -88,6 +89,11 @@ class Endpoint(AbstractContextManager["Endpoint"]):
     def __exit__(self, *_: object) -> None:
         """Close the channel."""
         self.close()
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether `close` was called, which cancels pending requests."""
+        return not self._close.alive
 
     def close(self) -> None:
         """Cancel pending requests, wait for their end, and close the channel."""
@@ -168,7 +174,8 @@ class _Call:
             try:
                 reply = self._future.result()
             except grpc.RpcError as error:
-                if error.code() not in _SAFE_TO_RETRY or self._seconds_left(error.code()) <= wait_s:
+                is_final = self._endpoint.is_closed or error.code() not in _SAFE_TO_RETRY
+                if is_final or self._seconds_left(error.code()) <= wait_s:
                     raise self._serving_error(error) from error
             else:
                 self._endpoint.has_answered = True

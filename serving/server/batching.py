@@ -7,8 +7,9 @@ several batches.
 
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +17,7 @@ import grpc
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.server.errors import RequestError, resource_exhausted, to_request_error
+from serving.server.errors import RequestError, invalid_argument, resource_exhausted, to_request_error
 from serving.server.tensors import request_bytes
 from serving.versions.saved_model import SavedModel
 
@@ -32,6 +33,26 @@ class BatchLimits:
     batch_slices: int = 32  # most slices in a batch
     batch_values: int = 1 << 24  # most input values in a batch of several slices: 64 slices of 512×512
     workers: int = 2  # batches computed at the same time; TensorFlow itself uses all cores for each
+
+
+class ByteBudget:
+    """Memory that requests share; one that does not fit fails with RESOURCE_EXHAUSTED."""
+
+    def __init__(self, limit: int) -> None:
+        self._free, self._lock = limit, threading.Lock()
+
+    @contextmanager
+    def reserve(self, size: int) -> Iterator[None]:
+        """Take `size` bytes until the block ends; raise `RequestError` if they are not free."""
+        with self._lock:
+            if size > self._free:
+                raise resource_exhausted("the requests in progress take too much memory; try again later")
+            self._free -= size
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._free += size
 
 
 @dataclass(eq=False)  # compared by identity: the arrays have no single truth value
@@ -62,7 +83,7 @@ class Batcher:
         self._limits = limits
         self._on_batch = on_batch
         self._queue: deque[_QueuedRequest] = deque()
-        self._bytes = 0
+        self._budget = ByteBudget(limits.queue_bytes)
         self._condition = threading.Condition()
         self._open = True
         for number in range(limits.workers):
@@ -78,26 +99,23 @@ class Batcher:
         Raises:
             RequestError: The request is too large, the queue is full, or TensorFlow fails on the inputs.
         """
-        size = request_bytes(model.signature(signature_name), {name: array.shape for name, array in inputs.items()})
+        shapes = {name: array.shape for name, array in inputs.items()}
+        size = request_bytes(model.signature(signature_name), shapes)
+        if problem := model.pixel_problem(shapes):  # the graph would see only a part of a large request
+            raise invalid_argument(problem)
         slices = _batchable_slices(model, signature_name, inputs)
         values = sum(array.size for array in inputs.values()) // (slices or 1)
         batch_slices = max(1, min(self._limits.batch_slices, self._limits.batch_values // max(values, 1)))
         request = _QueuedRequest(model, signature_name, inputs, is_active, slices, batch_slices)
-        with self._condition:
-            if not self._open:
-                raise resource_exhausted("the server is stopping")
-            if len(self._queue) >= self._limits.queue_size:
-                raise resource_exhausted(f"the queue is full ({len(self._queue)} requests); try again later")
-            if self._bytes + size > self._limits.queue_bytes:
-                raise resource_exhausted("the requests in the queue take too much memory; try again later")
-            self._bytes += size
-            self._queue.append(request)
-            self._condition.notify()
-        try:
-            return request.outputs.result()
-        finally:
+        with self._budget.reserve(size):
             with self._condition:
-                self._bytes -= size
+                if not self._open:
+                    raise resource_exhausted("the server is stopping")
+                if len(self._queue) >= self._limits.queue_size:
+                    raise resource_exhausted(f"the queue is full ({len(self._queue)} requests); try again later")
+                self._queue.append(request)
+                self._condition.notify()
+            return request.outputs.result()
 
     def queue_length(self) -> int:
         """Return the number of requests in the queue."""

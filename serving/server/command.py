@@ -56,6 +56,8 @@ def run_server(options: argparse.Namespace) -> None:
     if options.require_signature is not None:
         check_public_key(options.require_signature)
     tls = ServerTls(options.tls_certificate, options.tls_key, options.client_ca) if options.tls_key else None
+    if tls is not None:
+        tls.problem()  # raises for unusable files, before TensorFlow is imported; the server logs the rest
     base = None if options.model_base is None else find_model_base(options.model_base, options.model)
     _log_to_stderr()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's warnings repeat the errors of requests

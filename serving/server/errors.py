@@ -14,6 +14,7 @@ from serving.versions.saved_model import SignatureError
 _log = logging.getLogger(__name__)
 # What TensorFlow adds to the text of an operation's error.
 _GRAPH_LOCATION = re.compile(r"Graph execution error:.*<stack traces unavailable>|\[\[\{\{.*", re.DOTALL)
+_MAX_TEXT_BYTES = 1024  # tensorflow/serving, model_servers/grpc_status_util.cc
 _STATUS_BY_NUMBER = {status.value[0]: status for status in grpc.StatusCode}
 
 
@@ -47,6 +48,13 @@ def to_request_error(error: Exception) -> RequestError:
     frame = traceback.extract_tb(error.__traceback__)[-1]
     _log.error("internal error in %s:%s: %s", frame.filename, frame.lineno, in_one_line(error))
     return RequestError(grpc.StatusCode.INTERNAL, "internal error; the log of the server has the cause")
+
+
+def error_text(error: RequestError) -> str:
+    """Return the text of an error for its client: of limited size, and without what UTF-8 cannot express."""
+    data = str(error).encode(errors="replace")
+    suffix = "...TRUNCATED" if len(data) > _MAX_TEXT_BYTES else ""
+    return data[:_MAX_TEXT_BYTES].decode(errors="ignore") + suffix
 
 
 def load_error_code(error: Exception) -> int:

@@ -13,23 +13,31 @@ from tensorflow_serving.apis.get_model_status_pb2 import GetModelStatusResponse
 from tensorflow_serving.apis.model_management_pb2 import ReloadConfigResponse
 from tensorflow_serving.apis.predict_pb2 import PredictResponse
 
-from serving.server.batching import Arrays
-from serving.server.errors import RequestError, invalid_argument, to_request_error
+from serving.server.batching import Arrays, ByteBudget
+from serving.server.errors import RequestError, error_text, invalid_argument, to_request_error
 from serving.server.model import ModelRequest, Status
 from serving.server.models import ModelRegistry
 from serving.server.predictor import Predictor
 from serving.server.tensors import check_names, read_tensors, write_as_content, write_as_fields
 from serving.versions.model_config import from_message
 
-_MAX_ERROR_BYTES = 1024  # tensorflow/serving, model_servers/grpc_status_util.cc
-
 
 class CallGuard(grpc.ServerInterceptor):
-    """Ends every failed call with a status, and counts the calls in progress."""
+    """Ends every failed call with a status, and counts the calls in progress.
 
-    def __init__(self) -> None:
+    Args:
+        max_bytes: most bytes of the messages of all calls in progress.
+    """
+
+    def __init__(self, max_bytes: int = 1 << 29) -> None:
+        self._budget = ByteBudget(max_bytes)
+        self._refuses = False
         self._calls = 0
         self._condition = threading.Condition()
+
+    def refuse_calls(self) -> None:
+        """Answer new calls with UNAVAILABLE, which clients repeat elsewhere; gRPC's own `stop` cancels some."""
+        self._refuses = True
 
     def wait_until_idle(self, timeout_s: float) -> None:
         """Wait until no call is in progress, or the time is up."""
@@ -41,18 +49,22 @@ class CallGuard(grpc.ServerInterceptor):
         handler = continuation(details)
         if handler is None or handler.unary_unary is None:
             return handler
+        if self._refuses:
+            stopping = grpc.StatusCode.UNAVAILABLE, "the server is stopping"
+            return grpc.unary_unary_rpc_method_handler(lambda _, context: context.abort(*stopping))
 
         def call(message: bytes, context: Any) -> Any:
             self._count(1)
             try:
-                return handler.unary_unary(handler.request_deserializer(message), context)
+                with self._budget.reserve(len(message)):  # parsed, numbers take up to nine times as much
+                    return handler.unary_unary(handler.request_deserializer(message), context)
             except DecodeError:
                 failure = RequestError(grpc.StatusCode.INTERNAL, "the request is not a message of this method")
             except Exception as error:
                 failure = to_request_error(error).with_traceback(None)  # whose frames hold the request
             finally:
                 self._count(-1)
-            return context.abort(failure.code, _truncate(str(failure)))
+            return context.abort(failure.code, error_text(failure))
 
         # Without a deserializer, gRPC passes bytes: a message that cannot be parsed is an error of `call`.
         return grpc.unary_unary_rpc_method_handler(call, None, handler.response_serializer)
@@ -132,12 +144,6 @@ def status_response(statuses: dict[int, Status]) -> Any:
         details = {"error_code": status.error_code, "error_message": status.error}
         response.model_version_status.add(version=version, state=status.state, status=details)
     return response
-
-
-def _truncate(text: str) -> str:
-    """Cut a text, which gRPC sends in a header of limited size."""
-    data = text.encode(errors="replace")
-    return text if len(data) <= _MAX_ERROR_BYTES else data[:_MAX_ERROR_BYTES].decode(errors="ignore") + "...TRUNCATED"
 
 
 def _model_request(request: Any) -> ModelRequest:

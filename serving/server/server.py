@@ -9,6 +9,7 @@ import logging
 import signal
 import socket
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -26,13 +27,14 @@ from serving.server.grpc_services import CallGuard, ModelService, PredictionServ
 from serving.server.metrics import Metrics
 from serving.server.models import ModelRegistry, Watcher
 from serving.server.predictor import Predictor
-from serving.server.rest import RestApi, RestServer
+from serving.server.rest import RestApi, RestServer, listen
 from serving.server.tensors import MAX_REQUEST_BYTES
 from serving.tls import ServerTls
 from serving.versions.model_config import ModelConfig, read_model_config
 
 _log = logging.getLogger(__name__)
 _SPARE_THREADS = 16  # beyond the queue: for status, metadata and health requests, and for rejections
+_REFUSE_S = 0.2  # for requests on their way when the server stops; then the port closes
 _QUEUE_GRACE_S = 600.0  # for the requests in progress and in the queue when the server stops
 _REPLY_GRACE_S = 5.0  # after that, for their replies and for the streams of the health service
 _OPTIONS = [
@@ -84,7 +86,7 @@ class Server:
         predictor = Predictor(models, self._batcher, metrics)
         limits = settings.limits
         threads = limits.queue_size + limits.workers * limits.batch_slices + _SPARE_THREADS
-        self._calls = CallGuard()
+        self._calls = CallGuard(limits.queue_bytes // 2)
         self._grpc = grpc.server(ThreadPoolExecutor(threads, "grpc"), interceptors=[self._calls], options=_OPTIONS)
         prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
             PredictionService(models, predictor, settings.tensor_content), self._grpc
@@ -98,7 +100,7 @@ class Server:
         self._rest = None
         if settings.rest_port is not None:
             tls = settings.tls.for_http() if settings.tls else None
-            api = RestApi(models, predictor, metrics)
+            api = RestApi(models, predictor, metrics, limits.queue_size)
             self._rest = RestServer(settings.host, settings.rest_port, api, tls, int(_QUEUE_GRACE_S))
         self.rest_address = _format_address(settings.host, self._rest.port) if self._rest else None
         self._grpc.start()
@@ -107,6 +109,8 @@ class Server:
     def stop(self) -> None:
         """Report NOT_SERVING, reject new requests, answer those already accepted, and close the ports."""
         self._health.enter_graceful_shutdown()
+        self._calls.refuse_calls()
+        time.sleep(_REFUSE_S)
         self._grpc.stop(_QUEUE_GRACE_S)
         if self._rest is not None:
             self._rest.stop()
@@ -154,7 +158,7 @@ def _require_free_ports(settings: Settings) -> None:
             try:
                 addresses = socket.getaddrinfo(host, port or 0, type=socket.SOCK_STREAM)
                 for family, *_, address in addresses if port else ():
-                    stack.enter_context(socket.create_server(address[:2], family=family))
+                    stack.enter_context(listen(family, address))
             except OSError as error:
                 if isinstance(error, socket.gaierror) or error.errno == errno.EADDRINUSE:
                     raise InputError(

@@ -133,6 +133,10 @@ def _checked_shape(name: str, proto: Any, info: Any) -> list[int]:
 
 def _read_tensor(name: str, proto: Any, shape: list[int]) -> NDArray:
     values = max((len(value) for field, value in proto.ListFields() if field.name.endswith("_val")), default=0)
+    per_item = 2 if tf.as_dtype(proto.dtype).is_complex else 1
+    # Before `make_ndarray` copies them: a small shape may come with any number of values.
+    if values > math.prod(shape) * per_item or len(proto.tensor_content) > math.prod(shape) * _item_bytes(proto.dtype):
+        raise invalid_argument(f"tensor parsing error: {name}")
     try:
         if proto.tensor_content or values > 1:
             return np.ascontiguousarray(tf.make_ndarray(proto)).reshape(shape)

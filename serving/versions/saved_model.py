@@ -1,7 +1,7 @@
 """Load a version's SavedModel and run its signatures on numpy arrays."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 from tensorflow.python.saved_model import loader_impl
 
-from serving.versions.contract import GRID_SIGNATURE, PROBABILITY, THRESHOLD
+from serving.versions.contract import GRID_SIGNATURE, INPUT, MAX_PIXELS, PROBABILITY, THRESHOLD
 from serving.versions.manifest import is_exported, verify
 from serving.versions.signing import verify_signature
 
@@ -78,6 +78,23 @@ class SavedModel:
         if len(sizes) != 3 or sizes[1] != sizes[2] or sizes[1] < 1:
             raise SignatureError(f"signature {GRID_SIGNATURE} takes {sizes}; expected (n, size, size)")
         return int(sizes[1])
+
+    def pixel_problem(self, shapes: Mapping[str, Sequence[int]]) -> str:
+        """Say that the slices of a request exceed the contract's limit; empty if not, or for a model of another kind.
+
+        The exported graph has the same check (components.export.signatures).
+        """
+        shape = shapes.get(INPUT, ())
+        try:
+            size = self.image_size if len(shape) == 3 else 0
+        except (SignatureError, ValueError):
+            size = 0
+        if not size or shape[0] * max(shape[1], size) * max(shape[2], size) <= MAX_PIXELS:
+            return ""
+        return (
+            f"{INPUT} has shape {list(shape)}; expected at most {MAX_PIXELS} pixels, where a slice counts at least "
+            f"{size}x{size}; send fewer slices in a request"
+        )
 
     @cached_property
     def threshold(self) -> float:

@@ -4,6 +4,7 @@ The signature is a Sigstore bundle over the digest of every file, in the format 
 command line verifies it too (`model_signing verify key --signature …`).
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from components.runtime.files import atomic_write
 from serving.versions.layout import SIGNATURE_FILE
 
 _CURVES = ("secp256r1", "secp384r1", "secp521r1")
-_KEY = "an elliptic curve key (P-256, P-384 or P-521) in PEM without a passphrase"
+_KEY = "an elliptic curve key (P-256, P-384 or P-521) in PEM"
 
 
 def sign(version: Path, private_key: Path) -> None:
@@ -35,32 +36,31 @@ def sign(version: Path, private_key: Path) -> None:
 def check_private_key(path: Path) -> None:
     """Raise `InputError` unless `sign` can use a key (model_signing's sign_ec_key.py), without that library."""
     # cryptography is a dependency of google-auth.
-    from cryptography.exceptions import UnsupportedAlgorithm
-    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-    try:
-        key = load_pem_private_key(path.read_bytes(), password=None)
-        found = key.curve.name if isinstance(key, EllipticCurvePrivateKey) else "another kind of key"
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); expected {_KEY}") from None
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise InputError(f"{path}: {error}; expected {_KEY}") from None
-    if found not in _CURVES:
-        raise InputError(f"{path}: {found}; expected {_KEY}")
+    _check_key(path, lambda data: load_pem_private_key(data, password=None), f"{_KEY} without a passphrase")
 
 
 def check_public_key(path: Path) -> None:
     """Raise `InputError` unless `verify_signature` can use a key."""
-    from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
     _model_signing()
+    _check_key(path, load_pem_public_key, _KEY.replace("key", "public key"))
+
+
+def _check_key(path: Path, load: Callable[[bytes], Any], expected: str) -> None:
+    from cryptography.exceptions import UnsupportedAlgorithm
+
     try:
-        load_pem_public_key(path.read_bytes())
-    except (OSError, ValueError, UnsupportedAlgorithm) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not a key"
-        raise InputError(f"{path}: {reason}; expected an elliptic curve public key in PEM") from error
+        curve = getattr(load(path.read_bytes()), "curve", None)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); expected {expected}") from None
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise InputError(f"{path}: {' '.join(f'{error}'.split())}; expected {expected}") from None
+    found = "another kind of key" if curve is None else curve.name
+    if found not in _CURVES:
+        raise InputError(f"{path}: {found}; expected {expected}")
 
 
 def verify_signature(version: Path, public_key: Path) -> None:

@@ -165,13 +165,14 @@ def test_a_model_without_a_threshold_output_gets_one_half(odd, volume):
     assert prediction.mask.all()
 
 
-def test_unavailable_is_retried(odd, volume):
+@pytest.mark.parametrize("code", ["UNAVAILABLE", "CANCELLED"])
+def test_what_a_restarting_server_answers_is_retried(odd, volume, code):
     failures = iter([True, True, False])
     reply = constant_reply()
 
     def fail_twice(request, context):
         if next(failures, False):
-            context.abort(grpc.StatusCode.UNAVAILABLE, "reloading")
+            context.abort(grpc.StatusCode[code], "reloading")
         return reply(request, context)
 
     assert predict(odd(OddServer(fail_twice)), volume).mask.all()

@@ -284,14 +284,19 @@ def test_a_port_in_use_is_an_error_before_the_model_is_read(server, tmp_path, op
         Server(Settings(models=(ModelConfig("toy", str(tmp_path / "missing")),), **ports))
 
 
-@pytest.mark.parametrize("host", ["::1", "[::1]", "localhost"])
-def test_both_ports_listen_on_a_loopback_address(model_folder, host):
+@pytest.mark.parametrize(
+    ("host", "ipv4"),
+    [("::1", False), ("[::1]", False), ("localhost", False), ("::", True), ("[::]", True), ("0::0", True)],
+)
+def test_both_ports_listen_on_a_host_and_on_every_address_of_all_hosts(model_folder, host, ipv4):
     server = Server(Settings(models=(ModelConfig("toy", str(model_folder)),), host=host, port=0, rest_port=0))
     try:
         with SegmentationClient(server.address, "toy") as client:
             assert client.predict_slices(np.zeros((1, 4, 4), np.int16))[2] == 12
-        with urllib.request.urlopen(f"http://{server.rest_address}/v1/models/toy", timeout=30) as reply:
-            assert reply.status == 200
+        port = server.rest_address.rpartition(":")[2]
+        for address in (server.rest_address, *([f"127.0.0.1:{port}"] * ipv4)):
+            with urllib.request.urlopen(f"http://{address}/v1/models/toy", timeout=30) as reply:
+                assert reply.status == 200
     finally:
         server.stop()
 

@@ -5,6 +5,8 @@ tensorflow/serving: model_servers/http_rest_api_util.cc, model_servers/http_serv
 
 import http.client
 import json
+import re
+import select
 import socket
 import threading
 import time
@@ -17,10 +19,11 @@ import pytest
 import tensorflow as tf
 from tensorflow_serving.apis import get_model_status_pb2, model_service_pb2_grpc
 
+from serving.server.batching import BatchLimits
 from serving.server.server import Server, Settings
 from serving.versions.model_config import ModelConfig
 from tests.serving.conftest import run_serve
-from tests.serving.toy import MODEL, SIZE, THRESHOLD, toy_probability
+from tests.serving.toy import MODEL, SIZE, THRESHOLD, save_toy_model, toy_probability
 
 SLICES = np.random.default_rng(2).integers(-1400, 400, (2, SIZE, SIZE), np.int16)
 PREDICT = "/v1/models/toy:predict"
@@ -155,7 +158,11 @@ def test_what_tf_serving_ignores_in_a_body_is_ignored(rest, body):
         ("other", None, 404, "any versions of model other"),
         ("toy?verbose=1", None, 404, "any versions of model toy?verbose=1"),
         ("toy/versions/9223372036854775808", None, 400, "version: 9223372036854775808 to numeric."),
-        ("toy/versions/" + "9" * 5000, None, 400, "to numeric."),
+        ("toy/versions/" + "9" * 5000, None, 400, "Failed to convert version: 999"),
+        ("toy:predict", b'{"signature_name": "\\ud800", "instances": [[[1]]]}', 400, 'signature key "?" not found'),
+        ("toy:predict", b'{"inputs": [[["\\udfff"]]]}', 400, "JSON Value"),
+        ("toy:predict", b'{"inputs": {"\\udbff": [[[1]]]}}', 400, "Missing named input: slices_hu"),
+        ("toy:predict", {"signature_name": "n" * 10**6, "instances": [[[1]]]}, 400, "...TRUNCATED"),
         ("toy:classify", {"examples": []}, 400, "Malformed request: POST /v1/models/toy:classify"),
         ("toy:PREDICT", {}, 400, "Malformed request: POST /v1/models/toy:PREDICT"),
         ("toy:predict", None, 400, "Malformed request: GET"),
@@ -169,7 +176,7 @@ def test_an_invalid_request_is_answered_in_json(rest, path, body, status, messag
     actual_status, content = request(f"{rest}/v1/models/{path}", body)
     assert actual_status == status
     assert message in content["error"]
-    assert len(content["error"]) < 6000
+    assert len(content["error"].encode()) <= 1024 + len("...TRUNCATED")
 
 
 def test_a_path_outside_the_api_is_not_found(rest):
@@ -179,11 +186,9 @@ def test_a_path_outside_the_api_is_not_found(rest):
 
 
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH", "TRACE", "BREW"])
-def test_another_method_is_malformed(rest, method):
-    assert request(f"{rest}/v1/models/toy", method=method) == (
-        400,
-        {"error": f"Malformed request: {method} /v1/models/toy"},
-    )
+@pytest.mark.parametrize("path", ["/v1/models/toy", "/monitoring/prometheus/metrics"])
+def test_another_method_is_malformed(rest, method, path):
+    assert request(rest + path, method=method) == (400, {"error": f"Malformed request: {method} {path}"})
 
 
 def test_answers_do_not_name_the_software(rest):
@@ -243,6 +248,7 @@ CHUNKS = chunked(BODY)
         (message(LENGTH, body=BODY) + message(LENGTH, body=BODY) + LAST, [200, 200, 200]),
         (message("Transfer-Encoding: chunked", body=CHUNKS) + LAST, [200, 200]),
         (message("Transfer-Encoding: Chunked", body=CHUNKS) + LAST, [200, 200]),
+        (message(line="GET HTTP://Host:1/v1/models/toy HTTP/1.1") + LAST, [200, 200]),
         (message() + LAST, [400]),
         (message(LENGTH, LENGTH, body=BODY) + LAST, [200, 200]),
         (message(LENGTH, "Transfer-Encoding: chunked", body=CHUNKS) + LAST, [400]),
@@ -324,6 +330,36 @@ def test_many_predictions_do_not_delay_a_status(model_folder):
             time.sleep(0.05)
     assert statuses == [200] * 64
     assert max(waits) < (time.monotonic() - start) / 3
+
+
+@pytest.fixture
+def slow_server(tmp_path):
+    """A server with a queue of two whose model takes about a second per slice of any size."""
+    save_toy_model(tmp_path / "1", work=2000)
+    limits = BatchLimits(queue_size=2, batch_slices=1, workers=1)
+    server = Server(Settings(models=(ModelConfig(MODEL, str(tmp_path)),), port=0, rest_port=0, limits=limits))
+    yield server
+    server.stop()
+
+
+def test_predictions_of_clients_that_hung_up_are_not_computed_and_waiting_ones_are_limited(slow_server):
+    rest, body = f"http://{slow_server.rest_address}", b'{"instances": [[[1]], [[2]]]}'
+    host, port = slow_server.rest_address.split(":")
+    clients = [socket.create_connection((host, int(port)), timeout=60) for _ in range(8)]
+    for client in clients:
+        client.sendall(message(f"Content-Length: {len(body)}", body=body))
+    answered = []
+    while len(answered) < 4:  # a queue of two, and two threads
+        answered += select.select([client for client in clients if client not in answered], [], [], 60)[0]
+        assert answered
+    assert {client.recv(12) for client in answered[:4]} == {b"HTTP/1.1 429"}
+    for client in clients:
+        client.close()
+    started = time.monotonic()
+    assert request(rest + PREDICT, body)[0] == 200
+    with urllib.request.urlopen(f"{rest}/monitoring/prometheus/metrics", timeout=10) as response:
+        (slices,) = re.findall(rb"serving_batch_slices_sum ([0-9.]+)", response.read())
+    assert float(slices) <= 2 + 2 + 2, time.monotonic() - started  # one slice of each request that had begun
 
 
 def test_metrics_count_requests_by_outcome_for_known_models_only(rest):

@@ -1,6 +1,7 @@
 """The embedded server, called with TF Serving's official messages."""
 
 import re
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -17,7 +18,11 @@ from tensorflow_serving.apis import (
     prediction_service_pb2_grpc,
 )
 
+from serving.server.batching import BatchLimits
+from serving.server.errors import RequestError
 from serving.server.grpc_services import CallGuard
+from serving.server.tensors import read_tensors
+from serving.versions.saved_model import SavedModel
 from tests.serving.conftest import run_serve, serve_in_process
 from tests.serving.toy import MODEL, SIZE, THRESHOLD, toy_probability
 
@@ -213,6 +218,39 @@ def test_a_tensor_that_does_not_fit_is_an_invalid_argument(channel, fields, capl
     assert not caplog.records
 
 
+@pytest.mark.parametrize("fields", [{"int_val": [1] * 4_000_000}, {"tensor_content": bytes(8_000_000)}])
+def test_surplus_values_are_refused_before_they_are_copied(model_folder, fields):
+    request = tensor_request((1, 2, 2), **fields)
+    signature = SavedModel(model_folder / "3").signature("serving_default")
+    tracemalloc.start()
+    with pytest.raises(RequestError, match="tensor parsing error: slices_hu"):
+        read_tensors(signature, request.inputs)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1_000_000
+
+
+def test_messages_beyond_the_memory_of_all_calls_are_refused_before_they_are_parsed(model_folder):
+    for address in serve_in_process(model_folder, limits=BatchLimits(queue_bytes=1 << 20)):
+        with grpc.insecure_channel(address) as channel:
+            for _ in range(3):  # a call gives back what it took
+                assert predict(channel, request_for()).model_spec.version.value == 12
+            body = b"\xff" * (1 << 20 | 1)  # no message: parsed, it would be INTERNAL
+            with pytest.raises(grpc.RpcError) as caught:
+                channel.unary_unary("/tensorflow.serving.PredictionService/Predict")(body, timeout=30)
+    assert caught.value.code().name == "RESOURCE_EXHAUSTED"
+
+
+@pytest.mark.parametrize("signature", ["serving_default", "network"])
+def test_the_pixel_limit_holds_for_the_whole_request(channel, monkeypatch, signature):
+    """The graph sees only a part of a request; here, the limit is 1,024 grids."""
+    monkeypatch.setattr("serving.versions.saved_model.MAX_PIXELS", 1024 * SIZE**2)
+    edge = SIZE if signature == "network" else 1
+    predict(channel, tensor_request((1024, edge, edge), signature, int_val=[7]))
+    code, details = predict_error(channel, tensor_request((1025, edge, edge), signature, int_val=[7]))
+    assert (code, "at most 262144 pixels" in details) == ("INVALID_ARGUMENT", True)
+
+
 @pytest.mark.parametrize(("values", "filled"), [([], [0] * 12), ([5], [5] * 12), ([5, 6], [5] + [6] * 11)])
 def test_missing_values_repeat_the_last_one(channel, values, filled):
     """tensorflow/core/framework/tensor.cc, FromProtoField."""
@@ -270,6 +308,24 @@ def test_an_unexpected_exception_is_internal_and_one_line_of_the_log(caplog):
     (record,) = caplog.records
     assert "test_server.py" in record.message
     assert record.message.endswith("ZeroDivisionError: of patient Doe")
+
+
+def test_a_server_that_stops_answers_new_calls_with_unavailable():
+    """`Server.stop` of gRPC alone would cancel a call that arrives at that moment; clients do not repeat it."""
+    guard = CallGuard()
+    server = grpc.server(ThreadPoolExecutor(), interceptors=[guard])
+    method = grpc.unary_unary_rpc_method_handler(lambda request, _: request, bytes.decode, str.encode)
+    server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler("s", {"m": method})])
+    address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    server.start()
+    with grpc.insecure_channel(address) as channel:
+        call = channel.unary_unary("/s/m")
+        assert call(b"Doe", timeout=30) == b"Doe"
+        guard.refuse_calls()
+        with pytest.raises(grpc.RpcError) as caught:
+            call(b"Doe", timeout=30)
+    server.stop(None)
+    assert caught.value.code().name == "UNAVAILABLE"
 
 
 def test_the_error_of_a_graph_is_one_line_without_its_location(tmp_path):

@@ -6,6 +6,13 @@ from datetime import datetime, timedelta
 
 import pytest
 import trustme
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
 
 from components.ct.intensity import read_ct
 from components.runtime.errors import InputError
@@ -125,6 +132,34 @@ def test_a_certificate_that_is_not_valid_today_is_a_warning_at_start(model_folde
     assert (expected in caplog.text) == warns
 
 
-def test_a_server_does_not_start_with_another_certificates_key(model_folder, pems):
-    with pytest.raises(InputError, match=r"server\.pem, .*client\.key: "):
-        start_server(model_folder, ServerTls(pems / "server.pem", pems / "client.key"))
+@pytest.fixture(scope="module")
+def odd_pems(pems):
+    """Files that are no certificate or key that a server can use."""
+    certificate, key = (pems / "server.pem").read_bytes(), (pems / "server.key").read_bytes()
+    (pems / "der").write_bytes(x509.load_pem_x509_certificate(certificate).public_bytes(Encoding.DER))
+    (pems / "text").write_text("certificate\n")
+    (pems / "empty").touch()
+    encryption = BestAvailableEncryption(b"secret")
+    for name, kind in (("encrypted", PrivateFormat.PKCS8), ("legacy", PrivateFormat.TraditionalOpenSSL)):
+        (pems / name).write_bytes(load_pem_private_key(key, None).private_bytes(Encoding.PEM, kind, encryption))
+    return pems
+
+
+@pytest.mark.parametrize(
+    ("certificate", "key"),
+    [
+        ("server.pem", "client.key"),
+        ("server.key", "server.pem"),
+        *((name, "server.key") for name in ("der", "text", "empty")),
+        *(("server.pem", name) for name in ("der", "text", "empty", "encrypted", "legacy")),
+    ],
+)
+def test_an_unusable_certificate_or_key_is_one_line_before_the_model_is_looked_for(odd_pems, certificate, key):
+    """An encrypted key must not ask for a passphrase on the terminal."""
+    command = ["serve", "--model-base", "/nowhere", "--tls-certificate", str(odd_pems / certificate)]
+    with pytest.raises(SystemExit) as caught:
+        main([*command, "--tls-key", str(odd_pems / key)])
+    assert f"{odd_pems / certificate}, {odd_pems / key}: expected a PEM certificate" in str(caught.value)
+    assert "None" not in str(caught.value)
+    with pytest.raises(InputError, match=key):
+        ClientTls(None, odd_pems / certificate, odd_pems / key).credentials()

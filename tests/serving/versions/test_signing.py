@@ -5,6 +5,8 @@ import subprocess
 import sys
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from components.runtime.errors import InputError
 from pipelines.cli import main
@@ -66,8 +68,27 @@ def test_an_unsigned_version_and_an_unusable_key_are_errors(version, tmp_path):
         sign(version, tmp_path / "missing.pem")
 
 
-@pytest.mark.parametrize(("name", "reason"), [("none.pub", "No such file"), ("ours.pem", "not a key"), ("7", "Is a")])
-def test_a_server_does_not_start_with_an_unusable_key(version, name, reason):
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("none.pub", ".*No such file"),
+        ("ours.pem", ".*PEM"),
+        ("7", ".*Is a"),
+        ("rsa.pub", "another kind of key"),
+        ("ed25519.pub", "another kind of key"),
+        ("secp256k1.pub", "secp256k1"),
+    ],
+)
+def test_a_server_does_not_start_with_a_key_that_verifies_nothing(version, name, reason):
+    keys = {
+        "rsa.pub": lambda: rsa.generate_private_key(65537, 2048),
+        "ed25519.pub": ed25519.Ed25519PrivateKey.generate,
+        "secp256k1.pub": lambda: ec.generate_private_key(ec.SECP256K1()),
+    }
+    if name in keys:
+        public = keys[name]().public_key()
+        pem = public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+        (version.parent / name).write_bytes(pem)
     command = ["serve", "--model-base", str(version.parent), "--require-signature", str(version.parent / name)]
-    with pytest.raises(SystemExit, match=rf"{name}: {reason}.*; expected an elliptic curve public key in PEM"):
+    with pytest.raises(SystemExit, match=rf"{name}: {reason}.*; expected an elliptic curve public key"):
         main(command)
