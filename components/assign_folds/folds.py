@@ -2,15 +2,17 @@
 
 import json
 import logging
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from components.ct.cases import Case, read_cases
 from components.runtime.errors import CohortError, join_problems
 from components.runtime.files import atomic_folder
+from components.runtime.json_file import parse_names, read_json
 from components.runtime.seed import check_seed
 from components.slice.split import SPLITS, Split, group_by_patient, require_lesions, require_patients_apart
 
@@ -82,13 +84,13 @@ def read_folds(path: Path, cases: Sequence[Case], burden: Mapping[str, float]) -
     """Read folds from a JSON list of lists of case ids, such as a benchmark's official folds.
 
     Raises:
-        CohortError: invalid file, missing, unknown or repeated case, a fold without lesion, or a patient in two folds.
+        InputError: see `parse_folds`.
+        CohortError: missing or unknown case, a fold without lesion, or a patient in two folds.
     """
     folds = parse_folds(path)
     listed_ids, cohort_ids = [case for fold in folds for case in fold], {case.case_id for case in cases}
     problems = [f"{case} is not a case of the cohort" for case in sorted(set(listed_ids) - cohort_ids)]
     problems += [f"{case} is missing" for case in sorted(cohort_ids - set(listed_ids))]
-    problems += [f"{case} is listed more than once" for case in sorted(cohort_ids) if listed_ids.count(case) > 1]
     problems += [
         f"fold {number} has no case with lesion; expected one or more, to score and validate with"
         for number, fold in enumerate(folds, 1)
@@ -101,16 +103,31 @@ def read_folds(path: Path, cases: Sequence[Case], burden: Mapping[str, float]) -
 
 
 def parse_folds(path: Path) -> list[list[str]]:
-    """Read a JSON list of lists of case ids; raise `CohortError` for an invalid file, or fewer than three folds."""
-    try:
-        folds = json.loads(path.read_text())
-        if not isinstance(folds, list) or not all(isinstance(case_id, str) for fold in folds for case_id in fold):
-            raise ValueError("other values")
-    except (OSError, ValueError, TypeError) as error:
-        raise CohortError(f"{path}: cannot be read ({error}); expected a JSON list of lists of case ids") from error
+    """Read a JSON list of lists of case ids.
+
+    Raises:
+        InputError: invalid file, fewer than three folds, an empty fold, or a repeated case.
+    """
+    folds = read_json(path, _parse_lists, "a JSON list of lists of case ids; correct the file")
     if len(folds) < MIN_FOLDS:
         raise CohortError(f"{path}: {len(folds)} folds; expected {MIN_FOLDS} or more")
-    return [sorted(fold) for fold in folds]
+    counts = Counter(case for fold in folds for case in fold)
+    problems = [f"fold {number} is empty" for number, fold in enumerate(folds, 1) if not fold]
+    problems += [f"{case} is listed more than once" for case in sorted(counts) if counts[case] > 1]
+    if problems:
+        raise CohortError(f"{path}: {join_problems(problems)}; expected each case in one fold; correct the file")
+    return folds
+
+
+def read_assignment(folder: Path) -> list[list[str]]:
+    """Read the folds from the output of `write_folds`; raise `InputError` if the file is missing or damaged."""
+    return read_json(folder / FOLDS_FILE, _parse_lists, "the output of assign_folds; run assign_folds again")
+
+
+def _parse_lists(content: Any) -> list[list[str]]:
+    if not isinstance(content, list):
+        raise TypeError("no list")
+    return [sorted(parse_names(fold)) for fold in content]
 
 
 def measure_lesion_burden(shards: Path) -> dict[str, float]:

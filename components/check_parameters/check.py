@@ -6,6 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from components.assign_folds.folds import MIN_FOLDS
 from components.check_parameters.values import find_invalid
 from components.runtime.errors import InputError
 
@@ -26,6 +27,9 @@ def check_parameters(parameters: Mapping[str, Any], *, gpus: int | None = None) 
     for name in [name for name in parameters if name not in findings.lines]:
         with findings.collect(name):
             _look_up(name, parameters)
+    if not {"source", "folds"} & findings.lines.keys():
+        with findings.collect("source"):
+            _require_phantom_patients(parameters)
     with findings.collect("require_gpu"):
         if parameters.get("require_gpu") is True:
             _require_gpu(gpus)
@@ -87,6 +91,21 @@ def _look_up_source(source: str, masks: str | None, *, has_key: bool) -> None:
         check_source(source, masks, show_names=not has_key)
     elif "://" not in source and not Path(source).is_dir():
         raise InputError(f"{source}: not a folder; expected a folder of scans, or gs://bucket/prefix")
+
+
+def _require_phantom_patients(parameters: Mapping[str, Any]) -> None:
+    """Require as many synthetic patients as there are parts of the split, or folds."""
+    from components.ingest.sources import PHANTOM
+
+    kind, _, cases = parameters.get("source", "").partition(":")
+    if kind != PHANTOM or "masks" not in parameters:
+        return
+    from components.ct.phantom.cohort import count_patients
+
+    needed = max(MIN_FOLDS, 0 if parameters.get("folds_file") else int(parameters.get("folds", 0)))
+    if (patients := count_patients(int(cases))) < needed:
+        found = f"source: {PHANTOM}:{cases} has {patients} synthetic patient{'s' * (patients > 1)}"
+        raise InputError(f"{found}; expected at least {needed}, one for each part of the split; use a larger number")
 
 
 def _require_gpu(gpus: int | None) -> None:

@@ -68,7 +68,7 @@ def check_parameters(
         min_lesion_pixels: 0 or more.
         preset: Name of a training recipe.
         epochs: 0 or more.
-        batch_size: 0 or more.
+        batch_size: 0 to 4096.
         changes: Settings of the recipe.
         require_gpu: Whether the machine, or the compiled train step, must have a GPU.
         checkpoint_dir: A writable folder; empty for none.
@@ -94,11 +94,15 @@ def check_parameters(
     """
     parameters = {name: value for name, value in locals().items() if value is not None}
     import os
+    import re
 
     from components.runtime.step import step_process
 
     with step_process():
         from components.check_parameters.check import check_parameters
+        from components.runtime.errors import InputError
 
-        gpus = os.environ.get("TRAIN_GPUS")
+        gpus = os.environ.get("TRAIN_GPUS", "")
+        if not re.fullmatch("[0-9]{0,4}", gpus):
+            raise InputError(f"TRAIN_GPUS: {gpus[:40]!r}; expected the number of GPUs that `compile` sets; unset it")
         check_parameters(parameters, gpus=int(gpus) if gpus else None)

@@ -14,7 +14,7 @@ from components.evaluate.limits import GateLimits
 from components.runtime.errors import InputError
 from components.runtime.seed import MAX_SEED
 from components.storage.gcs_uri import GcsUri, is_gcs_uri
-from components.train.recipe import Preset, Recipe, select_recipe
+from components.train.recipe import MAX_BATCH_SIZE, Preset, Recipe, select_recipe
 
 _GATE = tuple(field.name for field in fields(GateLimits))
 # The value of a Kubernetes label (apimachinery, pkg/util/validation/validation.go, labelValueFmt). TF Serving's REST
@@ -198,7 +198,7 @@ RULES: Mapping[str, Rule] = {
     "min_lesion_pixels": _whole(0),
     "preset": Preset,
     "epochs": _whole(0),
-    "batch_size": _whole(0),
+    "batch_size": _whole(0, MAX_BATCH_SIZE),
     "changes": _of_type(dict, 'JSON such as {"learning_rate": 0.001}'),
     "require_gpu": _BOOLEAN,
     "checkpoint_dir": require_local_path,

@@ -1,11 +1,12 @@
 """The champion: the served version that a new model is compared with on the same test cases."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from components.ct.inference import Network
 from components.runtime.errors import InputError
+from components.runtime.json_file import read_json
 from serving.versions.layout import ASSETS_EXTRA, VERDICT_FILE
 
 # A rollback only moves a version label: the newest version of the model base remains the champion.
@@ -41,9 +42,10 @@ class Champion:
 
 
 def _read_tested_scans(version: Path) -> frozenset[str]:
+    def parse(content: Any) -> frozenset[str]:
+        return frozenset(case["sha256_scan"] for case in content["cases"])
+
     try:
-        return frozenset(
-            case["sha256_scan"] for case in json.loads((version / ASSETS_EXTRA / VERDICT_FILE).read_text())["cases"]
-        )
-    except (OSError, ValueError, KeyError, TypeError):
+        return read_json(version / ASSETS_EXTRA / VERDICT_FILE, parse, "a verdict")
+    except InputError:
         return frozenset()  # it may have been trained on any test case

@@ -1,6 +1,5 @@
 """The evaluate step: choose the threshold, score every test case, apply the gate, and write report and model card."""
 
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from components.evaluate.scores import CaseResult, CaseScore, count_levels, scor
 from components.evaluate.verdict import judge
 from components.runtime.errors import InputError
 from components.runtime.files import atomic_folder, sha256_of
+from components.runtime.json_file import read_json
 from components.train import MODEL_FILE, TRAINING_FILE
 from components.train.network import load_model
 from serving.versions.layout import MODEL_CARD_FILE, local_copy, newest_version, version_name
@@ -129,10 +129,8 @@ def _compare(champion: Champion, scores: Sequence[CaseScore]) -> Comparison:
 
 
 def _read_training(model: Path) -> Mapping[str, Any]:
-    path = model / TRAINING_FILE
-    try:
-        training = json.loads(path.read_text())
+    def parse(training: Any) -> Mapping[str, Any]:
         training["history"].values()
         return training
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{path}: no training history ({error}); expected the output of train") from error
+
+    return read_json(model / TRAINING_FILE, parse, "the training history; run train again")

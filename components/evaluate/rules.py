@@ -1,7 +1,7 @@
 """The gate: the rules a model must meet before it is exported."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
 
@@ -12,6 +12,7 @@ from components.evaluate.cohort import Comparison, mean_interval
 from components.evaluate.limits import GateLimits
 from components.evaluate.scores import GateCase, with_lesion
 
+_DECIMALS = 9  # compared: 0.90 - 0.92 is -0.020000000000000018; voxel counts resolve a Dice to six or seven
 TRIVIAL_ML = 0.5  # below this lesion volume a few voxels decide the Dice; radiopaedia_29_86490_1 has 0.46 mL
 
 
@@ -21,16 +22,24 @@ class Rule:
 
     name: str  # stable, such as "mean_dice"
     what: str  # description of the number, such as "mean Dice over 10 test cases with lesion"
-    value: float | None  # unrounded; None if it cannot be computed
+    value: float | None  # None if it cannot be computed
     limit: float  # a value equal to it passes
     at_least: bool = True  # whether the limit is a lower bound
 
     @property
-    def margin(self) -> float | None:
-        """Distance of the value from the limit, negative if the rule fails; None without finite numbers."""
+    def _numbers(self) -> tuple[float, float] | None:
+        """Value and limit without the error of floating-point sums; None without finite numbers."""
         if self.value is None or not (math.isfinite(self.value) and math.isfinite(self.limit)):
             return None
-        return self.value - self.limit if self.at_least else self.limit - self.value
+        return round(self.value, _DECIMALS), round(self.limit, _DECIMALS)
+
+    @property
+    def margin(self) -> float | None:
+        """Distance of the value from the limit, negative if the rule fails; None without finite numbers."""
+        if self._numbers is None:
+            return None
+        value, limit = self._numbers
+        return value - limit if self.at_least else limit - value
 
     @property
     def passed(self) -> bool:
@@ -40,11 +49,12 @@ class Rule:
     @property
     def digits(self) -> tuple[str, str]:
         """Value and limit as text: rounded, or with all digits where rounding would change their order."""
-        if self.value is None or self.margin is None:
+        if self._numbers is None:
             return "none", f"{self.limit:g}"
-        short = f"{self.value:.4f}", f"{self.limit:g}"
-        if np.sign(float(short[0]) - float(short[1])) != np.sign(self.value - self.limit):
-            return repr(self.value), repr(self.limit)
+        value, limit = self._numbers
+        short = f"{value:.4f}", f"{limit:g}"
+        if np.sign(float(short[0]) - float(short[1])) != np.sign(value - limit):
+            return repr(value), repr(limit)
         return short
 
     @property
@@ -73,6 +83,7 @@ def apply_rules(scores: Sequence[GateCase], limits: GateLimits, comparison: Comp
     """
     gate, rows = AppliedRules(), with_lesion(scores)
     gate.rules.append(_mean("mean_dice", "mean Dice over {}", rows, limits.min_dice))
+    gate.rules.extend(_impossible_volumes(scores))
     if limits.min_dice_ci:
         gate.rules.append(_interval(rows, limits.min_dice_ci))
     if limits.min_case_dice:
@@ -87,6 +98,15 @@ def apply_rules(scores: Sequence[GateCase], limits: GateLimits, comparison: Comp
 def _mean(name: str, what: str, rows: Sequence[GateCase], limit: float) -> Rule:
     value = fmean(row.dice for row in rows) if rows else None
     return Rule(name, what.format(f"{_count(len(rows), 'test case')} with lesion"), value, limit)
+
+
+def _impossible_volumes(scores: Sequence[GateCase]) -> Iterator[Rule]:
+    """Yield a rule that fails for each volume that no scan has: below 0, infinite, or not a number."""
+    for row in scores:
+        for name, volume_ml in (("lesion_ml", row.lesion_ml), ("predicted_ml", row.predicted_ml)):
+            if not 0 <= volume_ml < math.inf:
+                value = volume_ml if round(volume_ml, _DECIMALS) else None  # rounding must not hide it
+                yield Rule(f"{name} of {row.case_id}", f"{name} of {row.case_id}", value, 0.0)
 
 
 def _interval(rows: Sequence[GateCase], limit: float) -> Rule:

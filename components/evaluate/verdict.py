@@ -15,6 +15,7 @@ from components.evaluate.rules import AppliedRules, Rule, apply_rules
 from components.evaluate.scores import GateCase, with_lesion
 from components.runtime.errors import InputError
 from components.runtime.files import atomic_write
+from components.runtime.json_file import read_json
 from serving.versions.layout import VERDICT_FILE
 
 
@@ -117,15 +118,14 @@ def read_verdict(path: Path) -> Verdict:
     Raises:
         InputError: the file is missing or malformed, or states anything that does not follow from its scores.
     """
-    try:
-        content = json.loads(path.read_text())
+
+    def judge_again(content: dict[str, Any]) -> tuple[Verdict, list[str]]:
         verdict = _parse(content)
         expected = json.loads(verdict.text)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); run the evaluate step first") from error
-    except (InputError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{path}: not a verdict ({type(error).__name__}: {error}); run evaluate again") from error
-    edited = sorted(name for name in expected.keys() | content.keys() if expected.get(name) != content.get(name))
+        names = expected.keys() | content.keys()
+        return verdict, sorted(name for name in names if expected.get(name) != content.get(name))
+
+    verdict, edited = read_json(path, judge_again, "a verdict; run evaluate again")
     if edited:
         raise InputError(
             f"{path}: {', '.join(edited)}: not what its scores and limits give ({verdict.verdict}); expected the file "

@@ -72,8 +72,8 @@ def export_version(
         InputError: there is no passing verdict on this model as evaluate wrote it, or the parity check fails.
     """
     weights = model / MODEL_FILE
-    verdict = require_pass(evaluation / VERDICT_FILE, model_sha256=sha256_of(weights), verdict_sha256=verdict_sha256)
     network = load_model(weights)
+    verdict = require_pass(evaluation / VERDICT_FILE, model_sha256=sha256_of(weights), verdict_sha256=verdict_sha256)
     size = Split.read(shards).image_size
     slices_hu = np.stack([record["slice_hu"] for record in islice(read_split(shards, "test", size), _PARITY_SLICES)])
     expected = network.predict(slices_hu.astype(np.float32), verbose=0).reshape(slices_hu.shape)

@@ -7,6 +7,7 @@ from pathlib import Path
 from components.ct.scan_folder import choose_scan_folder, find_scans, is_nifti_name, scan_name
 from components.runtime.errors import InputError
 from components.runtime.files import atomic_folder
+from components.runtime.json_file import parse_names, read_json
 from components.storage.gcs import list_names
 from components.storage.gcs_uri import is_gcs_uri
 
@@ -57,5 +58,5 @@ def write_plan(parts: Sequence[Sequence[str]], output: Path) -> None:
 
 def read_part(plan: Path, number: int) -> list[str]:
     """Read the names of a part, counted from 1, from the output of `write_plan`."""
-    names: list[str] = json.loads((plan / PLAN_FILE).read_text())[number - 1]
-    return names
+    expected = f"the output of plan_parts with a part {number}; run plan_parts again"
+    return read_json(plan / PLAN_FILE, lambda parts: parse_names(parts[number - 1]), expected)

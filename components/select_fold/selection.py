@@ -1,11 +1,10 @@
 """The shards of a cohort in the split of one fold."""
 
-import json
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from components.assign_folds.folds import FOLDS_FILE
+from components.assign_folds.folds import read_assignment
 from components.runtime.errors import InputError
 from components.runtime.files import atomic_folder
 from components.slice.split import SPLITS, Split
@@ -23,7 +22,7 @@ def select_fold(shards: Path, assignment: Path, output: Path, *, number: int) ->
     Raises:
         InputError: there is no fold of this number.
     """
-    folds = json.loads((assignment / FOLDS_FILE).read_text())
+    folds = read_assignment(assignment)
     if not 1 <= number <= len(folds):
         raise InputError(f"number is {number}; expected a fold from 1 to {len(folds)}")
     test, validation = number - 1, number % len(folds)

@@ -5,12 +5,14 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from components.ct.cases import Case
 from components.runtime.errors import CohortError
 from components.runtime.files import atomic_write
+from components.runtime.json_file import parse_names, read_json
 
 SPLITS = ("train", "validation", "test")
 _HELD_OUT = 0.2  # share of the patients in validation, and in test
@@ -33,12 +35,13 @@ class Split:
 
     @classmethod
     def read(cls, folder: Path) -> "Split":
-        """Read `split.json` from a folder of shards; `CohortError` if it is missing."""
-        path = folder / _FILE
-        if not path.is_file():
-            raise CohortError(f"{path}: not found; expected the output of slice")
-        content = json.loads(path.read_text())
-        return cls({name: content[name] for name in SPLITS}, content["image_size"], content["seed"])
+        """Read `split.json` from a folder of shards; raise `InputError` if it is missing or damaged."""
+
+        def parse(content: Any) -> Split:
+            cases = {name: parse_names(content[name]) for name in SPLITS}
+            return cls(cases, int(content["image_size"]), int(content["seed"]))
+
+        return read_json(folder / _FILE, parse, "the output of slice; run slice again")
 
 
 def split_by_patient(cases: Iterable[Case], burden: Mapping[str, float], seed: int) -> dict[str, list[str]]:

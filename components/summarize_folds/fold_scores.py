@@ -1,7 +1,6 @@
 """The scores of all folds as one table and page, with mean, standard deviation and bootstrap interval."""
 
 import csv
-import json
 import logging
 from collections import Counter
 from collections.abc import Sequence
@@ -9,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
 
-from components.assign_folds.folds import FOLDS_FILE
+from components.assign_folds.folds import read_assignment
 from components.evaluate import scores
 from components.evaluate.cohort import Interval, mean_interval
 from components.report.page import write_page
@@ -92,7 +91,7 @@ def read_fold_scores(assignment: Path, evaluations: Sequence[Path]) -> FoldScore
     Raises:
         InputError: an evaluation is missing, a case is not in one test fold, or a fold has no case with lesion.
     """
-    folds = json.loads((assignment / FOLDS_FILE).read_text())
+    folds = read_assignment(assignment)
     fold_of_case = {case: str(number) for number, fold in enumerate(folds, 1) for case in fold}
     if len(evaluations) != len(folds):
         raise InputError(

@@ -29,6 +29,9 @@ def _require_rising(ends: tuple[float, float]) -> tuple[float, float]:
 
 
 _CONFIG = ConfigDict(extra="forbid", allow_inf_nan=False)
+# One of a dozen tensors of the default network's first level then has 4 GB on the default grid: 4096·128²·16 float32.
+MAX_BATCH_SIZE = 4096
+_Width = Annotated[PositiveInt, Field(le=4096)]  # a convolution between two levels of this width has 600 MB
 _Share = Annotated[float, Field(ge=0, le=1)]
 _Window = Annotated[tuple[float, float], AfterValidator(_require_rising)]
 
@@ -55,7 +58,7 @@ class Recipe:
 
     window_hu: _Window | None = WINDOW_HU  # scaled to 0 to window_max; None passes raw values
     window_max: PositiveFloat = 1.0  # 255 as in an 8-bit image
-    filters: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (16, 32, 64, 128, 256)  # from the full grid down
+    filters: Annotated[tuple[_Width, ...], Field(min_length=1)] = (16, 32, 64, 128, 256)  # from the full grid down
     batch_norm: bool = True  # after each 3×3 convolution
     focal_weight: NonNegativeFloat = 0.5  # of the binary focal cross-entropy (Lin et al., 2017)
     focal_alpha: _Share | None = None  # weight of lesion, 1 - alpha for the background; None weights both by 1
@@ -65,7 +68,7 @@ class Recipe:
     augmentation: Augmentation | None = Augmentation()
     foreground_share: _Share = 0.33  # share of slices drawn only from those with lesion (nnU-Net: 0.33)
     slices_per_epoch: PositiveInt | None = 256  # independent of the cohort's size; None is one pass
-    batch_size: PositiveInt = 8  # slices in a training step
+    batch_size: Annotated[PositiveInt, Field(le=MAX_BATCH_SIZE)] = 8  # slices in a training step
     epochs: PositiveInt = 30
     learning_rate: PositiveFloat = 2e-3  # initial value
     cosine_decay: bool = True  # decrease the learning rate to 0; otherwise it is constant

@@ -8,14 +8,14 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from components.runtime.errors import InputError
 from components.runtime.files import atomic_write
+from components.runtime.json_file import read_json
 from components.storage.gcs_uri import is_gcs_uri
 
 PROFILE_FILE = "profile.json"
@@ -43,7 +43,7 @@ class Profile:
     facts: Mapping[str, Mapping[str, float]]  # for each of `COMPARED_FACTS` the quantiles (`p05` …) and cases (`n`)
 
     @classmethod
-    def from_facts(cls, facts: pd.DataFrame, hu_shares: Sequence[NDArray[np.float64] | None]) -> Self:
+    def from_facts(cls, facts: pd.DataFrame, hu_shares: Sequence[NDArray[np.float64] | None]) -> "Profile":
         """Summarize a fact table and the HU shares of its cases, None where unknown."""
         known = [shares for shares in hu_shares if shares is not None]
         shares = np.mean(known, axis=0) if known else np.zeros(len(HU_EDGES) + 1)
@@ -55,7 +55,7 @@ class Profile:
             temporary.write_text(json.dumps({"hu_edges": HU_EDGES.tolist(), **asdict(self)}, indent=2) + "\n")
 
     @classmethod
-    def read(cls, address: str | Path) -> Self:
+    def read(cls, address: str | Path) -> "Profile":
         """Read `profile.json` from a folder or `gs://` prefix; raise `InputError` if it is missing or incompatible."""
         if is_gcs_uri(str(address)):
             from components.storage.gcs import download_prefix  # importing the client takes a second
@@ -63,14 +63,14 @@ class Profile:
             with tempfile.TemporaryDirectory() as scratch:
                 download_prefix(str(address), Path(scratch), include=PROFILE_FILE.__eq__)
                 return cls.read(scratch)
-        path = Path(address).expanduser() / PROFILE_FILE
-        try:
-            content = json.loads(path.read_text())
+
+        def parse(content: Any) -> "Profile":
             if content.pop("hu_edges") != HU_EDGES.tolist():
                 raise ValueError("different HU bins")
             return cls(**content)
-        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-            raise InputError(f"{path}: not a cohort profile ({error}); give the profile of a validate step") from error
+
+        path = Path(address).expanduser() / PROFILE_FILE
+        return read_json(path, parse, "a cohort profile; give the profile of a validate step")
 
 
 @dataclass(frozen=True)

@@ -96,7 +96,7 @@ def test_folds_are_read_from_a_file(tmp_path):
         ([["p0_0", "p0_1"], ["p1_0"], ["p3_0"]], "p3_0 .*cohort.*p2_0 .*missing"),
         ([["p0_0", "p0_1"], ["p1_0", "p2_0"]], "2 folds.*3"),
         ([["p0_0", "p0_1"], ["p1_0"], ["p1_0", "p2_0"]], "p1_0 .*more than once"),
-        ([["p0_0", "p0_1"], ["p1_0"], ["p2_0"], []], "fold 4 has no case with lesion"),
+        ([["p0_0", "p0_1"], ["p1_0"], ["p2_0"], []], "fold 4 is empty"),
         ([["p0_0", "p0_1"], ["p1_0"], ["p2_0"], ["p3_0"]], "fold 4 has no case with lesion"),
         ("abc", "JSON list"),
         (7, "JSON list"),
@@ -104,13 +104,13 @@ def test_folds_are_read_from_a_file(tmp_path):
 )
 def test_invalid_folds_are_an_error(tmp_path, folds, message):
     cases = make_cohort(4 if "p3_0" in str(folds) and len(folds) == 4 else 3)
-    with pytest.raises(CohortError, match=message):
+    with pytest.raises(InputError, match=message):
         read_folds(write_json(tmp_path / FOLDS_FILE, folds), cases, burdens(cases, with_lesion=4))
 
 
 def test_one_fold_tests_the_next_validates_and_the_others_train(tmp_path):
     shards = write_shards(tmp_path / "shards", {"train": 3, "validation": 1, "test": 2}, slices=1)
-    folds = [["train_0", "test_1"], ["train_1", "test_0"], ["train_2", "validation_0"]]
+    folds = [["test_1", "train_0"], ["test_0", "train_1"], ["train_2", "validation_0"]]
     write_json(tmp_path / FOLDS_FILE, folds)
     split = select_fold(shards, tmp_path, tmp_path / "fold", number=3)
     assert split == Split.read(tmp_path / "fold")

@@ -60,6 +60,9 @@ def test_every_parameter_has_a_rule_and_every_default_is_valid(pipeline):
         *(("image_size", value) for value in (0, -16, 100, 100.5, 128.5, 2**20, float("nan"), "big")),
         *(("min_lesion_pixels", value) for value in (-5, 0.5)),
         *((name, value) for name in ("epochs", "batch_size") for value in (-1, 1.5, float("inf"), "many")),
+        *(("batch_size", value) for value in (4097, 2**31 - 1)),
+        *(("changes", {"batch_size": value}) for value in (4097, 2**31 - 1)),
+        ("changes", {"filters": [8, 2**31 - 1]}),
         *(("folds", value) for value in (0, 2, 5.5)),
         *(("parts", value) for value in (0, -1, 1.5)),
         *(("min_lesion_ml", value) for value in (-1, float("nan"), float("inf"), "much")),
@@ -216,13 +219,46 @@ def test_a_key_that_cannot_sign_is_a_finding(content, tmp_path):
     assert "expected an elliptic curve key" in line
 
 
-@pytest.mark.parametrize("content", ["{", "7", '{"a": 1}', "[[1], [2], [3]]", '[["a"], ["b"]]'])
+FOLDS = ("{", "7", '{"a": 1}', "[[1], [2], [3]]", '[["a"], ["b"]]', '[["a"], ["b"], []]', '[["a"], ["b"], ["a"]]')
+
+
+@pytest.mark.parametrize("content", [*FOLDS, "[" * 100_000])
 def test_a_file_that_holds_no_folds_is_a_finding(content, tmp_path):
     (tmp_path / "folds.json").write_text(content)
     (line,) = findings(check_parameters, VALID["cross-validation"] | {"folds_file": str(tmp_path / "folds.json")})
     assert line.startswith("folds_file: ")
     (tmp_path / "folds.json").write_text(json.dumps([["a"], ["b"], ["c"]]))
     check_parameters(VALID["cross-validation"] | {"folds_file": str(tmp_path / "folds.json")})
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "given", "fact"),
+    [
+        ("training", {"source": "phantom:1"}, "1 synthetic patient"),
+        ("training", {"source": "phantom:2"}, "2 synthetic patients; expected at least 3"),
+        ("training", {"source": "phantom:3"}, None),
+        ("training", {"source": "phantom:100000000"}, "from 1 to 9999"),
+        ("cross-validation", {"source": "phantom:4", "folds": 3}, None),  # two of the scans are of one patient
+        ("cross-validation", {"source": "phantom:4", "folds": 5}, "3 synthetic patients; expected at least 5"),
+        ("cross-validation", {"source": "phantom:5"}, "4 synthetic patients; expected at least 5"),
+        ("cross-validation", {"source": "phantom:6"}, None),
+    ],
+)
+def test_a_synthetic_cohort_has_a_patient_for_each_part(pipeline, given, fact, tmp_path):
+    parameters = VALID[pipeline] | given | ({"model_base": str(tmp_path)} if pipeline == "training" else {})
+    if fact is None:
+        check_parameters(parameters)
+    else:
+        (line,) = findings(check_parameters, parameters)
+        assert line.startswith("source")
+        assert fact in line
+
+
+@pytest.mark.parametrize("gpus", ["all", "-1", "1.5", "9" * 5000])
+def test_a_number_of_gpus_that_is_none_ends_in_one_line(gpus, monkeypatch):
+    monkeypatch.setenv("TRAIN_GPUS", gpus)
+    with pytest.raises(SystemExit, match=r"error: TRAIN_GPUS: .*; expected .*; unset it"):
+        step.python_func(**VALID["cross-validation"])
 
 
 @pytest.mark.parametrize(("gpus", "fact"), [(0, "compiled without GPUs"), (None, "this machine has no GPU")])

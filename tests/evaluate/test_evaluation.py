@@ -224,7 +224,7 @@ def test_a_patient_in_train_and_test_is_refused(cohort):
         evaluate(cohort)
 
 
-@pytest.mark.parametrize("text", [None, "{", "{}"])
+@pytest.mark.parametrize("text", [None, "{", "{}", "[" * 100_000])
 def test_a_model_without_training_history_is_refused(cohort, text):
     path = cohort.model / "training.json"
     path.unlink()

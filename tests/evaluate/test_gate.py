@@ -47,7 +47,8 @@ def passed(path, model_sha256: str = DIGEST, verdict_sha256: str = "") -> Verdic
     ("dices", "min_dice", "verdict"),
     [
         ([0.5], 0.5, "pass"),
-        ([math.nextafter(0.5, 0)], 0.5, "fail"),
+        ([math.nextafter(0.5, 0)], 0.5, "pass"),
+        ([0.5 - 2e-9], 0.5, "fail"),
         ([math.nextafter(0.5, 1)], 0.5, "pass"),
         ([0.4999999], 0.5, "fail"),
         ([0.2, 0.8], 0.5, "pass"),
@@ -57,14 +58,15 @@ def passed(path, model_sha256: str = DIGEST, verdict_sha256: str = "") -> Verdic
         ([0.9, math.nan], 0.5, "fail"),
     ],
 )
-def test_the_unrounded_mean_must_reach_the_limit(dices, min_dice, verdict):
+def test_the_mean_must_reach_the_limit(dices, min_dice, verdict):
     assert judge_dices(dices, min_dice).verdict == verdict
 
 
 @pytest.mark.parametrize(
     ("value", "limit", "text"),
     [
-        (math.nextafter(0.5, 0), 0.5, "is 0.49999999999999994, below the limit of 0.5"),
+        (0.5 - 2e-9, 0.5, "is 0.499999998, below the limit of 0.5"),
+        (math.nextafter(0.80004, 0), 0.80004, "is 0.80004, which meets the limit of 0.80004"),
         (0.80004, 0.80004, "is 0.80004, which meets the limit of 0.80004"),
         (0.800049, 0.80004, "is 0.800049, which meets the limit of 0.80004"),
         (0.12344, 0.1234444, "is 0.1234, below the limit of 0.123444"),
@@ -104,7 +106,7 @@ def test_every_rule_must_hold():
 
 def test_an_upper_limit_holds_up_to_equality():
     assert Rule("fp", "false volume", 2.0, 2.0, at_least=False).passed
-    assert not Rule("fp", "false volume", math.nextafter(2.0, 3), 2.0, at_least=False).passed
+    assert not Rule("fp", "false volume", 2.0 + 2e-9, 2.0, at_least=False).passed
     assert Rule("fp", "false volume", 1.5, 2.0, at_least=False).margin == 0.5
 
 
@@ -151,6 +153,15 @@ def test_a_number_that_is_not_finite_is_written_as_null_and_still_fails(tmp_path
     content = json.loads((tmp_path / VERDICT_FILE).read_text())
     assert (content["rules"][0]["value"], content["cases"][0]["dice"], content["test_dice"]) == (None, None, 0.0)
     assert read_verdict(tmp_path / VERDICT_FILE).verdict == verdict.verdict == "fail"
+
+
+@pytest.mark.parametrize("name", ["lesion_ml", "predicted_ml"])
+@pytest.mark.parametrize("volume", [None, math.nan, -1.0, -1e-9])
+def test_a_file_with_a_volume_that_no_scan_has_is_not_a_pass(tmp_path, name, volume):
+    file = tmp_path / VERDICT_FILE
+    file.write_text(json.dumps(edited(CONTENT, {("cases", 0, name): volume})))
+    with pytest.raises(InputError, match=r"verdict\.json: .*rules.*\(fail\)"):
+        passed(file)
 
 
 def test_a_pass_is_valid_only_for_its_own_model(tmp_path):
@@ -253,7 +264,7 @@ def test_a_forged_verdict_is_refused_by_the_digest_of_evaluate(tmp_path):
     assert passed(tmp_path / VERDICT_FILE, verdict_sha256=forged.sha256) == forged
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "null", "not json"])
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", "not json", "[" * 100_000])
 def test_a_malformed_file_is_not_a_pass(tmp_path, text):
     (tmp_path / VERDICT_FILE).write_text(text)
     with pytest.raises(InputError, match=r"verdict\.json: .*Error"):

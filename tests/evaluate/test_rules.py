@@ -3,6 +3,8 @@
 import math
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from components.evaluate.cohort import Comparison
 from components.evaluate.limits import GateLimits
@@ -95,7 +97,14 @@ def test_cases_without_lesion_change_no_interval_and_no_comparison():
 
 def test_a_lesion_volume_of_nan_hides_no_case():
     scores = [case_score(0.9, "good"), case_score(0.0, "broken", lesion_ml=math.nan)]
-    assert failed_rules(scores, GateLimits(min_dice=0.5), champion=False) == ["mean_dice"]
+    assert failed_rules(scores, GateLimits(min_dice=0.5), champion=False) == ["mean_dice", "lesion_ml of broken"]
+
+
+@pytest.mark.parametrize("name", ["lesion_ml", "predicted_ml"])
+@pytest.mark.parametrize("volume", [math.nan, math.inf, -math.inf, -1.0, -1e-12])
+def test_a_volume_that_no_scan_has_refuses_a_good_model(name, volume):
+    scores = [case_score(0.9, "good"), case_score(0.9, "broken", **{name: volume})]
+    assert failed_rules(scores, GateLimits(min_dice=0.5), champion=False) == [f"{name} of broken"]
 
 
 def test_a_site_without_lesion_is_a_remark():
@@ -127,7 +136,7 @@ def test_the_worst_case_alone_can_refuse_just_below_its_limit():
 
     limits = GateLimits(min_dice=0.5, min_case_dice=0.4)
     assert failed_rules(with_worst(0.4), limits) == []
-    assert failed_rules(with_worst(math.nextafter(0.4, 0)), limits) == ["worst_case_dice"]
+    assert failed_rules(with_worst(0.4 - 2e-9), limits) == ["worst_case_dice"]
 
 
 @pytest.mark.parametrize(
@@ -165,7 +174,7 @@ def test_false_positive_volume_in_a_healthy_scan_alone_can_refuse_just_above_its
         return replaced(GOOD, healthy=healthy)
 
     assert failed_rules(with_predicted(2.0)) == []
-    assert failed_rules(with_predicted(math.nextafter(2.0, 3))) == ["false_positive_ml"]
+    assert failed_rules(with_predicted(2.0 + 2e-9)) == ["false_positive_ml"]
     assert failed_rules(with_predicted(0.0), GateLimits(max_false_positive_ml=0.0)) == []
     assert failed_rules(with_predicted(0.1), GateLimits(max_false_positive_ml=0.0)) == ["false_positive_ml"]
 
@@ -188,8 +197,21 @@ def test_a_regression_against_the_served_version_alone_can_refuse_just_above_its
 
     limits = GateLimits(max_regression=0.125)
     assert failed_rules(compared_with(0.875), limits) == []
-    assert failed_rules(compared_with(math.nextafter(0.875, 1)), limits) == ["champion"]
+    assert failed_rules(compared_with(0.875 + 2e-9), limits) == ["champion"]
     assert failed_rules(compared_with(0.5), limits) == []
+
+
+@pytest.mark.parametrize("regression", [0.01, 0.02, 0.03, 0.07, 0.1, 0.29])
+@pytest.mark.parametrize("cases", [1, 3, 7])
+@given(served=st.integers(30, 100))
+def test_a_regression_equal_to_its_limit_passes_despite_the_rounding_of_differences(regression, cases, served):
+    dice = (served - round(100 * regression)) / 100
+    scores = [case_score(dice, f"case_{index}", champion_dice=served / 100) for index in range(cases)]
+    comparison = Comparison.from_scores(scores, "version 3")
+    limits = GateLimits(min_dice=0, max_regression=regression)
+    rule = next(rule for rule in apply_rules(scores, limits, comparison).rules if rule.name == "champion")
+    assert rule.margin == 0
+    assert rule.reason.endswith(f" is {-regression:.4f}, which meets the limit of {-regression:g}")
 
 
 def test_the_change_against_the_served_version_is_paired_by_case():
@@ -226,7 +248,7 @@ def test_a_number_that_is_not_finite_refuses_in_every_rule(broken):
     nan_case = case_score(math.nan, "a_2", site="a", champion_dice=0.8)
     assert "worst_case_dice" in failed_rules(replaced(GOOD, a_2=nan_case))
     healthy = case_score(1.0, "healthy", site="b", lesion_ml=0.0, predicted_ml=broken, champion_dice=1.0)
-    assert failed_rules(replaced(GOOD, healthy=healthy)) == ["false_positive_ml"]
+    assert failed_rules(replaced(GOOD, healthy=healthy)) == ["predicted_ml of healthy", "false_positive_ml"]
     assert "champion" in failed_rules(replaced(GOOD, a_1=case_score(0.8, "a_1", site="a", champion_dice=broken)))
 
 
@@ -238,7 +260,7 @@ def test_an_empty_cohort_fails_every_rule():
 
 def test_a_single_case_is_judged():
     assert failed_rules([case_score(0.5)], GateLimits(min_dice=0.5), champion=False) == []
-    below = case_score(math.nextafter(0.5, 0))
+    below = case_score(0.5 - 2e-9)
     assert failed_rules([below], GateLimits(min_dice=0.5), champion=False) == ["mean_dice"]
 
 

