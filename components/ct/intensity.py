@@ -23,7 +23,8 @@ _MAX_BRIGHT_SHARE, _BRIGHT_HU = 0.1, 500  # bone (5 %; 24 % with HU + 1024 or th
 _MAX_PADDING_SHARE, _PADDING_HU = 0.01, 3100  # above 12 bits: metal (0 %; padding outside a circle is 21 %)
 _MAX_DARK_SHARE, _DARK_HU = 0.1, -1100  # below air, without padding (2 %; 23 % with HU - 1000)
 _PADDINGS, _PADDING_NOISE_HU = 2, 16  # paddings of one scan, and the noise of lossy compression around them
-_MAX_DENSE_SHARE, _LUNG_HU = 0.97, -600  # neither air nor lung (81 %; 98.6 % with HU / 2)
+_MAX_TISSUE_SHARE, _TISSUE_HU = 0.1, -200  # without air and lung (0 %; 28 % with HU / 2)
+_MIN_LUNG_SHARE, _LUNG_HU = 0.03, -600  # of air and lung: there are some (19 %; 1.4 % with HU / 2)
 _MIN_BONE_HU = 110  # 99.5th percentile of an 8-bit scan (144 HU; 79 HU if inverted)
 _SAMPLE = (128, 128, 96)  # largest subsampled shape
 
@@ -90,12 +91,13 @@ def _find_hu_problem(sample: NDArray) -> str | None:
     for _ in range(_PADDINGS):
         values, counts = np.unique(dark, return_counts=True)
         dark = dark[np.abs(dark - values[counts.argmax()]) > _PADDING_NOISE_HU] if dark.size else dark
-    lung = (sample >= _DARK_HU) & (sample < _LUNG_HU)
+    is_lungless = ((sample >= _DARK_HU) & (sample < _LUNG_HU)).mean() < _MIN_LUNG_SHARE
+    tissue_share = is_lungless * (sample > _TISSUE_HU).mean()
     for share, limit, finding in (
         ((sample > _PADDING_HU).mean(), _MAX_PADDING_SHARE, f"above {_PADDING_HU} HU (padding, or a wrong scale)"),
         ((sample > _BRIGHT_HU).mean(), _MAX_BRIGHT_SHARE, f"above {_BRIGHT_HU} HU (HU + 1024, or a wrong sign?)"),
         (dark.size / sample.size, _MAX_DARK_SHARE, f"below {_DARK_HU} HU (HU - 1024?)"),
-        (1 - lung.mean(), _MAX_DENSE_SHARE, f"outside {_DARK_HU} to {_LUNG_HU} HU (no air or lung: HU / 2?)"),
+        (tissue_share, _MAX_TISSUE_SHARE, f"above {_TISSUE_HU} HU, with neither air nor lung (HU / 2?)"),
     ):
         if share > limit:
             percent = format_beside(100 * share, 100 * limit)
