@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -94,11 +94,12 @@ def evaluate_model(
             training=training,
         )
         write_scores(folder, scores)
-        evaluation.verdict.write(folder)
         write_report(outputs.report, evaluation, overlays)
         for card in (folder / MODEL_CARD_FILE, outputs.model_card):
             write_model_card(card, evaluation, data_license)
-    return evaluation
+        verdict = replace(evaluation.verdict, model_card_sha256=sha256_of(folder / MODEL_CARD_FILE))
+        verdict.write(folder)
+    return replace(evaluation, verdict=verdict)
 
 
 def _slice_auc(results: list[CaseResult]) -> float | None:

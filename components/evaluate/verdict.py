@@ -28,6 +28,7 @@ class Verdict:
     limits: GateLimits
     cases: tuple[GateCase, ...]  # the test cases, with numbers in place of patient ids
     comparison: Comparison | None = None  # None for a first model
+    model_card_sha256: str = ""  # of the card, which shows the verdict and is written before `verdict.json`
 
     @cached_property
     def _applied(self) -> AppliedRules:
@@ -175,7 +176,8 @@ def _parse(content: dict[str, Any]) -> Verdict:
         champion = {name: comparison[name] for name in ("name", "problem", "unknown_cases")}
         comparison = Comparison.from_scores(cases, **champion)
     limits = GateLimits(**{**limits, "hard_cases": tuple(limits["hard_cases"])})
-    return Verdict(str(content["model_sha256"]), threshold, limits, cases, comparison)
+    digests = str(content["model_sha256"]), str(content["model_card_sha256"])
+    return Verdict(digests[0], threshold, limits, cases, comparison, digests[1])
 
 
 def _nullify(value: Any) -> Any:

@@ -11,6 +11,7 @@ import numpy as np
 from components.evaluate.verdict import Verdict, require_pass
 from components.export.parity import query_saved_model, query_server, require_parity
 from components.export.signatures import ServedModel, write_warmup_requests
+from components.runtime.errors import InputError
 from components.runtime.files import sha256_of
 from components.slice.shards import read_split
 from components.slice.split import Split
@@ -69,11 +70,15 @@ def export_version(
         signing_key: PEM of an elliptic curve key to sign the version with; None leaves it unsigned.
 
     Raises:
-        InputError: there is no passing verdict on this model as evaluate wrote it, or the parity check fails.
+        InputError: there is no passing verdict on this model, or no model card, as evaluate wrote it, or the parity
+            check fails.
     """
     weights = model / MODEL_FILE
     network = load_model(weights)
     verdict = require_pass(evaluation / VERDICT_FILE, model_sha256=sha256_of(weights), verdict_sha256=verdict_sha256)
+    card = evaluation / MODEL_CARD_FILE
+    if not card.is_file() or sha256_of(card) != verdict.model_card_sha256:
+        raise InputError(f"{card}: missing or edited; expected the card that evaluate wrote; run evaluate again")
     size = Split.read(shards).image_size
     slices_hu = np.stack([record["slice_hu"] for record in islice(read_split(shards, "test", size), _PARITY_SLICES)])
     expected = network.predict(slices_hu.astype(np.float32), verbose=0).reshape(slices_hu.shape)
@@ -87,8 +92,7 @@ def export_version(
         write_warmup_requests(folder, model_name, size)
         write_contract(folder, size, verdict.threshold)
         for name in (VERDICT_FILE, MODEL_CARD_FILE):
-            if (evaluation / name).is_file():
-                shutil.copyfile(evaluation / name, folder / ASSETS_EXTRA / name)
+            shutil.copyfile(evaluation / name, folder / ASSETS_EXTRA / name)
         write_manifest(folder)
         manifest_sha256 = sha256_of(folder / MANIFEST_FILE)
         if signing_key is not None:

@@ -132,7 +132,7 @@ def test_the_file_names_the_model_the_cases_and_each_rule(tmp_path):
     content = json.loads((tmp_path / VERDICT_FILE).read_text())
     assert list(content) == [
         *("verdict", "reasons", "test_dice", "rules", "not_applied"),
-        *("model_sha256", "threshold", "limits", "cases", "comparison"),
+        *("model_sha256", "threshold", "limits", "cases", "comparison", "model_card_sha256"),
     ]
     assert content["verdict"] == "pass"
     assert content["model_sha256"] == DIGEST
@@ -210,7 +210,14 @@ def edited(content, edits):
 
 
 CONTENT = json.loads(judge_by_all_rules().text)
-EVIDENCE = ("model_sha256", "threshold", "limits", "cases", "comparison")  # the rest follows from it
+EVIDENCE = (
+    "model_sha256",
+    "threshold",
+    "limits",
+    "cases",
+    "comparison",
+    "model_card_sha256",
+)  # the rest follows from it
 
 
 @pytest.mark.parametrize("path", list(paths_in(CONTENT)), ids=lambda path: ".".join(map(str, path)))

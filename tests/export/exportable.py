@@ -1,5 +1,6 @@
 """Inputs of the export step: a trained model, its verdict, and slices for the parity check."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import keras
@@ -12,7 +13,7 @@ from components.evaluate.verdict import judge
 from components.runtime.files import sha256_of
 from components.slice.shards import write_shard
 from components.slice.split import Split
-from serving.versions.layout import VERDICT_FILE
+from serving.versions.layout import MODEL_CARD_FILE, VERDICT_FILE
 from tests.evaluate.synthetic_scores import case_score
 
 SIZE = 32
@@ -39,8 +40,10 @@ def write_exportable(folder: Path, network: keras.Model, *, value: float = 0.8, 
         path.mkdir(parents=True)
     network.save(model / "model.keras")
     model_sha256 = sha256_of(model / "model.keras")
-    (evaluation / "model_card.md").write_text("# Model card\n")
-    judge([case_score(value)], GateLimits(min_dice=limit), model_sha256=model_sha256, threshold=0.4).write(evaluation)
+    card = evaluation / MODEL_CARD_FILE
+    card.write_text("# Model card\n")
+    verdict = judge([case_score(value)], GateLimits(min_dice=limit), model_sha256=model_sha256, threshold=0.4)
+    replace(verdict, model_card_sha256=sha256_of(card)).write(evaluation)
     Split({"train": ["a"], "validation": ["b"], "test": ["case"]}, SIZE, 0).write(shards)
     slices = np.random.default_rng(0).integers(-1000, 300, (5, SIZE, SIZE)).astype(np.int16)
     write_shard(shards / "test" / "case.tfrecord", "case", np.arange(5), slices, np.zeros(slices.shape, np.uint8))

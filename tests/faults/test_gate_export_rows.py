@@ -19,7 +19,13 @@ from components.export.export import export_version
 from components.runtime.errors import InputError
 from components.runtime.files import sha256_of
 from components.train import MODEL_FILE
-from serving.versions.layout import ASSETS_EXTRA, VERDICT_FILE, complete_local_versions, local_version_folders
+from serving.versions.layout import (
+    ASSETS_EXTRA,
+    MODEL_CARD_FILE,
+    VERDICT_FILE,
+    complete_local_versions,
+    local_version_folders,
+)
 from serving.versions.signing import verify_signature
 from tests.export.exportable import small_network, verdict_digest, write_exportable, write_keys
 from tests.serving.conftest import COMMAND
@@ -65,6 +71,15 @@ def test_an_edited_verdict_is_not_exported(tmp_path, model_base):
     path.write_text(path.read_text().replace('"threshold": 0.4', '"threshold": 0.01'))
     with pytest.raises(InputError, match=r"verdict\.json: .*edited"):
         export(inputs, model_base, verdict_sha256=digest)
+    assert not model_base.exists()
+
+
+@pytest.mark.parametrize("change", [lambda card: card.write_text("# Approved\n"), lambda card: card.unlink()])
+def test_a_changed_model_card_is_not_published(tmp_path, model_base, change):
+    inputs = write_exportable(tmp_path, small_network())
+    change(inputs["evaluation"] / MODEL_CARD_FILE)
+    with pytest.raises(InputError, match=rf"{MODEL_CARD_FILE}: .*expected the card that evaluate wrote; run evaluate"):
+        export(inputs, model_base)
     assert not model_base.exists()
 
 
