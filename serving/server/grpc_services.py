@@ -14,12 +14,14 @@ from tensorflow_serving.apis.model_management_pb2 import ReloadConfigResponse
 from tensorflow_serving.apis.predict_pb2 import PredictResponse
 
 from serving.server.batching import Arrays, ByteBudget
-from serving.server.errors import RequestError, error_text, invalid_argument, to_request_error
+from serving.server.errors import RequestError, error_text, invalid_argument, resource_exhausted, to_request_error
 from serving.server.model import ModelRequest, Status
 from serving.server.models import ModelRegistry
 from serving.server.predictor import Predictor
 from serving.server.tensors import check_names, read_tensors, write_as_content, write_as_fields
 from serving.versions.model_config import from_message
+
+_MAX_BYTES = 4 << 20  # of a message other than Predict's; gRPC's default
 
 
 class CallGuard(grpc.ServerInterceptor):
@@ -29,7 +31,7 @@ class CallGuard(grpc.ServerInterceptor):
         max_bytes: most bytes of the messages of all calls in progress.
     """
 
-    def __init__(self, max_bytes: int = 1 << 29) -> None:
+    def __init__(self, max_bytes: int = 1 << 28) -> None:
         self._budget = ByteBudget(max_bytes)
         self._refuses = False
         self._calls = 0
@@ -56,7 +58,9 @@ class CallGuard(grpc.ServerInterceptor):
         def call(message: bytes, context: Any) -> Any:
             self._count(1)
             try:
-                with self._budget.reserve(len(message)):  # parsed, numbers take up to nine times as much
+                if len(message) > _MAX_BYTES and not details.method.endswith("/Predict"):
+                    raise resource_exhausted(f"expected a message of at most {_MAX_BYTES} bytes, got {len(message)}")
+                with self._budget.reserve(len(message)):  # parsed, numbers take up to twelve times as much
                     return handler.unary_unary(handler.request_deserializer(message), context)
             except DecodeError:
                 failure = RequestError(grpc.StatusCode.INTERNAL, "the request is not a message of this method")

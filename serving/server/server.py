@@ -39,7 +39,7 @@ _QUEUE_GRACE_S = 600.0  # for the requests in progress and in the queue when the
 _REPLY_GRACE_S = 5.0  # after that, for their replies and for the streams of the health service
 _OPTIONS = [
     ("grpc.max_send_message_length", -1),
-    ("grpc.max_receive_message_length", 2 * MAX_REQUEST_BYTES),  # a negative number in `int_val` takes ten bytes
+    ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
     ("grpc.so_reuseport", 0),  # two servers would otherwise silently share a port
 ]
 
@@ -86,7 +86,7 @@ class Server:
         predictor = Predictor(models, self._batcher, metrics)
         limits = settings.limits
         threads = limits.queue_size + limits.workers * limits.batch_slices + _SPARE_THREADS
-        self._calls = CallGuard(limits.queue_bytes // 2)
+        self._calls = CallGuard(limits.queue_bytes // 4)
         self._grpc = grpc.server(ThreadPoolExecutor(threads, "grpc"), interceptors=[self._calls], options=_OPTIONS)
         prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
             PredictionService(models, predictor, settings.tensor_content), self._grpc
