@@ -36,6 +36,7 @@ _KEPT_FIELDS = (
 )
 _QUATERNION = ("quatern_b", "quatern_c", "quatern_d")
 _MAX_QUATERNION = 1.0005  # the length of one that is rounded to three decimals
+_MAX_PADDING = 1 << 16  # bytes: some writers fill a block with zeros
 _SPATIAL_UNITS = 0b111  # the bits of xyzt_units for the unit of length
 
 
@@ -216,8 +217,10 @@ def _read_voxels(path: Path, stream: BinaryIO, header: nib.Nifti1Header) -> NDAr
             raise VolumeError(f"{path}: truncated: {offset:,} of {len(buffer):,} declared voxel bytes; export it again")
         offset += count
     # The gzip stream checks its CRC and length only when read to the end.
+    padding = 0
     while tail := stream.read(_BLOCK_BYTES):
-        if tail.strip(b"\0"):
+        padding += len(tail)
+        if padding > _MAX_PADDING or tail.strip(b"\0"):
             raise VolumeError(f"{path}: holds more bytes than the {len(buffer):,} voxel bytes that its header declares")
     shape = tuple(int(n) for n in header["dim"][1:4])
     return buffer.view(header.get_data_dtype()).reshape(shape, order="F")
