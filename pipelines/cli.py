@@ -79,10 +79,10 @@ def _format_summary(summary: dict[str, Any]) -> str:
             case dict():
                 steps = ", ".join(f"{step} {seconds:.0f}" for step, seconds in value.items())
                 value = f"{sum(value.values()):.0f} ({steps})"
+            case None | []:
+                value = "none"
             case list():
                 value = ("\n" + " " * 19).join(value)
-            case None:
-                value = "none"
         rows.append(f"{name.replace('_', ' '):<18} {value}")
     return "\n".join(rows)
 

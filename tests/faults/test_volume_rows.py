@@ -105,7 +105,7 @@ def non_finite_voxels(value):
         *((patch_header(PIXDIM + 8, "f", value), "voxel spacing") for value in (np.nan, np.inf, 0.0, -1.0)),
         *((patch_header(SFORM, "f", value), "affine") for value in (np.nan, np.inf)),
         *((non_finite_voxels(value), "3 voxels") for value in (np.nan, np.inf, -np.inf)),
-        *((patch_header(SLOPE, "2f", *pair), "finite") for pair in ((1, np.nan), (2, np.inf), (np.inf, 0), (-np.inf, 0))),
+        *((patch_header(SLOPE, "2f", *pair), "finite") for pair in ((1, np.nan), (2, np.inf), (-np.inf, 0))),
         (nifti_bytes(np.zeros((6, 5, 4, 2), np.int16)), "[6, 5, 4, 2]"),
         (nifti_bytes(np.zeros((6, 5), np.int16)), "[6, 5]"),
         (nifti_bytes(np.zeros(SHAPE, [(c, "u1") for c in "RGB"])), "RGB voxels"),
