@@ -102,7 +102,8 @@ def _require_phantom_patients(parameters: Mapping[str, Any]) -> None:
         return
     from components.ct.phantom.cohort import count_patients
 
-    needed = max(MIN_FOLDS, 0 if parameters.get("folds_file") else int(parameters.get("folds", 0)))
+    # A step has `folds` in every pipeline; one with folds has `folds_file` too, "" unless it is set.
+    needed = int(parameters["folds"]) if parameters.get("folds_file") == "" else MIN_FOLDS
     if (patients := count_patients(int(cases))) < needed:
         found = f"source: {PHANTOM}:{cases} has {patients} synthetic patient{'s' * (patients > 1)}"
         raise InputError(f"{found}; expected at least {needed}, one for each part of the split; use a larger number")

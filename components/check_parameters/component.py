@@ -68,7 +68,7 @@ def check_parameters(
         min_lesion_pixels: 0 or more.
         preset: Name of a training recipe.
         epochs: 0 or more.
-        batch_size: 0 to 4096.
+        batch_size: 0 to 65536.
         changes: Settings of the recipe.
         require_gpu: Whether the machine, or the compiled train step, must have a GPU.
         checkpoint_dir: A writable folder; empty for none.

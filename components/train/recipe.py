@@ -29,8 +29,7 @@ def _require_rising(ends: tuple[float, float]) -> tuple[float, float]:
 
 
 _CONFIG = ConfigDict(extra="forbid", allow_inf_nan=False)
-# One of a dozen tensors of the default network's first level then has 4 GB on the default grid: 4096·128²·16 float32.
-MAX_BATCH_SIZE = 4096
+MAX_BATCH_SIZE = 65_536  # on the default grid, its slices alone have 4 GB: 65536·128² float32
 _Width = Annotated[PositiveInt, Field(le=4096)]  # a convolution between two levels of this width has 600 MB
 _Share = Annotated[float, Field(ge=0, le=1)]
 _Window = Annotated[tuple[float, float], AfterValidator(_require_rising)]
