@@ -12,6 +12,7 @@ from components.ct.cases import OnInvalid
 from components.ct.image_size import check_image_size
 from components.evaluate.limits import GateLimits
 from components.runtime.errors import InputError
+from components.runtime.numbers import is_number
 from components.runtime.seed import MAX_SEED
 from components.storage.gcs_uri import GcsUri, is_gcs_uri
 from components.train.recipe import MAX_BATCH_SIZE, Preset, Recipe, select_recipe
@@ -120,7 +121,7 @@ def _check_registry_address(value: str) -> None:
     try:
         address = urlsplit(value)
         valid = address.scheme in ("http", "https") and address.hostname and address.port != 0
-    except ValueError:  # a port that is no number
+    except ValueError:  # a port that is not a number
         valid = False
     if not valid or re.search(r"\s", value):
         raise InputError(f"{value!r}; expected an address such as http://model-registry-service.kubeflow.svc:8080")
@@ -147,10 +148,9 @@ def _check_endpoint(server: str, model: str, version_label: str) -> None:
 
 
 def _whole(low: int, high: int = 2**31 - 1) -> Rule:
-    def check(value: object) -> None:
-        # Kubeflow passes 1.5 for an integer (backend/src/v2/driver/resolve.go); the command line, what is no number.
-        is_whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
-        if isinstance(value, bool) or not is_whole or not low <= value <= high:  # type: ignore[operator]
+    def check(value: Any) -> None:
+        # Kubeflow passes 1.5 for an integer (backend/src/v2/driver/resolve.go); the command line passes text.
+        if not is_number(value, low, high) or value % 1:
             raise InputError(f"{value!r}; expected a whole number from {low} to {high}")
 
     return check
@@ -158,7 +158,7 @@ def _whole(low: int, high: int = 2**31 - 1) -> Rule:
 
 def _number(low: float, high: float) -> Rule:
     def check(value: object) -> None:
-        if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:  # NaN, too
+        if not is_number(value, low, high):
             raise InputError(f"{value!r}; expected a number from {low:g} to {high:g}")
 
     return check

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from components.runtime.errors import InputError
+from components.runtime.numbers import is_number
 
 _MAX_ML = 1e6
 
@@ -24,14 +25,9 @@ class GateLimits:
         problems = [
             f"{name} is {getattr(self, name)}; expected a number from 0 to 1, such as 0.5"
             for name in ("min_dice", "min_dice_ci", "min_case_dice", "min_site_dice", "max_regression")
-            if not _is_number(getattr(self, name), 1)
+            if not is_number(getattr(self, name), 0, 1)
         ]
-        if not _is_number(self.max_false_positive_ml, _MAX_ML):
+        if not is_number(self.max_false_positive_ml, 0, _MAX_ML):
             problems.append(f"max_false_positive_ml is {self.max_false_positive_ml}; expected mL, such as 50")
         if problems:
             raise InputError(*problems)
-
-
-def _is_number(value: object, high: float) -> bool:
-    """Whether a value, of any type if Kubeflow passed it, is a number from 0 to `high`; NaN is not."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= high

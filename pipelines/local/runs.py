@@ -110,7 +110,7 @@ def _left_out(run: Path) -> list[str]:
 def _summarize_training(run: Path, steps: Path, model_name: str, seconds: dict[str, float]) -> Summary:
     """Summarize the evaluation and the export; segment a test case if the version is local."""
     verdict = read_verdict(steps / "evaluate" / "evaluation" / VERDICT_FILE)
-    version = _output_parameters(steps / "export")["version_dir"] if verdict.passed else None
+    version = _published_version(run)
     mask = None
     if version is not None and not is_gcs_uri(version):
         start = time.monotonic()

@@ -35,7 +35,6 @@ def sign(version: Path, private_key: Path) -> None:
 
 def check_private_key(path: Path) -> None:
     """Raise `InputError` unless `sign` can use a key (model_signing's sign_ec_key.py), without that library."""
-    # cryptography is a dependency of google-auth.
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
     _check_key(path, lambda data: load_pem_private_key(data, password=None), f"{_KEY} without a passphrase")
