@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pydicom.uid import generate_uid
 from pydicom.valuerep import DA, TM
 
+from components.ct.dicom import read_dicom_file
 from components.ct.grid import axial_slices
 from components.ct.scan_folder import is_dicom_file, series_files
 from components.runtime.errors import InputError
@@ -119,7 +120,7 @@ def _build(hd: Any, images: list[Any], frames: NDArray[np.uint8]) -> Any:
 def _read_images(series: Path) -> list[Any]:
     """Read the images of an axial series from the feet up, the order of the mask's slices, without their pixels."""
     files = [path for path in series_files(series) if is_dicom_file(path)]
-    images = [pydicom.dcmread(path, stop_before_pixels=True, force=True) for path in files]
+    images = [read_dicom_file(path, stop_before_pixels=True) for path in files]
     if not images:
         raise _error(series, "it has no DICOM images")
     for image in images:
